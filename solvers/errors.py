@@ -1,0 +1,55 @@
+"""What a solver raises when the problem it was given has no solution."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class InfeasibleError(Exception):
+    """No assignment exists; the attributes hold a Hall violator that proves it.
+
+    Attributes
+    ----------
+    violator : tuple of int
+        Indices of the rows (columns where a matrix has more rows than columns; blocks, index 0 being depth 1, in an
+        allocation) that together have fewer partners than members.
+    partners : int
+        How many columns (rows; devices) can serve any of them. ``partners < len(violator)``.
+    bytes_needed : float or None
+        For an allocation, the least memory that any block of the violator needs.
+    """
+
+    def __init__(self, message: str, violator: Sequence[int], partners: int, bytes_needed: float | None = None) -> None:
+        super().__init__(message)
+        self.violator = tuple(int(i) for i in violator)
+        self.partners = partners
+        self.bytes_needed = bytes_needed
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.violator, self.partners, self.bytes_needed)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The violator as depths: 1 is the block nearest the output."""
+        return tuple(i + 1 for i in self.violator)
+
+
+def infeasible_allocation(
+    violator: np.ndarray, memory_needed: np.ndarray, memory_offered: np.ndarray, allowed: np.ndarray | None
+) -> InfeasibleError:
+    """Word the error for a Hall violator of blocks, counting the devices that can serve any of them."""
+    blocks = np.flatnonzero(violator)
+    able = np.zeros(memory_offered.shape[0], dtype=bool)
+    for block in blocks:
+        able |= (memory_offered >= memory_needed[block]) & (True if allowed is None else allowed[:, block])
+    n_able = int(able.sum())
+    needed = float(memory_needed[blocks].min())
+    depths = ", ".join(str(b + 1) for b in blocks)
+    which = f"offer the {needed:.6g} bytes that the least of them needs"
+    if allowed is not None:
+        which = f"{which} and are allowed to take one of them"
+    message = (
+        f"no schedule exists: depths {depths} want {len(blocks)} devices, but only {n_able} {which}. "
+        "Add devices, free memory on them, or lower the memory a depth needs (smaller batch or sequence)."
+    )
+    return InfeasibleError(message, tuple(blocks), n_able, needed)

@@ -1,0 +1,72 @@
+"""One pass over a fleet that keeps, for each block, the few devices that can matter to it."""
+
+import numpy as np
+
+from lola.solvers._jit import kernel
+
+# An approximate latency this much below a limit may in truth lie below it: a few roundings, generously.
+_SLACK = 1.0 + 1e-14
+
+
+@kernel
+def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep):  # type: ignore[no-untyped-def]
+    """Find, for each block l, the `keep[l]` devices with the smallest ``work[l]/speed + load[l]/efficiency``.
+
+    Parameters
+    ----------
+    work, load, need : (L,) float64
+        Seconds at unit speed, seconds at unit efficiency, bytes.
+    speed, memory, efficiency : (K,) float64
+    allowed : (K, L) or (0, 0) bool
+    keep : (L,) int64, at most L
+
+    Returns
+    -------
+    latency : (L, L) float64
+        Row l is a max-heap of the `keep[l]` smallest latencies; ``inf`` where fewer devices can take the block.
+    device : (L, L) int64
+        The devices, −1 where there is none. Of equal latencies the earlier device stays.
+
+    Notes
+    -----
+    O(K·L) with two divisions a device: the inner loop only compares a rounded latency with the block's limit, and the
+    rare device that passes is measured exactly.
+    """
+    n_devices, n_blocks = speed.size, work.size
+    latency = np.full((n_blocks, n_blocks), np.inf)
+    device = np.full((n_blocks, n_blocks), -1, np.int64)
+    limit = np.full(n_blocks, np.inf)
+    for k in range(n_devices):
+        slowness, hardness, offered = 1.0 / speed[k], 1.0 / efficiency[k], memory[k]
+        hit = False
+        for block in range(n_blocks):
+            hit |= (work[block] * slowness + load[block] * hardness < limit[block]) & (need[block] <= offered)
+        if not hit:
+            continue
+        for block in range(n_blocks):
+            if need[block] > offered or (allowed.size > 0 and not allowed[k, block]):
+                continue
+            exact = work[block] / speed[k] + load[block] / efficiency[k]
+            if exact < latency[block, 0]:
+                _replace_largest(latency[block], device[block], keep[block], exact, k)
+                limit[block] = latency[block, 0] * _SLACK
+    return latency, device
+
+
+@kernel
+def _replace_largest(values, devices, size, value, device):  # type: ignore[no-untyped-def]
+    """Put a pair in place of the root of the max-heap in the first `size` entries. The heap is modified in place."""
+    parent = 0
+    while True:
+        child = 2 * parent + 1
+        if child >= size:
+            break
+        if child + 1 < size and values[child + 1] > values[child]:
+            child += 1
+        if values[child] <= value:
+            break
+        values[parent] = values[child]
+        devices[parent] = devices[child]
+        parent = child
+    values[parent] = value
+    devices[parent] = device
