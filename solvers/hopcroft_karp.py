@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._jit import kernel
-from lola.solvers._validate import BoolArray, FloatArray, IntArray, real_array
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, real_array
 from lola.solvers.errors import InfeasibleError
 
 _LARGEST_FLOAT = np.finfo(np.float64).max

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers._jit import kernel
-from lola.solvers._validate import BoolArray, FloatArray, Inputs, IntArray, allocation_inputs
+from lola.solvers.checks import BoolArray, FloatArray, IntArray
 from lola.solvers.errors import InfeasibleError, infeasible_allocation
 from lola.solvers.hopcroft_karp import bottleneck_assignment
 from lola.solvers.selection import fastest_per_block

@@ -54,6 +54,53 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
 
 
 @kernel
+def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, deadline, price):  # type: ignore[no-untyped-def]
+    """Find, for each block, the L devices that need the least bandwidth to finish by `deadline`, if less than its price.
+
+    Parameters
+    ----------
+    work, bits, need, price : (L,) float64
+        Seconds at unit speed, bits, bytes, hertz.
+    speed, memory, efficiency : (K,) float64
+    allowed : (K, L) or (0, 0) bool
+    deadline : float
+        Seconds.
+
+    Returns
+    -------
+    device : (L, L) int64
+        −1 where there is none.
+    """
+    n_devices, n_blocks = speed.size, work.size
+    needed = np.empty((n_blocks, n_blocks))
+    device = np.full((n_blocks, n_blocks), -1, np.int64)
+    threshold = np.empty(n_blocks)
+    a_hair_later = deadline * (1.0 + 2e-15)  # the time left may be a small difference of large numbers
+    for block in range(n_blocks):
+        needed[block, :] = price[block]
+        threshold[block] = bits[block] / price[block] / _SLACK
+    for k in range(n_devices):
+        slowness, offered = 1.0 / speed[k], memory[k]
+        hit = False
+        for block in range(n_blocks):
+            # bits the device could upload by the deadline, for each hertz
+            reach = efficiency[k] * (a_hair_later - work[block] * slowness)
+            hit |= (reach > threshold[block]) & (need[block] <= offered)
+        if not hit:
+            continue
+        for block in range(n_blocks):
+            if need[block] > offered or (allowed.size > 0 and not allowed[k, block]):
+                continue
+            left = deadline - work[block] / speed[k]
+            if left > 0.0:
+                exact = bits[block] / efficiency[k] / left
+                if exact < needed[block, 0]:
+                    _replace_largest(needed[block], device[block], n_blocks, exact, k)
+                    threshold[block] = bits[block] / needed[block, 0] / _SLACK
+    return device
+
+
+@kernel
 def _replace_largest(values, devices, size, value, device):  # type: ignore[no-untyped-def]
     """Put a pair in place of the root of the max-heap in the first `size` entries. The heap is modified in place."""
     parent = 0
