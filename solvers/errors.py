@@ -45,11 +45,10 @@ def infeasible_allocation(
     n_able = int(able.sum())
     needed = float(memory_needed[blocks].min())
     depths = ", ".join(str(b + 1) for b in blocks)
-    which = f"offer the {needed:.6g} bytes that the least of them needs"
-    if allowed is not None:
-        which = f"{which} and are allowed to take one of them"
+    permitted = "" if allowed is None else " and are allowed to take one of them"
     message = (
-        f"no schedule exists: depths {depths} want {len(blocks)} devices, but only {n_able} {which}. "
-        "Add devices, free memory on them, or lower the memory a depth needs (smaller batch or sequence)."
+        f"no schedule exists: depth(s) {depths} need {len(blocks)} device(s), but {n_able} of {memory_offered.shape[0]} "
+        f"offer at least {needed:.6g} bytes{permitted}. "
+        "Add devices, free memory on them, or lower what a depth needs (smaller batch or sequence)."
     )
     return InfeasibleError(message, tuple(blocks), n_able, needed)

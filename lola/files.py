@@ -1,0 +1,230 @@
+"""Fleets (CSV), profiles (JSON) and scenarios (TOML) as files; schedules are in `lola.schedule_file`."""
+
+import csv
+import io
+import tomllib
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lola.channel import spectral_efficiency
+from lola.fleet import Fleet
+from lola.formats import (
+    FormatError,
+    StrPath,
+    check_keys,
+    integer,
+    number,
+    numbers,
+    read_json,
+    read_text,
+    table,
+    write_atomically,
+    write_json,
+)
+from lola.problem import Pair, Problem
+from lola.profile import Profile, Provenance
+
+_PROFILE_FORMAT = "lola-profile"
+_FLEET_COLUMNS = ("name", "speed", "memory_bytes")
+_CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
+_PAIR_KEYS = ("device", "depth")
+
+
+def load_fleet(path: StrPath) -> Fleet:
+    """Read a fleet from CSV: ``name,speed,memory_bytes`` and one of ``spectral_efficiency`` or ``snr_db``.
+
+    Parameters
+    ----------
+    path : path-like
+        A header, then one device a line. Speed is relative to the reference device, memory in bytes, efficiency in
+        bit/s/Hz, SNR (received, in dB) goes through Shannon's formula.
+
+    Raises
+    ------
+    FormatError
+        Naming the file, the line or column, and the mend.
+    OSError
+        If the file cannot be read.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
+    except csv.Error as error:
+        raise FormatError(f"{path}: not valid CSV: {error}") from None
+    if not rows:
+        raise FormatError(f"{path}: the file is empty; the first line must be {','.join(_FLEET_COLUMNS)},snr_db")
+    header = [column.strip() for column in rows[0]]
+    check_keys(f"{path}, line 1", header, _FLEET_COLUMNS, _CHANNEL_COLUMNS)
+    if len(set(header)) != len(header):
+        raise FormatError(f"{path}, line 1: a column stands twice")
+    channel = [column for column in _CHANNEL_COLUMNS if column in header]
+    if len(channel) != 1:
+        raise FormatError(f"{path}, line 1: exactly one of {' and '.join(_CHANNEL_COLUMNS)} is needed")
+    columns: dict[str, list[Any]] = {column: [] for column in header}
+    line_of_name: dict[str, int] = {}
+    for line, row in enumerate(rows[1:], start=2):
+        if not row:
+            continue
+        where = f"{path}, line {line}"
+        if len(row) != len(header):
+            raise FormatError(f"{where}: {len(header)} columns are needed, got {len(row)}")
+        for column, text in zip(header, row, strict=True):
+            columns[column].append(text.strip() if column == "name" else _csv_number(f"{where}, {column}", text))
+        _check_device(where, {column: values[-1] for column, values in columns.items()})
+        name = columns["name"][-1]
+        if name in line_of_name:
+            raise FormatError(f"{where}: {name!r} is already in line {line_of_name[name]}; names must differ")
+        line_of_name[name] = line
+    if not line_of_name:
+        raise FormatError(f"{path}: no device after the header")
+    efficiency = columns[channel[0]] if channel[0] == "spectral_efficiency" else spectral_efficiency(columns["snr_db"])
+    return Fleet(columns["speed"], columns["memory_bytes"], efficiency, columns["name"])
+
+
+def _csv_number(where: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise FormatError(f"{where}: a plain number was wanted (no unit, no separator), got {text!r}") from None
+    return number(where, value)
+
+
+def _check_device(where: str, device: dict[str, Any]) -> None:
+    if not device["name"]:
+        raise FormatError(f"{where}: the name is empty")
+    if device["speed"] <= 0:
+        raise FormatError(f"{where}, speed: must be > 0, got {device['speed']}; leave out a device that is off")
+    if device["memory_bytes"] < 0:
+        raise FormatError(f"{where}, memory_bytes: must be >= 0, got {device['memory_bytes']}")
+    if device.get("spectral_efficiency", 1.0) <= 0:
+        raise FormatError(f"{where}, spectral_efficiency: must be > 0, got {device['spectral_efficiency']}")
+    if not -1000 < device.get("snr_db", 0.0) < 1000:
+        raise FormatError(f"{where}, snr_db: must be a ratio in decibels, got {device['snr_db']}")
+
+
+def save_fleet(fleet: Fleet, path: StrPath) -> None:
+    """Write a fleet as CSV, every digit kept; the headroom belongs to the scenario and is not written."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_FLEET_COLUMNS, "spectral_efficiency"])
+    for k in range(fleet.n_devices):
+        values = (fleet.speed[k], fleet.memory_bytes[k], fleet.spectral_efficiency[k])
+        writer.writerow([fleet.label(k), *(repr(float(value)) for value in values)])
+    write_atomically(path, text.getvalue())
+
+
+def load_profile(path: StrPath) -> Profile:
+    """Read a profile from JSON.
+
+    Raises
+    ------
+    FormatError
+        Naming the file, the key, and the mend.
+    OSError
+        If the file cannot be read.
+    """
+    return profile_from_json(str(path), read_json(path, _PROFILE_FORMAT))
+
+
+def save_profile(profile: Profile, path: StrPath) -> None:
+    """Write a profile as versioned JSON, with its provenance."""
+    write_json(path, _PROFILE_FORMAT, profile_to_json(profile))
+
+
+def profile_to_json(profile: Profile) -> dict[str, Any]:
+    """Return what `profile_from_json` reads."""
+    return {
+        "memory_bytes": profile.memory_bytes.tolist(),
+        "latency_s": profile.latency_s.tolist(),
+        "upload_bits": profile.upload_bits.tolist(),
+        "provenance": None if profile.provenance is None else asdict(profile.provenance),
+    }
+
+
+def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
+    """Build a profile from a JSON object."""
+    check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits", "provenance"))
+    provenance = None
+    if data["provenance"] is not None:
+        given = table(f"{where}, provenance", data["provenance"])
+        required = ("model", "batch_size", "sequence_length", "dtype", "source", "hardware")
+        check_keys(f"{where}, provenance", given, required, ("note",))
+        with_context = f"{where}, provenance"
+        try:
+            provenance = Provenance(**given)
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"{with_context}: {error}") from None
+    bits = data["upload_bits"]
+    try:
+        return Profile(
+            memory_bytes=numbers(f"{where}, memory_bytes", data["memory_bytes"]),
+            latency_s=numbers(f"{where}, latency_s", data["latency_s"]),
+            upload_bits=numbers(f"{where}, upload_bits", bits)
+            if isinstance(bits, list)
+            else number(f"{where}, upload_bits", bits),
+            provenance=provenance,
+        )
+    except FormatError:
+        raise
+    except ValueError as error:
+        raise FormatError(f"{where}: {error}") from None
+
+
+def load_scenario(path: StrPath) -> Problem:
+    """Read a scenario from TOML: a fleet file, a profile file, the bandwidth and the local steps.
+
+    Parameters
+    ----------
+    path : path-like
+        Keys ``fleet`` and ``profile`` (paths, relative to the scenario's folder), ``bandwidth_hz``, and optionally
+        ``local_steps`` (1), ``headroom`` (0, a fraction of each device's memory to keep free), and arrays of tables
+        ``pinned`` and ``forbidden`` with keys ``device`` (name or index) and ``depth``.
+
+    Raises
+    ------
+    FormatError
+        Naming the file, the key, and the mend.
+    OSError
+        If a file cannot be read.
+    """
+    try:
+        data = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise FormatError(f"{path}: not valid TOML: {error}") from None
+    optional = ("local_steps", "headroom", "pinned", "forbidden")
+    check_keys(str(path), data, ("fleet", "profile", "bandwidth_hz"), optional)
+    fleet = load_fleet(_beside(path, "fleet", data["fleet"]))
+    profile = load_profile(_beside(path, "profile", data["profile"]))
+    headroom = number(f"{path}, headroom", data.get("headroom", 0.0))
+    bandwidth_hz = number(f"{path}, bandwidth_hz", data["bandwidth_hz"])
+    local_steps = integer(f"{path}, local_steps", data.get("local_steps", 1))
+    pairs = {key: _pairs(f"{path}, {key}", data.get(key, [])) for key in ("pinned", "forbidden")}
+    try:
+        fleet = Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, fleet.name, headroom)
+        return Problem(profile, fleet, bandwidth_hz, local_steps, **pairs)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{path}: {error}") from None
+
+
+def _beside(path: StrPath, key: str, value: object) -> Path:
+    if not isinstance(value, str) or "\0" in value:
+        raise FormatError(f"{path}, {key}: a path was wanted, got {value!r}")
+    return Path(path).parent / value
+
+
+def _pairs(where: str, value: object) -> list[Pair]:
+    if not isinstance(value, list):
+        raise FormatError(f"{where}: a list of {{device, depth}} tables was wanted, got {value!r}")
+    pairs: list[Pair] = []
+    for i, entry in enumerate(value):
+        pair = table(f"{where}[{i}]", entry)
+        check_keys(f"{where}[{i}]", pair, _PAIR_KEYS)
+        pairs.append((pair["device"], integer(f"{where}[{i}], depth", pair["depth"])))
+    return pairs
+
+
+def builtin_scenario() -> Problem:
+    """Return the scenario that ``lola schedule`` runs on without arguments."""
+    with resources.as_file(resources.files("lola.data")) as folder:
+        return load_scenario(folder / "scenario.toml")

@@ -1,0 +1,142 @@
+"""The devices that take part in a round."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lola.channel import rayleigh_efficiency
+from lola.profile import frozen
+from lola.solvers.checks import FloatArray, per_block, positive_integer, real_array, vector
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Fleet:
+    """Speed, memory and channel of each device.
+
+    Parameters
+    ----------
+    speed : (K,) array_like
+        f_k: compute speed relative to the reference device, > 0.
+    memory_bytes : (K,) array_like
+        Bytes the device offers, ≥ 0.
+    spectral_efficiency : (K,) array_like
+        r_k in bit/s/Hz, > 0.
+    name : sequence of str, optional
+        Distinct names, one a device.
+    headroom : float or (K,) array_like, optional
+        Fraction of each device's memory that is kept free, in [0, 1).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the vectors are not as described; the message names the first offender.
+    """
+
+    speed: FloatArray
+    memory_bytes: FloatArray
+    spectral_efficiency: FloatArray
+    name: tuple[str, ...] | None
+    headroom: FloatArray
+
+    def __init__(
+        self,
+        speed: ArrayLike,
+        memory_bytes: ArrayLike,
+        spectral_efficiency: ArrayLike,
+        name: Iterable[str] | None = None,
+        headroom: ArrayLike = 0.0,
+    ) -> None:
+        speeds = vector("speed", speed)
+        n_devices = speeds.shape[0]
+        memory = vector("memory_bytes", memory_bytes, n_devices, positive=False)
+        efficiency = vector("spectral_efficiency", spectral_efficiency, n_devices)
+        free = real_array("headroom", per_block("headroom", headroom, n_devices), 1)
+        if free.shape != (n_devices,) or not ((free >= 0) & (free < 1)).all():
+            raise ValueError(
+                f"headroom must be a fraction in [0, 1), one or one per device ({n_devices}); got {headroom!r}"
+            )
+        object.__setattr__(self, "speed", frozen(speeds))
+        object.__setattr__(self, "memory_bytes", frozen(memory))
+        object.__setattr__(self, "spectral_efficiency", frozen(efficiency))
+        object.__setattr__(self, "name", None if name is None else _distinct(name, n_devices))
+        object.__setattr__(self, "headroom", frozen(free))
+
+    @classmethod
+    def sample(
+        cls,
+        n_devices: int = 20,
+        *,
+        seed: int | np.random.Generator | None = None,
+        speed: tuple[float, float] = (0.5, 1.0),
+        memory_bytes: tuple[float, float] = (1e9, 6e9),
+        transmit_snr_db: float = 10.0,
+        path_loss: float = 1e-3,
+    ) -> "Fleet":
+        """Draw a fleet as in the LoLa-DEFT paper, section VI-A.
+
+        Parameters
+        ----------
+        n_devices : int
+        seed : int or numpy.random.Generator, optional
+            An integer gives the same fleet every time.
+        speed, memory_bytes : (low, high)
+            Bounds of uniform distributions.
+        transmit_snr_db, path_loss : float
+            Of the Rayleigh channel; see `lola.channel.rayleigh_efficiency`.
+        """
+        count = positive_integer("n_devices", n_devices)
+        rng = np.random.default_rng(seed)
+        return cls(
+            speed=rng.uniform(*speed, size=count),
+            memory_bytes=np.floor(rng.uniform(*memory_bytes, size=count)),
+            spectral_efficiency=rayleigh_efficiency(
+                count, transmit_snr_db=transmit_snr_db, path_loss=path_loss, seed=rng
+            ),
+        )
+
+    @property
+    def n_devices(self) -> int:
+        """Number of devices, K."""
+        return int(self.speed.shape[0])
+
+    @property
+    def usable_memory_bytes(self) -> FloatArray:
+        """Bytes left to a block once the headroom is kept free, (K,)."""
+        return self.memory_bytes * (1.0 - self.headroom)
+
+    def label(self, device: int) -> str:
+        """Name of a device, or its number where the fleet has no names."""
+        return f"device {device}" if self.name is None else self.name[device]
+
+    def index(self, device: int | str) -> int:
+        """Index of a device given by name or index."""
+        if isinstance(device, str):
+            if self.name is None or device not in self.name:
+                raise ValueError(f"no device is named {device!r}; use a name of the fleet, or an index")
+            return self.name.index(device)
+        if isinstance(device, bool) or not isinstance(device, int | np.integer):
+            raise TypeError(f"a device is an index or a name, got {type(device).__name__}: {device!r}")
+        if not 0 <= device < self.n_devices:
+            raise ValueError(f"device must lie in 0…{self.n_devices - 1}, got {device}")
+        return int(device)
+
+    def __repr__(self) -> str:
+        return f"<Fleet of {self.n_devices} devices>"
+
+
+def _distinct(names: Iterable[str], n_devices: int) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise TypeError(f"name must be a sequence of names, got one text: {names!r}")
+    listed = tuple(names)
+    if len(listed) != n_devices:
+        raise ValueError(f"name must have {n_devices} entries, got {len(listed)}")
+    seen: set[str] = set()
+    for one in listed:
+        if not isinstance(one, str) or not one.strip():
+            raise ValueError(f"a device's name must be non-empty text, got {one!r}")
+        if one in seen:
+            raise ValueError(f"device names must differ, got {one!r} twice; rename one of them")
+        seen.add(one)
+    return listed

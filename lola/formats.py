@@ -1,0 +1,135 @@
+"""What all file formats share: reading, strict keys, and errors that say where and how to mend."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+StrPath = str | os.PathLike[str]
+
+
+class FormatError(ValueError):
+    """A file does not hold what its format asks for; the message names the file, the line or key, and the mend."""
+
+
+def read_text(path: StrPath) -> str:
+    """Read a UTF-8 file, or say where it stops being one."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+
+
+def write_atomically(path: StrPath, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
+    """Read a versioned JSON object and drop its ``format`` and ``version`` once they are right."""
+    try:
+        data = json.loads(read_text(path), parse_constant=_refuse_constant, object_pairs_hook=_distinct_keys)
+    except json.JSONDecodeError as error:
+        raise FormatError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; is the file cut short?"
+        ) from None
+    except (_RefusedJson, RecursionError) as error:
+        raise FormatError(f"{path}: {error}") from None
+    if not isinstance(data, dict):
+        raise FormatError(f"{path}: a JSON object was wanted, got {type(data).__name__}")
+    if data.pop("format", None) != format_name:
+        raise FormatError(f'{path}: "format" must be "{format_name}"; is it another kind of file?')
+    version = data.pop("version", None)
+    if version != 1 or isinstance(version, bool):
+        raise FormatError(f'{path}: "version" must be 1, got {version!r}; a newer lola may have written it')
+    return data
+
+
+def write_json(path: StrPath, format_name: str, data: Mapping[str, Any]) -> None:
+    """Write a versioned JSON object."""
+    text = json.dumps({"format": format_name, "version": 1, **data}, indent=1, allow_nan=False, ensure_ascii=False)
+    write_atomically(path, text + "\n")
+
+
+class _RefusedJson(ValueError):
+    pass
+
+
+def _refuse_constant(text: str) -> float:
+    raise _RefusedJson(f"{text} is not a number that JSON knows; write a finite one")
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _RefusedJson(f'the key "{key}" stands twice in one object; drop one')
+        found[key] = value
+    return found
+
+
+def check_keys(where: str, keys: Collection[str], required: Collection[str], optional: Collection[str] = ()) -> None:
+    """Refuse missing and unknown keys, and guess what was meant."""
+    known = [*required, *optional]
+    for key in keys:
+        if key not in known:
+            close = get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise FormatError(f"{where}: unknown key {key!r}{hint} Known: {', '.join(known)}")
+    for key in required:
+        if key not in keys:
+            raise FormatError(f"{where}: {key!r} is missing")
+
+
+def number(where: str, value: object) -> float:
+    """Return a finite number, or say what stands in its place."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FormatError(f"{where}: a plain number was wanted (the unit is in the key's name), got {value!r}")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise FormatError(f"{where}: must be finite, got {value}")
+    return result
+
+
+def integer(where: str, value: object) -> int:
+    """Return an integer, or say what stands in its place."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise FormatError(f"{where}: an integer was wanted, got {value!r}")
+    return value
+
+
+def numbers(where: str, value: object) -> list[float]:
+    """Return a list of finite numbers, or say which entry is none."""
+    if not isinstance(value, list):
+        raise FormatError(f"{where}: a list of numbers was wanted, got {value!r}")
+    return [number(f"{where}[{i}]", entry) for i, entry in enumerate(value)]
+
+
+def table(where: str, value: object) -> dict[str, Any]:
+    """Return an object (a TOML table), or say what stands in its place."""
+    if not isinstance(value, dict):
+        raise FormatError(f"{where}: a table of keys was wanted, got {value!r}")
+    return value

@@ -1,0 +1,168 @@
+"""One round to schedule: a profile, a fleet, and the spectrum they share."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypedDict
+
+import numpy as np
+
+from lola.fleet import Fleet
+from lola.profile import Profile
+from lola.solvers.checks import BoolArray, FloatArray, positive_integer, positive_number
+
+Pair = tuple[int | str, int]
+
+
+class SolverArguments(TypedDict):
+    """What the allocations of `lola.solvers` take, by keyword."""
+
+    latency_s: FloatArray
+    depth_memory_bytes: FloatArray
+    upload_bits: FloatArray
+    speed: FloatArray
+    memory_bytes: FloatArray
+    spectral_efficiency: FloatArray
+    bandwidth_hz: float
+    local_steps: int
+    allowed: BoolArray | None
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Problem:
+    """A round to schedule.
+
+    Parameters
+    ----------
+    profile : Profile
+        What each of the L depths costs.
+    fleet : Fleet
+        The K ≥ L devices.
+    bandwidth_hz : float
+        B: the uplink spectrum in hertz.
+    local_steps : int
+        M: local iterations in a round.
+    pinned : iterable of (device, depth), optional
+        Pairs that must be chosen: the device (index or name) takes the depth (1…L, from the output) and no other.
+    forbidden : iterable of (device, depth), optional
+        Pairs that must not be chosen.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described, or the pairs contradict each other.
+    """
+
+    profile: Profile
+    fleet: Fleet
+    bandwidth_hz: float
+    local_steps: int
+    pinned: tuple[tuple[int, int], ...]
+    forbidden: tuple[tuple[int, int], ...]
+
+    def __init__(
+        self,
+        profile: Profile,
+        fleet: Fleet,
+        bandwidth_hz: float,
+        local_steps: int = 1,
+        pinned: Iterable[Pair] = (),
+        forbidden: Iterable[Pair] = (),
+    ) -> None:
+        if not isinstance(profile, Profile):
+            raise TypeError(f"profile must be a lola.Profile, got {type(profile).__name__}")
+        if not isinstance(fleet, Fleet):
+            raise TypeError(f"fleet must be a lola.Fleet, got {type(fleet).__name__}")
+        if fleet.n_devices < profile.n_blocks:
+            raise ValueError(
+                f"at least as many devices as blocks are needed, got {fleet.n_devices} devices for "
+                f"{profile.n_blocks} blocks; add devices or join blocks"
+            )
+        object.__setattr__(self, "profile", profile)
+        object.__setattr__(self, "fleet", fleet)
+        object.__setattr__(self, "bandwidth_hz", positive_number("bandwidth_hz", bandwidth_hz))
+        object.__setattr__(self, "local_steps", positive_integer("local_steps", local_steps))
+        object.__setattr__(self, "pinned", self._pairs("pinned", pinned))
+        object.__setattr__(self, "forbidden", self._pairs("forbidden", forbidden))
+        for axis, what in enumerate(("device", "depth")):
+            used = [pair[axis] for pair in self.pinned]
+            twice = next((x for x in used if used.count(x) > 1), None)
+            if twice is not None:
+                raise ValueError(f"pinned names {what} {twice} twice; a device takes one depth and a depth one device")
+        both = set(self.pinned) & set(self.forbidden)
+        if both:
+            device, depth = min(both)
+            raise ValueError(f"device {device} at depth {depth} is both pinned and forbidden; drop one of the two")
+
+    def _pairs(self, name: str, pairs: Iterable[Pair]) -> tuple[tuple[int, int], ...]:
+        found = set()
+        for pair in pairs:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise TypeError(f"{name} must hold (device, depth) pairs, got {pair!r}")
+            depth = positive_integer(f"depth of {pair!r} in {name}", pair[1])
+            if depth > self.n_blocks:
+                raise ValueError(f"{name} names depth {depth}, but depths run from 1 to {self.n_blocks}")
+            found.add((self.fleet.index(pair[0]), depth))
+        return tuple(sorted(found))
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks, L."""
+        return self.profile.n_blocks
+
+    @property
+    def n_devices(self) -> int:
+        """Number of devices, K."""
+        return self.fleet.n_devices
+
+    @cached_property
+    def allowed(self) -> BoolArray | None:
+        """Pairs that pins and prohibitions leave, (K, L); None where there are none of either."""
+        if not self.pinned and not self.forbidden:
+            return None
+        mask = np.ones((self.n_devices, self.n_blocks), dtype=np.bool_)
+        for device, depth in self.pinned:
+            mask[device, :] = False
+            mask[:, depth - 1] = False
+        for device, depth in self.pinned:
+            mask[device, depth - 1] = True
+        for device, depth in self.forbidden:
+            mask[device, depth - 1] = False
+        mask.flags.writeable = False
+        return mask
+
+    def solver_arguments(self) -> SolverArguments:
+        """Return the arrays that `lola.solvers.block_allocation` and `joint_allocation` take."""
+        return {
+            "latency_s": self.profile.latency_s,
+            "depth_memory_bytes": self.profile.memory_bytes,
+            "upload_bits": self.profile.upload_bits,
+            "speed": self.fleet.speed,
+            "memory_bytes": self.fleet.usable_memory_bytes,
+            "spectral_efficiency": self.fleet.spectral_efficiency,
+            "bandwidth_hz": self.bandwidth_hz,
+            "local_steps": self.local_steps,
+            "allowed": self.allowed,
+        }
+
+    def compute_s(self, device_of_block: np.ndarray) -> FloatArray:
+        """Seconds each block's device computes, J_kl = M·d(l)/f_k, (L,)."""
+        return np.asarray(self.local_steps * self.profile.latency_s / self.fleet.speed[device_of_block])
+
+    def upload_s(self, device_of_block: np.ndarray, bandwidth_hz: FloatArray) -> FloatArray:
+        """Seconds each block's device uploads, S_l/(B_k·r_k), (L,)."""
+        return np.asarray(
+            self.profile.upload_bits / bandwidth_hz / self.fleet.spectral_efficiency[device_of_block]
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of everything that a schedule depends on, in hexadecimal."""
+        state = hashlib.sha256()
+        arguments = self.solver_arguments()
+        for name, value in sorted(arguments.items()):
+            state.update(name.encode())
+            state.update(np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+        state.update(json.dumps([self.pinned, self.forbidden, self.fleet.name]).encode())
+        return state.hexdigest()

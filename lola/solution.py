@@ -1,0 +1,101 @@
+"""The answer: who takes which block with how much bandwidth, and why nothing is faster."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lola.solvers.checks import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from lola.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class HallProof:
+    """Proof for an equal split: too few devices can serve these blocks in less than the bound.
+
+    Attributes
+    ----------
+    blocks : int64 array
+        Indices of blocks; fewer devices than these can serve any of them in less than ``lower_bound_s``.
+    """
+
+    blocks: IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class PriceProof:
+    """Proof for a joint allocation: prices under which finishing by the bound costs more than all the spectrum.
+
+    Attributes
+    ----------
+    block_price_hz : (L,) float64 array
+    device_price_hz : (K,) float64 array
+        At most 0. For every pair, block price plus device price is at most the bandwidth with which the device would
+        finish the block by ``lower_bound_s``.
+    """
+
+    block_price_hz: FloatArray
+    device_price_hz: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """A schedule of one round. Arrays over blocks are in depth order: entry 0 serves depth 1.
+
+    Attributes
+    ----------
+    method : str
+        One of `lola.METHODS`.
+    device_of_block : (L,) int64 array
+    bandwidth_hz : (L,) float64 array
+        By block; sums to at most the problem's bandwidth.
+    compute_s, upload_s : (L,) float64 arrays
+    latency_s : float
+        The round's latency: the largest ``compute_s + upload_s``.
+    lower_bound_s : float
+        No schedule of the method's problem (P1 or P2) is faster; NaN for a baseline, which claims nothing.
+    hits_memory_wall : (L,) bool array
+        True where the device lacks the memory that the block needs. Only baselines, which ignore memory, have any.
+    proof : HallProof, PriceProof or None
+        Why the bound holds.
+    iterations : int
+        Steps the solver took.
+    """
+
+    method: str
+    device_of_block: IntArray
+    bandwidth_hz: FloatArray
+    compute_s: FloatArray
+    upload_s: FloatArray
+    latency_s: float
+    lower_bound_s: float
+    hits_memory_wall: BoolArray
+    proof: HallProof | PriceProof | None
+    iterations: int
+
+    @property
+    def gap(self) -> float:
+        """``latency_s/lower_bound_s − 1``: 0 to rounding where the schedule is optimal, NaN for a baseline."""
+        if self.lower_bound_s == self.latency_s:
+            return 0.0
+        return float(np.float64(self.latency_s) / self.lower_bound_s - 1.0)
+
+    def verify(self, problem: "Problem") -> None:
+        """Check every constraint, number and proof against `problem`, by comparisons and sums alone.
+
+        Raises
+        ------
+        lola.VerificationError
+            Naming the first line that fails.
+        """
+        from lola.verification import verify
+
+        verify(self, problem)
+
+    def __str__(self) -> str:
+        claim = "no bound claimed" if self.proof is None else f"proven to within {max(self.gap, 0.0):.1e}"
+        walls = int(self.hits_memory_wall.sum())
+        wall = f", {walls} device(s) hit the memory wall" if walls else ""
+        return f"{self.method}: {self.device_of_block.shape[0]} blocks in {self.latency_s:.6g} s, {claim}{wall}"

@@ -1,0 +1,175 @@
+"""An independent check of a schedule: comparisons and sums, no solver."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lola.problem import Problem
+from lola.scheduling import BASELINES, EXACT_METHODS, METHODS
+from lola.solution import HallProof, PriceProof, Schedule
+from lola.solvers.checks import BoolArray, FloatArray
+
+# Numbers that are recomputed here by the formula they came from may differ by a few roundings.
+_ROUNDING = 1e-12
+# An exact method must meet its own bound this closely.
+_OPTIMAL_GAP = 1e-9
+# Devices checked at a time, so that a city's fleet needs no K×L array.
+_CHUNK = 1 << 15
+
+
+class VerificationError(Exception):
+    """A schedule does not hold; the message names the first line that fails."""
+
+
+def verify(schedule: Schedule, problem: Problem) -> None:
+    """Check a schedule against a problem, constraint by constraint and then the proof.
+
+    Raises
+    ------
+    VerificationError
+        Naming the first line that fails.
+
+    Notes
+    -----
+    ``docs/theory.md``, "What each certificate proves". O(K·L).
+    """
+    _check_shapes(schedule, problem)
+    _check_constraints(schedule, problem)
+    _check_latencies(schedule, problem)
+    _check_bound(schedule, problem)
+
+
+def _require(holds: object, line: str, detail: str) -> None:
+    if not holds:
+        raise VerificationError(f"{line}: {detail}")
+
+
+def _check_shapes(schedule: Schedule, problem: Problem) -> None:
+    _require(schedule.method in METHODS, "method", f"{schedule.method!r} is not one of {', '.join(METHODS)}")
+    for name in ("device_of_block", "bandwidth_hz", "compute_s", "upload_s", "hits_memory_wall"):
+        shape = getattr(schedule, name).shape
+        _require(shape == (problem.n_blocks,), "shape", f"{name} has shape {shape}, wanted ({problem.n_blocks},)")
+
+
+def _check_constraints(schedule: Schedule, problem: Problem) -> None:
+    devices, bandwidth = schedule.device_of_block, schedule.bandwidth_hz
+    inside = (devices >= 0) & (devices < problem.n_devices)
+    _require(inside.all(), "C1, every block has a device", f"no device has index {devices[~inside][:1]}")
+    distinct, count = np.unique(devices, return_counts=True)
+    _require((count == 1).all(), "C2, one block a device", f"device {distinct[count > 1][:1]} has more than one")
+    needed, offered = problem.profile.memory_bytes, problem.fleet.usable_memory_bytes[devices]
+    short = offered < needed
+    if schedule.method in BASELINES:
+        _require((schedule.hits_memory_wall == short).all(), "C3, memory", "hits_memory_wall does not mark who lacks it")
+    else:
+        depth = int(np.argmax(short)) + 1
+        _require(
+            not short.any() and not schedule.hits_memory_wall.any(),
+            "C3, memory",
+            f"depth {depth} needs {needed[depth - 1]:.6g} bytes, its device offers {offered[depth - 1]:.6g}",
+        )
+    if problem.allowed is not None:
+        wrong = ~problem.allowed[devices, np.arange(problem.n_blocks)]
+        _require(not wrong.any(), "pairs", f"depth {int(np.argmax(wrong)) + 1} goes against a pinned or forbidden pair")
+    _require((np.isfinite(bandwidth) & (bandwidth > 0)).all(), "bandwidth", "every block needs a positive share")
+    _require(
+        bandwidth.sum() <= problem.bandwidth_hz * (1 + _ROUNDING),
+        "bandwidth",
+        f"the shares sum to {bandwidth.sum():.17g} Hz, more than {problem.bandwidth_hz:.17g} Hz",
+    )
+    if schedule.method != "jbba":
+        equal = problem.bandwidth_hz / problem.n_blocks
+        _require(_close(bandwidth, equal), "bandwidth", f"{schedule.method} splits equally, {equal:.17g} Hz a block")
+
+
+def _check_latencies(schedule: Schedule, problem: Problem) -> None:
+    compute = problem.compute_s(schedule.device_of_block)
+    upload = problem.upload_s(schedule.device_of_block, schedule.bandwidth_hz)
+    _require(_close(schedule.compute_s, compute), "compute_s", "is not local_steps·latency_s/speed of the devices")
+    _require(_close(schedule.upload_s, upload), "upload_s", "is not upload_bits/(bandwidth_hz·spectral_efficiency)")
+    slowest = float((compute + upload).max())
+    _require(
+        _close(np.float64(schedule.latency_s), slowest),
+        "latency_s",
+        f"is {schedule.latency_s:.17g}, but the slowest device takes {slowest:.17g}",
+    )
+
+
+def _check_bound(schedule: Schedule, problem: Problem) -> None:
+    bound, proof = schedule.lower_bound_s, schedule.proof
+    if schedule.method in BASELINES:
+        _require(proof is None and np.isnan(bound), "bound", f"{schedule.method} can claim none")
+        return
+    _require(0 <= bound <= schedule.latency_s * (1 + _ROUNDING), "bound", f"{bound!r} is above the latency it bounds")
+    if isinstance(proof, HallProof) and schedule.method == "ba":
+        _check_hall(proof, bound, problem)
+    elif isinstance(proof, PriceProof) and schedule.method == "jbba":
+        _check_prices(proof, bound, problem)
+    else:
+        given = "none is given" if proof is None else f"{type(proof).__name__} proves another problem's bound"
+        _require(False, "proof", f"{schedule.method} needs a proof of its bound; {given}")
+    if schedule.method in EXACT_METHODS:
+        _require(
+            schedule.latency_s <= bound * (1 + _OPTIMAL_GAP), "optimality", f"the gap to the bound is {schedule.gap:.3g}"
+        )
+
+
+def _check_hall(proof: HallProof, bound: float, problem: Problem) -> None:
+    """Count the devices that can serve one of the blocks in less than the bound."""
+    blocks = np.unique(proof.blocks)
+    _require(blocks.size > 0 and blocks[0] >= 0 and blocks[-1] < problem.n_blocks, "proof", "names blocks there are not")
+    share = problem.bandwidth_hz / problem.n_blocks
+    able = 0
+    for compute, load, possible in _chunks(problem):
+        quick = compute + load / share < bound * (1 - _ROUNDING)
+        able += int((quick & possible)[:, blocks].any(axis=1).sum())
+    _require(
+        able < blocks.size,
+        "proof",
+        f"{able} devices can serve one of {blocks.size} blocks in less than {bound:.17g} s; fewer would prove the bound",
+    )
+
+
+def _check_prices(proof: PriceProof, bound: float, problem: Problem) -> None:
+    """Weak duality: any allocation that finishes by the bound needs at least all prices together, which is too much."""
+    block, device = proof.block_price_hz, proof.device_price_hz
+    _require(block.shape == (problem.n_blocks,), "proof", f"has {block.shape} block prices, wanted {problem.n_blocks}")
+    _require(device.shape == (problem.n_devices,), "proof", f"has {device.shape} device prices")
+    _require(np.isfinite(block).all() and np.isfinite(device).all(), "proof", "a price is not finite")
+    _require((device <= 0).all(), "proof", "a device's price is above 0")
+    excess, first = 0.0, 0
+    for compute, load, possible in _chunks(problem):
+        left = bound - compute
+        possible &= left > 0
+        needed = np.divide(load, left, out=np.full_like(left, np.inf), where=possible)
+        last = first + left.shape[0]
+        excess = max(excess, float((block + device[first:last, None] - needed).max()))
+        first = last
+    # Prices above what a pair needs by rounding are paid for, once per block.
+    total = float(block.sum() + device.sum()) - problem.n_blocks * excess
+    _require(
+        total > problem.bandwidth_hz,
+        "proof",
+        f"finishing by {bound:.17g} s is only shown to need {total:.17g} Hz, not more than {problem.bandwidth_hz:.17g}",
+    )
+
+
+def _chunks(problem: Problem) -> Iterator[tuple[FloatArray, FloatArray, BoolArray]]:
+    """Yield seconds of computation, bits over efficiency, and whether the pair is possible; devices by blocks."""
+    profile, fleet = problem.profile, problem.fleet
+    memory = fleet.usable_memory_bytes
+    work = problem.local_steps * profile.latency_s
+    for first in range(0, problem.n_devices, _CHUNK):
+        chunk = slice(first, first + _CHUNK)
+        possible = memory[chunk, None] >= profile.memory_bytes
+        if problem.allowed is not None:
+            possible &= problem.allowed[chunk]
+        yield (
+            work / fleet.speed[chunk, None],
+            profile.upload_bits / fleet.spectral_efficiency[chunk, None],
+            possible,
+        )
+
+
+def _close(value: FloatArray | np.float64, wanted: FloatArray | float) -> bool:
+    return bool((np.abs(value - wanted) <= _ROUNDING * np.abs(wanted)).all())
