@@ -1,0 +1,143 @@
+"""The command ``lola``. Only the standard library is imported before a command runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from lola.problem import Problem
+    from lola.solution import Schedule
+
+EXIT_OK = 0
+EXIT_NOT_VERIFIED = 1
+EXIT_INFEASIBLE = 2
+EXIT_BAD_INPUT = 64
+# Narrower terminals than this would break the table; pipes and files get it too.
+_MIN_WIDTH = 100
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but bad usage ends with 64, because 2 says that a problem is infeasible."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="lola", description="Schedule rounds of cooperative fine-tuning, with proof of optimality.")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    schedule = commands.add_parser("schedule", help="decide who takes which block, with how much bandwidth")
+    schedule.set_defaults(run=_schedule)
+    schedule.add_argument("scenario", nargs="?", metavar="scenario.toml", help="without it, the built-in scenario")
+    schedule.add_argument("--fleet", metavar="f.csv", help="devices, in place of the scenario's")
+    schedule.add_argument("--profile", metavar="p.json", help="what each depth costs, in place of the scenario's")
+    schedule.add_argument("--bandwidth-hz", type=float, metavar="HZ", help="uplink spectrum in hertz")
+    schedule.add_argument("--local-steps", type=int, metavar="M", help="local iterations in a round")
+    schedule.add_argument("--method", default="jbba", help="jbba (default), ba, or a baseline; see --compare")
+    schedule.add_argument("--seed", type=int, default=0, help="of the method 'random' (default 0)")
+    schedule.add_argument("--json", metavar="out.json", help="save the schedule with its proof")
+    schedule.add_argument("--figure", metavar="out.png", help="draw the round (needs lola-deft[plot])")
+    schedule.add_argument("--compare", action="store_true", help="all methods side by side")
+
+    verify = commands.add_parser("verify", help="prove a saved schedule again, from the file alone")
+    verify.set_defaults(run=_verify)
+    verify.add_argument("schedule", metavar="out.json")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 1 not verified, 2 infeasible, 64 bad usage or input."""
+    options = _parser().parse_args(arguments)
+    from lola.solvers.errors import InfeasibleError
+    from lola.verification import VerificationError
+
+    try:
+        code: int = options.run(options)
+    except VerificationError as error:
+        print(f"lola: not verified: {error}", file=sys.stderr)
+        return EXIT_NOT_VERIFIED
+    except InfeasibleError as error:
+        print(f"lola: infeasible: {error}", file=sys.stderr)
+        return EXIT_INFEASIBLE
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        print(f"lola: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return code
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from lola.report import comparison_table, proof_line, round_table
+    from lola.schedule_file import save_schedule
+    from lola.scheduling import METHODS, schedule
+
+    problem = _problem(options)
+    answer = schedule(problem, options.method, seed=options.seed)
+    answer.verify(problem)
+    console = Console(highlight=False)
+    console.width = max(console.width, _MIN_WIDTH)
+    console.print(round_table(answer, problem))
+    console.print()
+    console.print(f"round: {answer.latency_s:.6f} s ({answer.method}, {problem.n_devices} devices)", markup=False)
+    console.print(proof_line(answer, verified=True), markup=False)
+    console.print(f"profile: {problem.profile.provenance or 'of unknown provenance'}", markup=False)
+    if options.compare:
+        console.print()
+        console.print(comparison_table({method: _attempt(problem, method, options.seed) for method in METHODS}))
+    if options.json:
+        save_schedule(answer, problem, options.json)
+    if options.figure:
+        from lola.figure import draw_round, save_figure
+
+        save_figure(draw_round(answer, problem), options.figure)
+    return EXIT_OK
+
+
+def _problem(options: argparse.Namespace) -> "Problem":
+    """Read the scenario and put in place what the options name."""
+    from lola.files import builtin_scenario, load_fleet, load_profile, load_scenario
+    from lola.problem import Problem
+
+    scenario = load_scenario(options.scenario) if options.scenario else builtin_scenario()
+    return Problem(
+        profile=load_profile(options.profile) if options.profile else scenario.profile,
+        fleet=load_fleet(options.fleet) if options.fleet else scenario.fleet,
+        bandwidth_hz=scenario.bandwidth_hz if options.bandwidth_hz is None else options.bandwidth_hz,
+        local_steps=scenario.local_steps if options.local_steps is None else options.local_steps,
+        pinned=scenario.pinned,
+        forbidden=scenario.forbidden,
+    )
+
+
+def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
+    """Schedule and verify, or return in a word why there is no schedule."""
+    from lola.scheduling import schedule
+    from lola.solvers.errors import InfeasibleError
+
+    try:
+        answer = schedule(problem, method, seed=seed)
+    except InfeasibleError:
+        return "infeasible"
+    except ValueError:  # a baseline where pairs are pinned or forbidden
+        return "not with pairs"
+    answer.verify(problem)
+    return answer
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from lola.report import proof_line
+    from lola.schedule_file import load_schedule
+
+    answer, problem = load_schedule(options.schedule)
+    answer.verify(problem)
+    print(f"{options.schedule}: the schedule holds, {answer.latency_s:.6f} s ({answer.method})")
+    print(proof_line(answer, verified=True))
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

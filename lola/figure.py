@@ -1,0 +1,68 @@
+"""A round as a picture; needs the extra ``plot``."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lola.formats import StrPath
+from lola.problem import Problem
+from lola.solution import Schedule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COMPUTE, _UPLOAD, _WALL = "#35618f", "#e8a33d", "#b3261e"
+
+
+def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
+    """Draw the round as a Gantt chart (computation, then upload) with each block's share of the spectrum beside it.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing; it names the extra to install.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("figures need matplotlib: pip install 'lola-deft[plot]'") from None
+    n_blocks = problem.n_blocks
+    rows = np.arange(n_blocks)
+    figure = Figure(figsize=(10.5, 1.9 + 0.33 * n_blocks), layout="constrained")
+    gantt, shares = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    gantt.barh(rows, schedule.compute_s, color=_COMPUTE, label="compute")
+    gantt.barh(rows, schedule.upload_s, left=schedule.compute_s, color=_UPLOAD, label="upload")
+    gantt.axvline(schedule.latency_s, color="black", linewidth=1, linestyle="--")
+    labels = [f"{problem.fleet.label(k)} · depth {i + 1}" for i, k in enumerate(schedule.device_of_block.tolist())]
+    gantt.set_yticks(rows, [label.replace("$", r"\$") for label in labels])
+    for tick, wall in zip(gantt.get_yticklabels(), schedule.hits_memory_wall, strict=True):
+        if wall:
+            tick.set_color(_WALL)
+    gantt.invert_yaxis()
+    gantt.set_xlim(0, schedule.latency_s * 1.02)
+    gantt.set_xlabel("seconds into the round")
+    figure.legend(loc="outside lower left", ncols=2, frameon=False)
+    title = f"{schedule.method}: the round takes {schedule.latency_s:.4g} s"
+    if schedule.hits_memory_wall.any():
+        title += f"; {int(schedule.hits_memory_wall.sum())} device(s) at the memory wall (red)"
+    gantt.set_title(title, loc="left")
+    shares.barh(rows, schedule.bandwidth_hz / 1e6, color=_UPLOAD)
+    shares.set_xlabel(f"MHz of {problem.bandwidth_hz / 1e6:.6g}")
+    shares.set_title("bandwidth", loc="left")
+    shares.tick_params(left=False)
+    for axes in (gantt, shares):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", alpha=0.3)
+        axes.set_axisbelow(True)
+    return figure
+
+
+def save_figure(figure: "Figure", path: StrPath) -> None:
+    """Write a figure in the format that the path's ending names.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib cannot write that format.
+    """
+    figure.savefig(path, dpi=150)
