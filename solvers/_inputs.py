@@ -91,9 +91,11 @@ def allocation_inputs(
                 f"got {mask.dtype} of shape {mask.shape}"
             )
     bandwidth = positive_number("bandwidth_hz", bandwidth_hz)
-    work = latency * positive_integer("local_steps", local_steps)
+    steps = positive_integer("local_steps", local_steps)
     # Infinity means forbidden inside the kernels, so no finite input may overflow into it.
-    slowest = work.max() / fleet_speed.min() + bits.max() / (bandwidth / n_blocks) / efficiency.min()
+    with np.errstate(over="ignore"):
+        work = latency * steps
+        slowest = work.max() / fleet_speed.min() + bits.max() / (bandwidth / n_blocks) / efficiency.min()
     if not slowest < np.inf:
         raise ValueError("the longest latency overflows float64; use larger units for latency_s, speed or upload_bits")
     return Inputs(work, need, bits, fleet_speed, memory, efficiency, mask, bandwidth)

@@ -195,9 +195,12 @@ def bandwidth_split(
     n = compute.shape[0]
     bits = checked("upload_bits", per_block("upload_bits", upload_bits, n), n)
     efficiency = checked("spectral_efficiency", spectral_efficiency, n)
-    bandwidth, latency, steps = _split(compute, bits, efficiency, positive_number("bandwidth_hz", bandwidth_hz))
-    if not latency < np.inf:
+    spectrum = positive_number("bandwidth_hz", bandwidth_hz)
+    with np.errstate(over="ignore"):
+        one_after_another = compute.max() + (bits / efficiency).sum() / spectrum
+    if not one_after_another < np.inf:
         raise ValueError("the latency overflows float64; use larger units for upload_bits or compute_s")
+    bandwidth, latency, steps = _split(compute, bits, efficiency, spectrum)
     return BandwidthSplit(latency, bandwidth, steps)
 
 

@@ -1,0 +1,83 @@
+"""Plain twins of the solvers and independent checks of their proofs: slow, short, obviously right."""
+
+from functools import cache
+from itertools import permutations
+
+import numpy as np
+
+
+@cache
+def placements(n_choices, n_places):
+    """All ways to put distinct choices in places, (n_ways, n_places)."""
+    return np.array(list(permutations(range(n_choices), n_places)), dtype=np.int64).reshape(-1, n_places)
+
+
+def brute_force(cost, reduce):
+    """Best value of `reduce` over all assignments of the shorter side, or inf."""
+    if cost.shape[0] > cost.shape[1]:
+        cost = cost.T
+    chosen = cost[np.arange(cost.shape[0]), placements(cost.shape[1], cost.shape[0])]
+    return reduce(chosen, axis=1).min()
+
+
+def possible_pairs(inputs, allowed=None):
+    """Which device may take which block, (K, L)."""
+    possible = inputs["memory_bytes"][:, None] >= inputs["depth_memory_bytes"]
+    return possible if allowed is None else possible & allowed
+
+
+def equal_split_latency(inputs, bandwidth_hz, local_steps=1, allowed=None):
+    """T_kl under an equal split, (K, L), inf where impossible."""
+    n_blocks = inputs["latency_s"].shape[0]
+    compute = local_steps * inputs["latency_s"] / inputs["speed"][:, None]
+    share = bandwidth_hz / n_blocks
+    latency = compute + inputs["upload_bits"] / share / inputs["spectral_efficiency"][:, None]
+    return np.where(possible_pairs(inputs, allowed), latency, np.inf)
+
+
+def least_bandwidth(inputs, deadline_s, local_steps=1, allowed=None):
+    """w_kl: hertz with which a pair finishes by the deadline, (K, L), inf where it cannot."""
+    left = deadline_s - local_steps * inputs["latency_s"] / inputs["speed"][:, None]
+    needed = np.full(left.shape, np.inf)
+    can = possible_pairs(inputs, allowed) & (left > 0)
+    needed[can] = (inputs["upload_bits"] / inputs["spectral_efficiency"][:, None])[can] / left[can]
+    return needed
+
+
+def check_hall(cost_by_row, objective, violator):
+    """Assert that the rows of the violator have fewer partners below the objective than members."""
+    assert violator.size > 0
+    partners = (cost_by_row[violator] < objective).any(axis=0).sum()
+    assert partners < violator.size
+
+
+def check_matching(result, cost):
+    """Assert that a matrix result is a full assignment of the shorter side."""
+    column = result.column_of_row
+    used = column[column >= 0]
+    assert column.shape == (cost.shape[0],)
+    assert column.dtype == np.int64
+    assert used.size == np.unique(used).size == min(cost.shape)
+    return cost[np.flatnonzero(column >= 0), used]
+
+
+def check_allocation(result, inputs, bandwidth_hz, local_steps=1, allowed=None):
+    """Assert C1 to C3, the bandwidth, and that the objective is the slowest device's latency."""
+    device = result.device_of_block
+    blocks = np.arange(inputs["latency_s"].shape[0])
+    assert np.unique(device).size == blocks.size
+    assert possible_pairs(inputs, allowed)[device, blocks].all()
+    assert result.bandwidth_hz.sum() <= bandwidth_hz * (1 + 1e-15 * blocks.size)
+    compute = local_steps * inputs["latency_s"] / inputs["speed"][device]
+    upload = inputs["upload_bits"] / result.bandwidth_hz / inputs["spectral_efficiency"][device]
+    np.testing.assert_allclose((compute + upload).max(), result.objective, rtol=1e-14)
+
+
+def check_prices(result, inputs, bandwidth_hz, local_steps=1, allowed=None):
+    """Assert the dual proof of a joint allocation and return its relative gap."""
+    block, device = result.block_price_hz, result.device_price_hz
+    assert (device <= 0).all()
+    needed = least_bandwidth(inputs, result.lower_bound, local_steps, allowed)
+    excess = max(0.0, (block + device[:, None] - needed).max())
+    assert block.sum() + device.sum() - block.size * excess > bandwidth_hz
+    return result.objective / result.lower_bound - 1

@@ -1,0 +1,136 @@
+"""Min-sum and min-max assignment against brute force, scipy, and their own proofs."""
+
+import gzip
+import time
+
+import numba
+import numpy as np
+import pytest
+from cases import MATRIX_FAMILIES, matrix
+from naive import brute_force, check_hall, check_matching
+from scipy.optimize import linear_sum_assignment
+
+from lola.solvers import InfeasibleError, bottleneck_assignment, linear_assignment
+
+
+def check_linear_duals(result, cost):
+    """Primal equals dual, every reduced cost is non-negative, and the longer side's duals are at most 0."""
+    u, v = result.row_dual, result.column_dual
+    scale = np.abs(u).max() + np.abs(v).max()
+    assert (cost - u[:, None] - v).min() >= -1e-13 * scale
+    assert u.sum() + v.sum() == pytest.approx(result.objective, abs=1e-12 * (np.abs(u).sum() + np.abs(v).sum()))
+    if cost.shape[0] < cost.shape[1]:
+        assert (v <= 0).all()
+    if cost.shape[0] > cost.shape[1]:
+        assert (u <= 0).all()
+
+
+def check_infeasible(error, cost):
+    """The violator has fewer partners than members."""
+    rows = cost if cost.shape[0] <= cost.shape[1] else cost.T
+    partners = np.isfinite(rows[list(error.violator)]).any(axis=0).sum()
+    assert partners == error.partners < len(error.violator)
+
+
+@pytest.mark.parametrize("family", MATRIX_FAMILIES)
+def test_small_matrices_match_brute_force(family, instances):
+    rng = np.random.default_rng(MATRIX_FAMILIES.index(family))
+    for _ in range(instances(2000)):
+        n_rows, n_columns = rng.integers(1, 7, 2)
+        cost = matrix(rng, n_rows, n_columns, family)
+        if brute_force(cost, np.max) == np.inf:
+            for solve in (linear_assignment, bottleneck_assignment):
+                with pytest.raises(InfeasibleError, match="no assignment exists") as caught:
+                    solve(cost)
+                check_infeasible(caught.value, cost)
+            continue
+        linear, bottleneck = linear_assignment(cost), bottleneck_assignment(cost)
+        best_sum = brute_force(cost, np.sum)
+        magnitude = np.abs(check_matching(linear, cost)).sum()
+        assert linear.objective == pytest.approx(best_sum, abs=1e-12 * magnitude)
+        check_linear_duals(linear, cost)
+        assert bottleneck.objective == brute_force(cost, np.max)
+        assert check_matching(bottleneck, cost).max() == bottleneck.objective
+        check_hall(cost if n_rows <= n_columns else cost.T, bottleneck.objective, bottleneck.hall_violator)
+
+
+@pytest.mark.parametrize("family", MATRIX_FAMILIES)
+@pytest.mark.parametrize("shape", [(60, 60), (12, 200), (200, 12), (1, 300), (90, 100)])
+def test_larger_matrices_match_scipy(family, shape, instances):
+    rng = np.random.default_rng(MATRIX_FAMILIES.index(family))
+    for _ in range(instances(100) // 10):
+        cost = matrix(rng, *shape, family)
+        try:
+            rows, columns = linear_sum_assignment(cost)
+        except ValueError:
+            with pytest.raises(InfeasibleError) as caught:
+                linear_assignment(cost)
+            check_infeasible(caught.value, cost)
+            continue
+        result = linear_assignment(cost)
+        chosen = cost[rows, columns]
+        assert result.objective == pytest.approx(chosen.sum(), abs=1e-12 * np.abs(chosen).sum())
+        check_linear_duals(result, cost)
+
+
+def test_or_library_optima(shared_data):
+    optima = {100: 305, 200: 475, 300: 626, 400: 804, 500: 991}
+    for n, optimum in optima.items():
+        if numba.config.DISABLE_JIT and n > 100:
+            continue
+        with gzip.open(shared_data / "assignment" / f"assign{n}.txt.gz", "rt") as file:
+            values = np.array(file.read().split(), dtype=float)
+        cost = values[1:].reshape(n, n)
+        result = linear_assignment(cost)
+        assert result.objective == optimum
+        check_linear_duals(result, cost)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="a claim about the compiled kernel")
+@pytest.mark.parametrize("costs", ["constant", "by depth", "uniform"])
+def test_nested_graph_is_quick(costs):
+    """Device k may take 1…c_k with c a permutation: one perfect matching, and the worst case of Hopcroft–Karp."""
+    rng = np.random.default_rng(5)
+    n = 1600
+    base = {
+        "constant": np.zeros((n, n)),
+        "by depth": np.tile(np.arange(float(n)), (n, 1)),
+        "uniform": rng.random((n, n)),
+    }[costs]
+    reach = rng.permutation(n) + 1
+    cost = np.where(np.arange(n) < reach[:, None], base, np.inf)
+    bottleneck_assignment(np.ones((2, 2)))
+    start = time.perf_counter()
+    result = bottleneck_assignment(cost)
+    assert time.perf_counter() - start < 1.0
+    assert (result.column_of_row == reach - 1).all()
+    check_hall(cost, result.objective, result.hall_violator)
+
+
+@pytest.mark.parametrize("solve", [linear_assignment, bottleneck_assignment])
+def test_fortran_order_lists_and_integers_are_taken(solve):
+    cost = np.random.default_rng(1).integers(0, 50, (6, 9))
+    wanted = solve(cost.astype(float)).objective
+    for same in (cost, cost.tolist(), np.asfortranarray(cost), cost.astype(np.float32), cost[:, ::-1][:, ::-1]):
+        assert solve(same).objective == wanted
+
+
+@pytest.mark.parametrize("solve", [linear_assignment, bottleneck_assignment])
+@pytest.mark.parametrize(
+    "cost, error, message",
+    [
+        ([[1.0, np.nan]], ValueError, "got nan at row 0, column 1"),
+        ([[1.0, 2.0], [-np.inf, 2.0]], ValueError, "got -inf at row 1, column 0"),
+        ([1.0, 2.0], ValueError, r"cost must have 2 axis\(es\), got shape \(2,\)"),
+        (np.zeros((0, 3)), ValueError, "cost is empty"),
+        (np.zeros((3, 0)), ValueError, "cost is empty"),
+        (np.zeros((2, 2), dtype=complex), TypeError, "dtype complex128"),
+        (np.zeros((2, 2), dtype=bool), TypeError, "dtype bool"),
+        ([["a", "b"]], TypeError, "cost must hold real numbers"),
+        ([[1.0], [1.0, 2.0]], TypeError, "rectangular array"),
+        (None, TypeError, "cost must hold real numbers"),
+    ],
+)
+def test_bad_matrices_are_refused(solve, cost, error, message):
+    with pytest.raises(error, match=message):
+        solve(cost)
