@@ -1,0 +1,282 @@
+"""Problems, schedules of every method, and their verification."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scenario import random_problem, small_problem
+
+import lola
+
+EXACT = ("jbba", "ba")
+
+
+@pytest.mark.parametrize("method", lola.METHODS)
+def test_every_method_gives_a_schedule_that_verifies(method):
+    for seed in range(20):
+        problem = random_problem(seed)
+        schedule = lola.schedule(problem, method, seed=seed)
+        schedule.verify(problem)
+        assert schedule.latency_s == (schedule.compute_s + schedule.upload_s).max()
+        assert schedule.bandwidth_hz.sum() <= problem.bandwidth_hz * (1 + 1e-14)
+        if method in EXACT:
+            assert 0 <= schedule.gap <= 1e-9
+            assert not schedule.hits_memory_wall.any()
+        else:
+            assert np.isnan(schedule.gap)
+            assert schedule.latency_s >= lola.schedule(problem, "jbba").latency_s or schedule.hits_memory_wall.any()
+        again = pickle.loads(pickle.dumps(schedule))
+        again.verify(problem)
+        assert str(again) == str(schedule)
+
+
+def test_the_baselines_take_whom_the_paper_says():
+    problem = small_problem()
+    assert lola.schedule(problem, "computation-aware").device_of_block.tolist() == [2, 1, 3]  # deepest to the fastest
+    assert lola.schedule(problem, "communication-aware").device_of_block.tolist() == [2, 1, 4]
+    assert lola.schedule(problem, "random", seed=3).latency_s == lola.schedule(problem, "random", seed=3).latency_s
+    wall = lola.schedule(problem, "computation-aware").hits_memory_wall
+    assert wall.tolist() == [False, True, True]
+    assert "2 device(s) hit the memory wall" in str(lola.schedule(problem, "computation-aware"))
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_headroom_pins_and_prohibitions_are_heeded(method):
+    problem = small_problem()
+    free = lola.schedule(problem, method)
+    device = int(free.device_of_block[0])
+    barred = small_problem(forbidden=[(device, 1)])
+    schedule = lola.schedule(barred, method)
+    schedule.verify(barred)
+    assert schedule.device_of_block[0] != device
+    assert schedule.latency_s >= free.latency_s
+    with pytest.raises(lola.VerificationError, match="pairs: depth 1 goes against"):
+        free.verify(barred)
+    pinned = small_problem(pinned=[("ann", 1)])
+    schedule = lola.schedule(pinned, method)
+    schedule.verify(pinned)
+    assert schedule.device_of_block[0] == 0
+    fleet = problem.fleet
+    kept = lola.Fleet(
+        fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, fleet.name, headroom=[0.0, 0.0, 0.3, 0.0, 0.0]
+    )
+    assert kept.usable_memory_bytes[2] == pytest.approx(1.75e9)
+    roomy = small_problem(fleet=kept)
+    schedule = lola.schedule(roomy, method)
+    schedule.verify(roomy)
+    assert schedule.device_of_block[2] in (0, 4)
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_too_little_memory_names_a_hall_violator(method):
+    fleet = lola.Fleet(speed=[1.0] * 4, memory_bytes=[3e9, 1e9, 1.1e9, 1.2e9], spectral_efficiency=[1.0] * 4)
+    with pytest.raises(lola.InfeasibleError, match="no schedule exists: depth") as caught:
+        lola.schedule(small_problem(fleet=fleet), method)
+    error = caught.value
+    assert error.partners < len(error.depths)
+    assert set(error.depths) <= {2, 3}
+    assert error.bytes_needed == 1.5e9
+    with pytest.raises(lola.InfeasibleError, match="and are allowed to take one of them"):
+        lola.schedule(small_problem(forbidden=[(k, 2) for k in range(5)]), method)
+
+
+def corrupt(schedule, problem):
+    """Every way a schedule may lie, with the line that must fail."""
+    swapped = schedule.device_of_block.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    unused = np.setdiff1d(np.arange(problem.n_devices), schedule.device_of_block)
+    stranger = schedule.device_of_block.copy()
+    stranger[0] = unused[0]
+    twice = schedule.device_of_block.copy()
+    twice[0] = twice[1]
+    raised = schedule.bandwidth_hz.copy()
+    raised[0] *= 1.05
+    moved = schedule.bandwidth_hz.copy()
+    moved[0] *= 1.01
+    moved[1] -= moved[0] - schedule.bandwidth_hz[0]
+    zero = schedule.bandwidth_hz.copy()
+    zero[0] = 0
+    nobody = np.full_like(swapped, -1)
+    return [
+        ({"device_of_block": swapped}, "compute_s|C3"),
+        ({"device_of_block": stranger}, "compute_s|C3"),
+        ({"device_of_block": twice}, "C2"),
+        ({"device_of_block": nobody}, "C1"),
+        ({"device_of_block": nobody[:-1]}, "shape"),
+        ({"bandwidth_hz": raised}, "bandwidth: the shares sum to"),
+        ({"bandwidth_hz": moved}, "upload_s|bandwidth"),
+        ({"bandwidth_hz": zero}, "bandwidth: every block needs"),
+        ({"compute_s": schedule.compute_s * 0.99}, "compute_s"),
+        ({"upload_s": schedule.upload_s * 0.99}, "upload_s"),
+        ({"latency_s": schedule.latency_s * 0.99}, "latency_s"),
+        ({"latency_s": np.nan}, "latency_s"),
+        ({"lower_bound_s": schedule.lower_bound_s * 1.01}, "bound"),
+        ({"lower_bound_s": schedule.lower_bound_s * 0.99}, "optimality"),
+        ({"lower_bound_s": np.nan}, "bound"),
+        ({"proof": None}, "proof: .* none is given"),
+        ({"hits_memory_wall": ~schedule.hits_memory_wall}, "C3"),
+        ({"method": "magic"}, "method"),
+        ({"method": "random"}, "C3|bandwidth|bound"),
+    ]
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_every_lie_is_caught(method):
+    problem = random_problem(7)
+    schedule = lola.schedule(problem, method)
+    for change, line in corrupt(schedule, problem):
+        with pytest.raises(lola.VerificationError, match=line):
+            replace(schedule, **change).verify(problem)
+
+
+def test_a_false_proof_is_caught():
+    problem = random_problem(8)
+    jbba, ba = lola.schedule(problem), lola.schedule(problem, "ba")
+    prices = jbba.proof
+    wrong = [
+        lola.PriceProof(prices.block_price_hz * 0.999, prices.device_price_hz),
+        lola.PriceProof(prices.block_price_hz * 1.001, prices.device_price_hz),
+        lola.PriceProof(prices.block_price_hz, np.abs(prices.device_price_hz) + 1.0),
+        lola.PriceProof(np.full(problem.n_blocks, np.nan), prices.device_price_hz),
+        lola.PriceProof(prices.block_price_hz[:-1], prices.device_price_hz),
+        lola.PriceProof(prices.block_price_hz, prices.device_price_hz[:-1]),
+        ba.proof,
+    ]
+    for proof in wrong:
+        with pytest.raises(lola.VerificationError, match="^proof: "):
+            replace(jbba, proof=proof).verify(problem)
+    blocks = [[], [problem.n_blocks], [-1]]
+    for one in blocks:
+        with pytest.raises(lola.VerificationError, match="^proof: names blocks there are not"):
+            replace(ba, proof=lola.HallProof(np.array(one, dtype=np.int64))).verify(problem)
+    fast = int(np.argmin(ba.compute_s + ba.upload_s))
+    with pytest.raises(lola.VerificationError, match=r"^proof: \d+ devices can serve"):
+        replace(ba, proof=lola.HallProof(np.array([fast]))).verify(problem)
+    with pytest.raises(lola.VerificationError, match="PriceProof proves another problem's bound"):
+        replace(ba, proof=prices).verify(problem)
+
+
+def test_a_schedule_of_another_problem_does_not_verify():
+    schedule = lola.schedule(random_problem(1))
+    with pytest.raises(lola.VerificationError):
+        schedule.verify(random_problem(2))
+
+
+def test_verification_of_a_large_fleet_goes_in_chunks():
+    problem = random_problem(3, n_devices=70_000)
+    for method in EXACT:
+        lola.schedule(problem, method).verify(problem)
+
+
+PROFILE = {"memory_bytes": [1.0, 2.0], "latency_s": [1.0, 2.0], "upload_bits": 1.0}
+FLEET = {"speed": [1.0, 1.0], "memory_bytes": [2.0, 2.0], "spectral_efficiency": [1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"latency_s": [2.0, 1.0]}, ValueError, "latency_s must not fall with depth, got 2.0 at depth 1 and 1.0"),
+        ({"memory_bytes": [2.0, 1.0]}, ValueError, "memory_bytes must not fall with depth.*must be reversed"),
+        ({"memory_bytes": [1.0, np.nan]}, ValueError, "memory_bytes must be finite and >= 0, got nan at index 1"),
+        ({"memory_bytes": [1.0]}, ValueError, "memory_bytes must have 2 entries, got 1"),
+        ({"latency_s": [-1.0, 1.0]}, ValueError, "latency_s must be finite and >= 0"),
+        ({"upload_bits": -1.0}, ValueError, "upload_bits must be finite and > 0"),
+        ({"upload_bits": [1.0, np.inf]}, ValueError, "upload_bits must be finite and > 0, got inf at index 1"),
+        ({"latency_s": []}, ValueError, "latency_s is empty"),
+        ({"latency_s": "fast"}, TypeError, "latency_s must hold real numbers"),
+        ({"provenance": "a lab"}, TypeError, "provenance must be a lola.Provenance, got str"),
+    ],
+)
+def test_bad_profiles_are_refused(change, error, message):
+    with pytest.raises(error, match=message):
+        lola.Profile(**(PROFILE | change))
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"speed": [1.0, 0.0]}, ValueError, "speed must be finite and > 0, got 0.0 at index 1"),
+        ({"speed": []}, ValueError, "speed is empty"),
+        ({"memory_bytes": [1.0, -2.0]}, ValueError, "memory_bytes must be finite and >= 0, got -2.0 at index 1"),
+        ({"spectral_efficiency": [1.0, np.inf]}, ValueError, "spectral_efficiency must be finite and > 0, got inf"),
+        ({"spectral_efficiency": [1.0]}, ValueError, "spectral_efficiency must have 2 entries, got 1"),
+        ({"name": ["a", "a"]}, ValueError, "device names must differ, got 'a' twice"),
+        ({"name": ["a"]}, ValueError, "name must have 2 entries, got 1"),
+        ({"name": ["a", " "]}, ValueError, "a device's name must be non-empty text"),
+        ({"name": "ab"}, TypeError, "name must be a sequence of names"),
+        ({"headroom": 1.0}, ValueError, r"headroom must be a fraction in \[0, 1\)"),
+        ({"headroom": [0.1]}, ValueError, r"headroom must be a fraction in \[0, 1\)"),
+        ({"headroom": np.nan}, ValueError, r"headroom must be a fraction in \[0, 1\)"),
+    ],
+)
+def test_bad_fleets_are_refused(change, error, message):
+    with pytest.raises(error, match=message):
+        lola.Fleet(**(FLEET | change))
+
+
+@pytest.mark.parametrize(
+    "change, error, message",
+    [
+        ({"profile": "roberta"}, TypeError, "profile must be a lola.Profile, got str"),
+        ({"fleet": 20}, TypeError, "fleet must be a lola.Fleet, got int"),
+        ({"fleet": lola.Fleet([1.0], [1.0], [1.0])}, ValueError, "got 1 devices for 3 blocks"),
+        ({"bandwidth_hz": 0}, ValueError, "bandwidth_hz must be finite and > 0, got 0.0"),
+        ({"bandwidth_hz": np.inf}, ValueError, "bandwidth_hz must be finite and > 0, got inf"),
+        ({"bandwidth_hz": None}, TypeError, "bandwidth_hz must be a number, got NoneType"),
+        ({"local_steps": 0}, ValueError, "local_steps must be at least 1, got 0"),
+        ({"local_steps": "2"}, TypeError, "local_steps must be an integer, got str"),
+        ({"pinned": [(0, 1), (1, 1)]}, ValueError, "pinned names depth 1 twice"),
+        ({"pinned": [(0, 1), (0, 2)]}, ValueError, "pinned names device 0 twice"),
+        ({"pinned": [(0, 1)], "forbidden": [("ann", 1)]}, ValueError, "both pinned and forbidden"),
+        ({"pinned": [(0, 4)]}, ValueError, "pinned names depth 4, but depths run from 1 to 3"),
+        ({"pinned": [(9, 1)]}, ValueError, "device must lie in 0…4, got 9"),
+        ({"pinned": [("zoe", 1)]}, ValueError, "no device is named 'zoe'"),
+        ({"pinned": [(0.5, 1)]}, TypeError, "a device is an index or a name, got float"),
+        ({"pinned": [(0, 0)]}, ValueError, "depth of .* must be at least 1, got 0"),
+        ({"forbidden": [3]}, TypeError, r"forbidden must hold \(device, depth\) pairs, got 3"),
+    ],
+)
+def test_bad_problems_are_refused(change, error, message):
+    with pytest.raises(error, match=message):
+        small_problem(**change)
+
+
+def test_bad_calls_are_refused():
+    with pytest.raises(ValueError, match="method must be one of jbba, ba, .*; got 'fastest'"):
+        lola.schedule(small_problem(), "fastest")
+    with pytest.raises(TypeError, match="problem must be a lola.Problem, got str"):
+        lola.schedule("problem")
+    with pytest.raises(ValueError, match="'random' knows no pinned or forbidden pairs"):
+        lola.schedule(small_problem(pinned=[(0, 1)]), "random")
+    with pytest.raises(ValueError, match='source must be "measured" or "estimated"'):
+        lola.Provenance("m", 1, 1, "float16", "guessed", "none")
+    with pytest.raises(ValueError, match="n_devices must be at least 1"):
+        lola.Fleet.sample(0)
+    with pytest.raises(AttributeError, match="has no attribute 'Scheduler'"):
+        _ = lola.Scheduler
+
+
+def test_inputs_are_copied_and_read_only():
+    speed = np.ones(3)
+    fleet = lola.Fleet(speed, np.ones(3), np.ones(3))
+    speed[:] = 9
+    assert (fleet.speed == 1).all()
+    with pytest.raises(ValueError, match="read-only"):
+        fleet.speed[0] = 2
+    with pytest.raises(ValueError, match="read-only"):
+        lola.schedule(small_problem()).device_of_block[0] = 2
+
+
+def test_the_digest_changes_with_everything_that_matters():
+    problem = small_problem()
+    assert problem.digest() == small_problem().digest()
+    fleet = problem.fleet
+    others = [
+        small_problem(bandwidth_hz=2e6),
+        small_problem(local_steps=3),
+        small_problem(forbidden=[(0, 1)]),
+        small_problem(fleet=lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency)),
+        small_problem(fleet=lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, fleet.name, 0.1)),
+    ]
+    assert len({problem.digest(), *(other.digest() for other in others)}) == 6
