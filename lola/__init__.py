@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lola.formats import FormatError as FormatError
     from lola.files import load_fleet as load_fleet
     from lola.files import load_profile as load_profile
     from lola.files import load_scenario as load_scenario
-    from lola.schedule_file import load_schedule as load_schedule
     from lola.files import save_fleet as save_fleet
     from lola.files import save_profile as save_profile
-    from lola.schedule_file import save_schedule as save_schedule
     from lola.fleet import Fleet as Fleet
+    from lola.formats import FormatError as FormatError
     from lola.problem import Problem as Problem
     from lola.profile import Profile as Profile
     from lola.profile import Provenance as Provenance
+    from lola.schedule_file import load_schedule as load_schedule
+    from lola.schedule_file import save_schedule as save_schedule
     from lola.scheduling import METHODS as METHODS
     from lola.scheduling import schedule as schedule
     from lola.solution import HallProof as HallProof

@@ -49,12 +49,13 @@ def load_fleet(path: StrPath) -> Fleet:
         If the file cannot be read.
     """
     try:
-        rows = list(csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
-        raise FormatError(f"{path}: not valid CSV: {error}") from None
+        raise FormatError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
     if not rows:
         raise FormatError(f"{path}: the file is empty; the first line must be {','.join(_FLEET_COLUMNS)},snr_db")
-    header = [column.strip() for column in rows[0]]
+    header = [column.strip() for column in rows[0][1]]
     check_keys(f"{path}, line 1", header, _FLEET_COLUMNS, _CHANNEL_COLUMNS)
     if len(set(header)) != len(header):
         raise FormatError(f"{path}, line 1: a column stands twice")
@@ -63,7 +64,7 @@ def load_fleet(path: StrPath) -> Fleet:
         raise FormatError(f"{path}, line 1: exactly one of {' and '.join(_CHANNEL_COLUMNS)} is needed")
     columns: dict[str, list[Any]] = {column: [] for column in header}
     line_of_name: dict[str, int] = {}
-    for line, row in enumerate(rows[1:], start=2):
+    for line, row in rows[1:]:
         if not row:
             continue
         where = f"{path}, line {line}"

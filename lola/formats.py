@@ -53,7 +53,7 @@ def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
         raise FormatError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; is the file cut short?"
         ) from None
-    except (_RefusedJson, RecursionError) as error:
+    except (_RefusedJsonError, RecursionError) as error:
         raise FormatError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise FormatError(f"{path}: a JSON object was wanted, got {type(data).__name__}")
@@ -71,19 +71,19 @@ def write_json(path: StrPath, format_name: str, data: Mapping[str, Any]) -> None
     write_atomically(path, text + "\n")
 
 
-class _RefusedJson(ValueError):
-    pass
+class _RefusedJsonError(ValueError):
+    """Valid to Python's parser, not to a reader who wants every number finite and every key once."""
 
 
 def _refuse_constant(text: str) -> float:
-    raise _RefusedJson(f"{text} is not a number that JSON knows; write a finite one")
+    raise _RefusedJsonError(f"{text} is not a number that JSON knows; write a finite one")
 
 
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise _RefusedJson(f'the key "{key}" stands twice in one object; drop one')
+            raise _RefusedJsonError(f'the key "{key}" stands twice in one object; drop one')
         found[key] = value
     return found
 

@@ -153,9 +153,7 @@ class Problem:
 
     def upload_s(self, device_of_block: np.ndarray, bandwidth_hz: FloatArray) -> FloatArray:
         """Seconds each block's device uploads, S_l/(B_k·r_k), (L,)."""
-        return np.asarray(
-            self.profile.upload_bits / bandwidth_hz / self.fleet.spectral_efficiency[device_of_block]
-        )
+        return np.asarray(self.profile.upload_bits / bandwidth_hz / self.fleet.spectral_efficiency[device_of_block])
 
     def digest(self) -> str:
         """SHA-256 of everything that a schedule depends on, in hexadecimal."""
@@ -163,6 +161,8 @@ class Problem:
         arguments = self.solver_arguments()
         for name, value in sorted(arguments.items()):
             state.update(name.encode())
-            state.update(np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+            state.update(
+                np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
+            )
         state.update(json.dumps([self.pinned, self.forbidden, self.fleet.name]).encode())
         return state.hexdigest()

@@ -60,7 +60,7 @@ def _check_constraints(schedule: Schedule, problem: Problem) -> None:
     needed, offered = problem.profile.memory_bytes, problem.fleet.usable_memory_bytes[devices]
     short = offered < needed
     if schedule.method in BASELINES:
-        _require((schedule.hits_memory_wall == short).all(), "C3, memory", "hits_memory_wall does not mark who lacks it")
+        _require((schedule.hits_memory_wall == short).all(), "C3, memory", "hits_memory_wall marks others than lack it")
     else:
         depth = int(np.argmax(short)) + 1
         _require(
@@ -110,14 +110,18 @@ def _check_bound(schedule: Schedule, problem: Problem) -> None:
         _require(False, "proof", f"{schedule.method} needs a proof of its bound; {given}")
     if schedule.method in EXACT_METHODS:
         _require(
-            schedule.latency_s <= bound * (1 + _OPTIMAL_GAP), "optimality", f"the gap to the bound is {schedule.gap:.3g}"
+            schedule.latency_s <= bound * (1 + _OPTIMAL_GAP),
+            "optimality",
+            f"the gap to it is {schedule.gap:.3g}",
         )
 
 
 def _check_hall(proof: HallProof, bound: float, problem: Problem) -> None:
     """Count the devices that can serve one of the blocks in less than the bound."""
     blocks = np.unique(proof.blocks)
-    _require(blocks.size > 0 and blocks[0] >= 0 and blocks[-1] < problem.n_blocks, "proof", "names blocks there are not")
+    _require(
+        blocks.size > 0 and blocks[0] >= 0 and blocks[-1] < problem.n_blocks, "proof", "names no blocks of the problem"
+    )
     share = problem.bandwidth_hz / problem.n_blocks
     able = 0
     for compute, load, possible in _chunks(problem):
@@ -126,7 +130,7 @@ def _check_hall(proof: HallProof, bound: float, problem: Problem) -> None:
     _require(
         able < blocks.size,
         "proof",
-        f"{able} devices can serve one of {blocks.size} blocks in less than {bound:.17g} s; fewer would prove the bound",
+        f"{able} devices can serve one of {blocks.size} blocks in less than {bound:.17g} s; want fewer",
     )
 
 

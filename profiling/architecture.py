@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from lola.solvers.checks import positive_integer, positive_number
 
 from lola.profile import Profile, Provenance
-from lola.solvers.checks import positive_integer, positive_number
 
 _BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 
@@ -62,13 +62,13 @@ def estimate(
     Notes
     -----
     *Latency.* The forward pass of a block costs ``2·tokens·(4h² + 2hf)`` operations in its linear layers and
-    ``4·tokens·s·h`` in attention. Going backward through a frozen linear layer costs its forward once more (the gradient
-    of its input alone), through the two products of attention twice. Depth l does the whole forward and l blocks of
-    backward.
+    ``4·tokens·s·h`` in attention. Going backward through a frozen linear layer costs its forward once more (the
+    gradient of its input alone), through the two products of attention twice. Depth l does the whole forward
+    and l blocks of backward.
 
-    *Memory.* Weights, one block's activations in the making, and for each of the l blocks what backward reads: per token
-    two layer-norm inputs, query, key, value, the input of the adapters and of the activation function; per token and
-    head one row of attention before and after dropout, and its mask at one byte.
+    *Memory.* Weights, one block's activations in the making, and for each of the l blocks what backward reads: per
+    token two layer-norm inputs, query, key, value, the input of the adapters and of the activation function; per
+    token and head one row of attention before and after dropout, and its mask at one byte.
     """
     shape = Encoder() if encoder is None else encoder
     if dtype not in _BYTES:

@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lola.solvers.bandwidth import BandwidthSplit as BandwidthSplit
+    from lola.solvers.bandwidth import bandwidth_split as bandwidth_split
     from lola.solvers.errors import InfeasibleError as InfeasibleError
     from lola.solvers.hopcroft_karp import BottleneckAssignment as BottleneckAssignment
     from lola.solvers.hopcroft_karp import bottleneck_assignment as bottleneck_assignment
     from lola.solvers.nested_matching import BlockAllocation as BlockAllocation
     from lola.solvers.nested_matching import block_allocation as block_allocation
-    from lola.solvers.newton import BandwidthSplit as BandwidthSplit
     from lola.solvers.newton import JointAllocation as JointAllocation
-    from lola.solvers.newton import bandwidth_split as bandwidth_split
     from lola.solvers.newton import joint_allocation as joint_allocation
     from lola.solvers.shortest_augmenting_path import LinearAssignment as LinearAssignment
     from lola.solvers.shortest_augmenting_path import linear_assignment as linear_assignment
@@ -25,9 +25,9 @@ _HOME = {
     "bottleneck_assignment": "hopcroft_karp",
     "BlockAllocation": "nested_matching",
     "block_allocation": "nested_matching",
-    "BandwidthSplit": "newton",
+    "BandwidthSplit": "bandwidth",
     "JointAllocation": "newton",
-    "bandwidth_split": "newton",
+    "bandwidth_split": "bandwidth",
     "joint_allocation": "newton",
     "LinearAssignment": "shortest_augmenting_path",
     "linear_assignment": "shortest_augmenting_path",

@@ -3,16 +3,15 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
-
 from lola.solvers._jit import kernel
 from lola.solvers.checks import BoolArray, FloatArray, per_block, positive_integer, positive_number, sized, vector
+from numpy.typing import ArrayLike
 
 _NO_MASK = np.zeros((0, 0), dtype=np.bool_)
 
 
 @kernel
-def _count_outside(values, low, zero_allowed):  # type: ignore[no-untyped-def]
+def _count_outside(values, low, zero_allowed):
     bad = 0
     for value in values:
         # Written so that NaN, which fails every comparison, counts as outside.

@@ -35,10 +35,9 @@ class InfeasibleError(Exception):
 
 
 def infeasible_allocation(
-    violator: np.ndarray, memory_needed: np.ndarray, memory_offered: np.ndarray, allowed: np.ndarray | None
+    blocks: np.ndarray, memory_needed: np.ndarray, memory_offered: np.ndarray, allowed: np.ndarray | None
 ) -> InfeasibleError:
-    """Word the error for a Hall violator of blocks, counting the devices that can serve any of them."""
-    blocks = np.flatnonzero(violator)
+    """Word the error for a Hall violator of blocks (their indices), counting the devices that can serve any of them."""
     able = np.zeros(memory_offered.shape[0], dtype=bool)
     for block in blocks:
         able |= (memory_offered >= memory_needed[block]) & (True if allowed is None else allowed[:, block])
@@ -47,8 +46,8 @@ def infeasible_allocation(
     depths = ", ".join(str(b + 1) for b in blocks)
     permitted = "" if allowed is None else " and are allowed to take one of them"
     message = (
-        f"no schedule exists: depth(s) {depths} need {len(blocks)} device(s), but {n_able} of {memory_offered.shape[0]} "
-        f"offer at least {needed:.6g} bytes{permitted}. "
+        f"no schedule exists: depth(s) {depths} need {len(blocks)} device(s), but {n_able} of "
+        f"{memory_offered.shape[0]} offer at least {needed:.6g} bytes{permitted}. "
         "Add devices, free memory on them, or lower what a depth needs (smaller batch or sequence)."
     )
     return InfeasibleError(message, tuple(blocks), n_able, needed)

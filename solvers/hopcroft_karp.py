@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
-
 from lola.solvers._jit import kernel
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, real_array
 from lola.solvers.errors import InfeasibleError
+from numpy.typing import ArrayLike
 
 _LARGEST_FLOAT = np.finfo(np.float64).max
 
@@ -123,7 +122,7 @@ def _candidate_thresholds(rows: FloatArray) -> FloatArray:
 
 
 @kernel
-def _bottleneck(cost, thresholds):  # type: ignore[no-untyped-def]
+def _bottleneck(cost, thresholds):
     """Return partners of the rows, the Hall violator, and the number of matchings sought (−1: infeasible)."""
     n, m = cost.shape
     row_mate = np.full(n, -1, np.int64)
@@ -150,7 +149,7 @@ def _bottleneck(cost, thresholds):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _rank_of_largest(cost, thresholds, row_mate):  # type: ignore[no-untyped-def]
+def _rank_of_largest(cost, thresholds, row_mate):
     largest = thresholds[0]
     for i in range(row_mate.size):
         largest = max(largest, cost[i, row_mate[i]])
@@ -158,7 +157,7 @@ def _rank_of_largest(cost, thresholds, row_mate):  # type: ignore[no-untyped-def
 
 
 @kernel
-def _drop_above(cost, threshold, row_mate, column_mate):  # type: ignore[no-untyped-def]
+def _drop_above(cost, threshold, row_mate, column_mate):
     """Keep the matched pairs that the threshold allows. The mates are modified in place."""
     for i in range(row_mate.size):
         j = row_mate[i]
@@ -168,7 +167,7 @@ def _drop_above(cost, threshold, row_mate, column_mate):  # type: ignore[no-unty
 
 
 @kernel
-def _match(cost, threshold, row_mate, column_mate, violator):  # type: ignore[no-untyped-def]
+def _match(cost, threshold, row_mate, column_mate, violator):
     """Grow the matching to a maximum one; True if every row is matched.
 
     The mates are modified in place. On failure `violator` marks the rows reachable from an unmatched row by alternating
@@ -220,7 +219,7 @@ def _match(cost, threshold, row_mate, column_mate, violator):  # type: ignore[no
             for i in range(n):
                 violator[i] = level[i] >= 0
             return False
-        # Depth first: disjoint shortest paths. A column once entered is never entered again: it was used or led nowhere.
+        # Depth first: disjoint shortest paths. A column once entered is never entered again: used, or a dead end.
         for j in range(m):
             dead[j] = False
         for i in range(n):

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
-
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers._jit import kernel
-from lola.solvers.checks import BoolArray, FloatArray, IntArray
+from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import InfeasibleError, infeasible_allocation
 from lola.solvers.hopcroft_karp import bottleneck_assignment
-from lola.solvers.selection import fastest_per_block
+from lola.solvers.selection import candidate_devices, fastest_per_block
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +104,7 @@ def block_allocation(
     n_blocks = inputs.n_blocks
     share = inputs.bandwidth / n_blocks
     load = inputs.bits / share
-    nested = inputs.mask is None and all(
-        bool((np.diff(a) >= 0).all()) for a in (inputs.work, inputs.need, inputs.bits)
-    )
+    nested = inputs.mask is None and all(bool((np.diff(a) >= 0).all()) for a in (inputs.work, inputs.need, inputs.bits))
     keep = np.arange(n_blocks, 0, -1) if nested else np.full(n_blocks, n_blocks)
     latency, device = fastest_per_block(
         inputs.work, load, inputs.need, inputs.speed, inputs.memory, inputs.efficiency, inputs.allowed, keep
@@ -120,19 +117,9 @@ def block_allocation(
     if latency[bottleneck, 0] == np.inf:
         # The deepest block that too few devices can take: its suffix is the shortest violator.
         violator = np.arange(np.flatnonzero(latency[:, 0] == np.inf)[-1], n_blocks)
-        raise infeasible(inputs, np.isin(np.arange(n_blocks), violator))
+        raise infeasible_allocation(violator, inputs.need, inputs.memory, inputs.mask)
     chosen, objective = _place_deepest_first(latency, device)
     return BlockAllocation(objective, chosen, bandwidth, 1, violator)
-
-
-def infeasible(inputs: Inputs, violator: BoolArray) -> InfeasibleError:
-    """Word the error for the blocks marked in `violator`."""
-    return infeasible_allocation(violator, inputs.need, inputs.memory, inputs.mask)
-
-
-def candidate_devices(device: IntArray) -> IntArray:
-    """Sorted devices that appear for any block in what `fastest_per_block` found."""
-    return np.unique(device[device >= 0])
 
 
 def _general(inputs: Inputs, latency: FloatArray, device: IntArray, bandwidth: FloatArray) -> BlockAllocation:
@@ -145,14 +132,14 @@ def _general(inputs: Inputs, latency: FloatArray, device: IntArray, bandwidth: F
     try:
         result = bottleneck_assignment(cost)
     except InfeasibleError as error:
-        raise infeasible(inputs, np.isin(np.arange(n_blocks), error.violator)) from None
+        raise infeasible_allocation(np.array(error.violator), inputs.need, inputs.memory, inputs.mask) from None
     return BlockAllocation(
         result.objective, candidates[result.column_of_row], bandwidth, result.iterations, result.hall_violator
     )
 
 
 @kernel
-def _place_deepest_first(latency, device):  # type: ignore[no-untyped-def]
+def _place_deepest_first(latency, device):
     """Give each block, deepest first, the fastest of its kept devices that is still free, and return the bottleneck.
 
     Block l keeps L−l+1 devices (l counted from 1) and L−l of them at most are taken by deeper blocks, so one is free.

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
-
+from lola.solvers._inputs import allocation_inputs
 from lola.solvers._jit import kernel
-from lola.solvers._inputs import Inputs, allocation_inputs, checked
-from lola.solvers.checks import FloatArray, IntArray, per_block, positive_number
-from lola.solvers.nested_matching import candidate_devices, infeasible
-from lola.solvers.selection import cheapest_below_price, fastest_per_block
+from lola.solvers.checks import FloatArray, IntArray
+from lola.solvers.errors import infeasible_allocation
+from lola.solvers.selection import devices_below_price, equal_split_candidates
+from numpy.typing import ArrayLike
 
 # Up to this many pairs the whole fleet goes into the assignment; beyond, devices are priced in as they are needed.
 _DENSE_PAIRS = 8192
@@ -47,25 +46,6 @@ class JointAllocation:
     lower_bound: float
     block_price_hz: FloatArray
     device_price_hz: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class BandwidthSplit:
-    """The fastest split of the spectrum over devices with known computing times.
-
-    Attributes
-    ----------
-    objective : float
-        Seconds at which all of them finish.
-    bandwidth_hz : (n,) float64 array
-        Sums to at most the bandwidth given.
-    iterations : int
-        Newton steps.
-    """
-
-    objective: float
-    bandwidth_hz: FloatArray
-    iterations: int
 
 
 def joint_allocation(
@@ -133,7 +113,7 @@ def joint_allocation(
     )
     n_devices, n_blocks = inputs.n_devices, inputs.n_blocks
     everyone = n_devices * n_blocks <= _DENSE_PAIRS or n_devices == n_blocks
-    candidates = np.arange(n_devices) if everyone else _equal_split_candidates(inputs)
+    candidates = np.arange(n_devices) if everyone else equal_split_candidates(inputs)
     iterations = 0
     while True:
         chosen, bandwidth, latency, bound, price, device_price, violator, solved = _newton(
@@ -147,11 +127,11 @@ def joint_allocation(
             inputs.bandwidth,
         )
         if solved < 0:
-            raise infeasible(inputs, violator)
+            raise infeasible_allocation(np.flatnonzero(violator), inputs.need, inputs.memory, inputs.mask)
         iterations += solved
         if everyone:
             break
-        newcomers = _devices_below_price(inputs, bound, price, candidates)
+        newcomers = devices_below_price(inputs, bound, price, candidates)
         if newcomers.shape[0] == 0:
             break
         candidates = np.union1d(candidates, newcomers)
@@ -160,81 +140,8 @@ def joint_allocation(
     return JointAllocation(latency, candidates[chosen], bandwidth, iterations, bound, price, prices)
 
 
-def bandwidth_split(
-    compute_s: ArrayLike, upload_bits: ArrayLike, spectral_efficiency: ArrayLike, *, bandwidth_hz: float
-) -> BandwidthSplit:
-    """Split the spectrum so that devices with given computing times all finish at once, as early as possible.
-
-    Parameters
-    ----------
-    compute_s : (n,) array_like
-        Seconds before each upload starts, ≥ 0.
-    upload_bits : float or (n,) array_like
-        Bits each uploads, > 0.
-    spectral_efficiency : (n,) array_like
-        bit/s/Hz of each, > 0.
-    bandwidth_hz : float
-        Uplink spectrum, > 0.
-
-    Returns
-    -------
-    BandwidthSplit
-        The common finish: the T with ``Σ upload_bits/(spectral_efficiency·(T − compute_s)) = bandwidth_hz``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described.
-
-    Notes
-    -----
-    Newton's method on the reciprocal of that sum, which is concave in T, so that every step is short of the root
-    (``docs/theory.md``, "The split of the bandwidth"). O(n) a step; four to eight steps are usual.
-    """
-    compute = checked("compute_s", compute_s, positive=False)
-    n = compute.shape[0]
-    bits = checked("upload_bits", per_block("upload_bits", upload_bits, n), n)
-    efficiency = checked("spectral_efficiency", spectral_efficiency, n)
-    spectrum = positive_number("bandwidth_hz", bandwidth_hz)
-    with np.errstate(over="ignore"):
-        one_after_another = compute.max() + (bits / efficiency).sum() / spectrum
-    if not one_after_another < np.inf:
-        raise ValueError("the latency overflows float64; use larger units for upload_bits or compute_s")
-    bandwidth, latency, steps = _split(compute, bits, efficiency, spectrum)
-    return BandwidthSplit(latency, bandwidth, steps)
-
-
-def _equal_split_candidates(inputs: Inputs) -> IntArray:
-    """Find the L devices that are fastest for each block under an equal split: they decide feasibility (Lemma 3)."""
-    n_blocks = inputs.n_blocks
-    load = inputs.bits / (inputs.bandwidth / n_blocks)
-    keep = np.full(n_blocks, n_blocks)
-    _, device = fastest_per_block(
-        inputs.work, load, inputs.need, inputs.speed, inputs.memory, inputs.efficiency, inputs.allowed, keep
-    )
-    found = candidate_devices(device)
-    # With fewer than L found, no allocation exists; padding lets the solver find out why.
-    return found if found.shape[0] >= n_blocks else np.union1d(found, np.arange(n_blocks))
-
-
-def _devices_below_price(inputs: Inputs, deadline: float, price: FloatArray, known: IntArray) -> IntArray:
-    """Find devices outside `known` that could take a block for less bandwidth than its price."""
-    device = cheapest_below_price(
-        inputs.work,
-        inputs.bits,
-        inputs.need,
-        inputs.speed,
-        inputs.memory,
-        inputs.efficiency,
-        inputs.allowed,
-        deadline,
-        price,
-    )
-    return np.setdiff1d(candidate_devices(device), known, assume_unique=True)
-
-
 @kernel
-def _newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):  # type: ignore[no-untyped-def]
+def _newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):
     """Solve (P2) over all the devices given. Assignments solved is −1 where none exists.
 
     Returns devices, bandwidths, latency, its lower bound, prices of blocks and devices in hertz, Hall violator, and the
@@ -265,7 +172,7 @@ def _newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):  #
         for block in range(n_blocks):
             chosen_compute[block] = compute[block, chosen[block]]
             chosen_efficiency[block] = efficiency[chosen[block]]
-        split, reached, _ = _split(chosen_compute, bits, chosen_efficiency, bandwidth)
+        split, reached, _ = split_bandwidth(chosen_compute, bits, chosen_efficiency, bandwidth)
         if reached < latency:
             latency = reached
             best[:] = chosen
@@ -302,7 +209,7 @@ def _newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):  #
 
 
 @kernel
-def _split(compute, bits, efficiency, bandwidth):  # type: ignore[no-untyped-def]
+def split_bandwidth(compute, bits, efficiency, bandwidth):
     """Return the bandwidths, the common finish and the Newton steps.
 
     The unknown is x = T − max(compute), so that a short upload after a long computation keeps its digits.
@@ -342,7 +249,7 @@ def _split(compute, bits, efficiency, bandwidth):  # type: ignore[no-untyped-def
 
 
 @kernel
-def _assign(cost, column_of_row, v, violator):  # type: ignore[no-untyped-def]
+def _assign(cost, column_of_row, v, violator):
     """Min-sum assignment of a small wide matrix; False, with a Hall violator, if there is none.
 
     `column_of_row`, the column duals `v` and `violator` are modified in place. Every row starts at its cheapest

@@ -1,15 +1,50 @@
 """One pass over a fleet that keeps, for each block, the few devices that can matter to it."""
 
 import numpy as np
-
+from lola.solvers._inputs import Inputs
 from lola.solvers._jit import kernel
+from lola.solvers.checks import FloatArray, IntArray
 
 # An approximate latency this much below a limit may in truth lie below it: a few roundings, generously.
 _SLACK = 1.0 + 1e-14
 
 
+def candidate_devices(device: IntArray) -> IntArray:
+    """Sorted devices that appear for any block in what a selection found."""
+    return np.unique(device[device >= 0])
+
+
+def equal_split_candidates(inputs: Inputs) -> IntArray:
+    """Find the L devices that are fastest for each block under an equal split: they decide feasibility (Lemma 3)."""
+    n_blocks = inputs.n_blocks
+    load = inputs.bits / (inputs.bandwidth / n_blocks)
+    keep = np.full(n_blocks, n_blocks)
+    _, device = fastest_per_block(
+        inputs.work, load, inputs.need, inputs.speed, inputs.memory, inputs.efficiency, inputs.allowed, keep
+    )
+    found = candidate_devices(device)
+    # With fewer than L found, no allocation exists; padding lets the solver find out why.
+    return found if found.shape[0] >= n_blocks else np.union1d(found, np.arange(n_blocks))
+
+
+def devices_below_price(inputs: Inputs, deadline: float, price: FloatArray, known: IntArray) -> IntArray:
+    """Find devices outside `known` that could take a block for less bandwidth than its price."""
+    device = cheapest_below_price(
+        inputs.work,
+        inputs.bits,
+        inputs.need,
+        inputs.speed,
+        inputs.memory,
+        inputs.efficiency,
+        inputs.allowed,
+        deadline,
+        price,
+    )
+    return np.setdiff1d(candidate_devices(device), known, assume_unique=True)
+
+
 @kernel
-def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep):  # type: ignore[no-untyped-def]
+def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep):
     """Find, for each block l, the `keep[l]` devices with the smallest ``work[l]/speed + load[l]/efficiency``.
 
     Parameters
@@ -54,8 +89,8 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
 
 
 @kernel
-def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, deadline, price):  # type: ignore[no-untyped-def]
-    """Find, for each block, the L devices that need the least bandwidth to finish by `deadline`, if less than its price.
+def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, deadline, price):
+    """Find, for each block, the L devices that need the least bandwidth by a deadline, if less than its price.
 
     Parameters
     ----------
@@ -101,7 +136,7 @@ def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, d
 
 
 @kernel
-def _replace_largest(values, devices, size, value, device):  # type: ignore[no-untyped-def]
+def _replace_largest(values, devices, size, value, device):
     """Put a pair in place of the root of the max-heap in the first `size` entries. The heap is modified in place."""
     parent = 0
     while True:

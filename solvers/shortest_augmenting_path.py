@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
-
 from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.hopcroft_karp import by_row, cost_matrix, infeasible_matrix
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +22,8 @@ class LinearAssignment:
     iterations : int
         Shortest augmenting paths that were needed after the cheap start.
     row_dual, column_dual : (n,), (m,) float64 arrays
-        ``row_dual[i] + column_dual[j] <= cost[i, j]`` for every pair, with equality on the chosen ones; the duals of the
-        longer side are ≤ 0, and 0 where left out. So no assignment costs less than their sum, which is `objective`.
+        ``row_dual[i] + column_dual[j] <= cost[i, j]`` for every pair, with equality on the chosen ones; the duals of
+        the longer side are ≤ 0, and 0 where left out. So no assignment costs less than their sum, which is `objective`.
     """
 
     objective: float
@@ -80,7 +79,7 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
 
 
 @kernel
-def _assign(cost):  # type: ignore[no-untyped-def]
+def _assign(cost):
     """Return partners, duals of the rows, duals v of the columns, Hall violator, paths sought (−1: infeasible)."""
     n, m = cost.shape
     row_mate = np.full(n, -1, np.int64)
@@ -102,7 +101,7 @@ def _assign(cost):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _place_cheaply(cost, row_mate, column_mate, v, free):  # type: ignore[no-untyped-def]
+def _place_cheaply(cost, row_mate, column_mate, v, free):
     """Place rows by two sweeps of augmenting row reduction.
 
     The mates, `v` and `free` are modified in place; returns how many rows stay free. Only columns with a mate get a
@@ -158,7 +157,7 @@ def _place_cheaply(cost, row_mate, column_mate, v, free):  # type: ignore[no-unt
 
 
 @kernel
-def _augment(cost, start, row_mate, column_mate, v, distance, came_from, order, violator):  # type: ignore[no-untyped-def]
+def _augment(cost, start, row_mate, column_mate, v, distance, came_from, order, violator):
     """Match row `start` along a shortest path; False, with a Hall violator, if there is none.
 
     `order` holds scanned columns in [0, low), reached ones at the current distance in [low, high), the rest after.

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from lola.profiling import Encoder, estimate
 
 import lola
 from lola.files import builtin_scenario
-from lola.profiling import Encoder, estimate
 
 
 def test_the_tiny_encoder_matches_a_hand_count():

@@ -5,6 +5,13 @@ import pickle
 import numpy as np
 import pytest
 from cases import ALLOCATION_FAMILIES, allocation, sizes
+from lola.solvers import (
+    InfeasibleError,
+    bandwidth_split,
+    block_allocation,
+    bottleneck_assignment,
+    joint_allocation,
+)
 from naive import (
     brute_force,
     check_allocation,
@@ -13,14 +20,6 @@ from naive import (
     equal_split_latency,
     placements,
     possible_pairs,
-)
-
-from lola.solvers import (
-    InfeasibleError,
-    bandwidth_split,
-    block_allocation,
-    bottleneck_assignment,
-    joint_allocation,
 )
 
 

@@ -7,10 +7,9 @@ import numba
 import numpy as np
 import pytest
 from cases import MATRIX_FAMILIES, matrix
+from lola.solvers import InfeasibleError, bottleneck_assignment, linear_assignment
 from naive import brute_force, check_hall, check_matching
 from scipy.optimize import linear_sum_assignment
-
-from lola.solvers import InfeasibleError, bottleneck_assignment, linear_assignment
 
 
 def check_linear_duals(result, cost):

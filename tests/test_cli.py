@@ -1,0 +1,160 @@
+"""The command as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from scenario import small_problem
+
+import lola
+from lola.cli import main
+
+
+def run(*arguments, cwd, timeout=120, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "lola.cli", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def test_bare_schedule_runs_the_builtin_scenario(capsys):
+    assert main(["schedule"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("phone-") == 12
+    assert "optimal: no schedule is faster than" in out
+    assert ", verified" in out
+    assert "profile: roberta-base, batch 32, sequence 128, float16: estimated" in out
+
+
+def test_compare_shows_all_methods(capsys):
+    assert main(["schedule", "--method", "ba", "--compare"]) == 0
+    out = capsys.readouterr().out
+    assert "optimal: no schedule under an equal split of the bandwidth is faster" in out
+    for method in lola.METHODS:
+        assert f"\n{method} " in out
+    assert "1.000×" in out
+
+
+def test_real_phones_json_figure_and_verify(tmp_path, shared_data, capsys):
+    out, picture = tmp_path / "s.json", tmp_path / "s.png"
+    fleet = shared_data / "fleets" / "phones_20.csv"
+    options = ["--fleet", fleet, "--bandwidth-hz", "20e6", "--json", out, "--figure", picture]
+    assert main(["schedule", *map(str, options)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main(["verify", str(out)]) == 0
+    assert "the schedule holds" in capsys.readouterr().out
+
+
+def swap(data):
+    devices = data["schedule"]["device_of_block"]
+    devices[0], devices[1] = devices[1], devices[0]
+
+
+def raise_bandwidth(data):
+    data["schedule"]["bandwidth_hz"][0] *= 1.01
+
+
+def lower_latency(data):
+    data["schedule"]["latency_s"] *= 0.99
+
+
+def raise_bound(data):
+    data["schedule"]["lower_bound_s"] *= 1.01
+
+
+def empty_proof(data):
+    data["proof"] = None
+
+
+def remove_proof(data):
+    del data["proof"]
+
+
+@pytest.mark.parametrize("method", ["jbba", "ba"])
+@pytest.mark.parametrize("lie", [swap, raise_bandwidth, lower_latency, raise_bound, empty_proof, remove_proof])
+def test_verify_rejects_every_lie(tmp_path, capsys, method, lie):
+    problem, out = small_problem(), tmp_path / "s.json"
+    lola.save_schedule(lola.schedule(problem, method), problem, out)
+    data = json.loads(out.read_text())
+    lie(data)
+    out.write_text(json.dumps(data))
+    assert main(["verify", str(out)]) == 1
+    assert "lola: not verified: " in capsys.readouterr().err
+
+
+def test_exit_codes_and_errors_without_a_traceback(tmp_path, capsys):
+    poor = tmp_path / "poor.csv"
+    poor.write_text("name,speed,memory_bytes,snr_db\n" + "".join(f"p{i},1,1e6,0\n" for i in range(12)))
+    assert main(["schedule", "--fleet", str(poor)]) == 2
+    assert "lola: infeasible: no schedule exists: depth" in capsys.readouterr().err
+    assert main(["schedule", "--fleet", str(poor), "--method", "random"]) == 0
+    assert "12 device(s) lack the memory for their block" in capsys.readouterr().out
+    for arguments, message in (
+        (["schedule", "--fleet", str(tmp_path / "none.csv")], "none.csv"),
+        (["schedule", "--method", "best"], "method must be one of"),
+        (["schedule", "--bandwidth-hz", "-1"], "bandwidth_hz must be finite and > 0"),
+        (["schedule", "--local-steps", "0"], "local_steps must be at least 1"),
+        (["schedule", "--json", str(tmp_path / "no" / "s.json")], "no"),
+        (["schedule", "--figure", str(tmp_path / "s.docx")], "docx"),
+        (["verify", str(poor)], "not valid JSON"),
+        (["schedule", str(poor)], "not valid TOML"),
+    ):
+        assert main(arguments) == 64
+        error = capsys.readouterr().err
+        assert error.startswith("lola: ")
+        assert message in error
+    for usage in ([], ["fly"], ["verify"], ["schedule", "--bandwidth-hz", "wide"]):
+        with pytest.raises(SystemExit) as caught:
+            main(usage)
+        assert caught.value.code == 64
+        assert "usage: lola" in capsys.readouterr().err
+
+
+def test_a_scenario_with_pins_compares_what_can_heed_them(tmp_path, capsys):
+    problem = small_problem()
+    lola.save_fleet(problem.fleet, tmp_path / "f.csv")
+    lola.save_profile(problem.profile, tmp_path / "p.json")
+    (tmp_path / "s.toml").write_text(
+        'fleet = "f.csv"\nprofile = "p.json"\nbandwidth_hz = 1e6\n[[pinned]]\ndevice = "ann"\ndepth = 1\n'
+    )
+    assert main(["schedule", str(tmp_path / "s.toml"), "--compare"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("not with pairs") == 3
+    assert "ann" in out
+
+
+def test_the_installed_command_is_quick(tmp_path):
+    """--help in under 0.3 s; a schedule whose kernels are compiled in under 2 s (the best of a few runs)."""
+
+    def best(*arguments):
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            assert run(*arguments, cwd=tmp_path).returncode == 0
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best("--help") < 0.3
+    assert best("schedule") < 2.0
+
+
+def test_the_first_run_of_all_compiles_in_time(tmp_path):
+    start = time.perf_counter()
+    done = run("schedule", cwd=tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 20.0
+
+
+def test_output_into_a_closed_pipe_and_narrow_terminals(tmp_path):
+    narrow = run("schedule", cwd=tmp_path, COLUMNS="40")
+    assert narrow.returncode == 0
+    assert max(map(len, narrow.stdout.splitlines())) <= 110
+    assert "Traceback" not in narrow.stderr

@@ -1,0 +1,317 @@
+"""Fleet, profile, scenario and schedule files: round trips, clear refusals, and random damage."""
+
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+from scenario import random_problem, small_problem
+
+import lola
+from lola import formats
+
+FLEET = "name,speed,memory_bytes,snr_db\nann,0.5,3e9,1.0\nbob,1.0,2e9,-3\n"
+PROFILE = {
+    "format": "lola-profile",
+    "version": 1,
+    "memory_bytes": [1e9, 2e9],
+    "latency_s": [1.0, 1.5],
+    "upload_bits": 8e5,
+    "provenance": {
+        "model": "toy",
+        "batch_size": 8,
+        "sequence_length": 64,
+        "dtype": "float32",
+        "source": "estimated",
+        "hardware": "none",
+    },
+}
+SCENARIO = 'fleet = "f.csv"\nprofile = "p.json"\nbandwidth_hz = 1e6\n'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "f.csv").write_text(FLEET)
+    (tmp_path / "p.json").write_text(json.dumps(PROFILE))
+    (tmp_path / "s.toml").write_text(SCENARIO)
+    return tmp_path
+
+
+def assert_same_problem(one, other):
+    assert one.digest() == other.digest()
+    assert one.profile.provenance == other.profile.provenance
+
+
+def test_round_trips_keep_every_digit(tmp_path):
+    problem = random_problem(1)
+    lola.save_fleet(problem.fleet, tmp_path / "f.csv")
+    lola.save_profile(problem.profile, tmp_path / "p.json")
+    fleet, profile = lola.load_fleet(tmp_path / "f.csv"), lola.load_profile(tmp_path / "p.json")
+    for field in ("speed", "memory_bytes", "spectral_efficiency"):
+        np.testing.assert_array_equal(getattr(fleet, field), getattr(problem.fleet, field))
+    for field in ("memory_bytes", "latency_s", "upload_bits"):
+        np.testing.assert_array_equal(getattr(profile, field), getattr(problem.profile, field))
+    assert fleet.name[3] == "device 3"
+
+
+@pytest.mark.parametrize("method", lola.METHODS)
+def test_a_saved_schedule_proves_itself(tmp_path, method):
+    problem = small_problem() if method not in ("jbba", "ba") else small_problem(pinned=[(0, 1)], forbidden=[(2, 2)])
+    schedule = lola.schedule(problem, method, seed=1)
+    lola.save_schedule(schedule, problem, tmp_path / "s.json")
+    loaded, same = lola.load_schedule(tmp_path / "s.json")
+    assert_same_problem(problem, same)
+    loaded.verify(same)
+    assert str(loaded) == str(schedule)
+
+
+def test_a_scenario_points_beside_itself(folder):
+    pairs = 'pinned = [{device = "ann", depth = 2}]\nforbidden = [{device = 1, depth = 2}]\n'
+    extra = f"local_steps = 4\nheadroom = 0.25\n{pairs}"
+    (folder / "s.toml").write_text(SCENARIO + extra)
+    problem = lola.load_scenario(folder / "s.toml")
+    assert problem.local_steps == 4
+    assert problem.fleet.usable_memory_bytes[0] == 2.25e9
+    assert (problem.pinned, problem.forbidden) == (((0, 2),), ((1, 2),))
+    assert problem.fleet.spectral_efficiency[0] == lola.channel.spectral_efficiency(1.0)
+    assert lola.load_scenario(str(folder / "s.toml")).digest() == problem.digest()
+
+
+def test_a_byte_order_mark_and_blank_lines_are_no_trouble(tmp_path):
+    (tmp_path / "f.csv").write_bytes(b"\xef\xbb\xbf" + FLEET.replace("\n", "\r\n").encode() + b"\r\n\r\n")
+    assert lola.load_fleet(tmp_path / "f.csv").name == ("ann", "bob")
+
+
+def test_phones_of_the_real_world_load_and_schedule(shared_data, tmp_path):
+    from lola.files import builtin_scenario
+
+    # The 333 phones repeat some names, which the loader refuses; told apart by their line, they load.
+    with pytest.raises(lola.FormatError, match="'Honor 20' is already in line 19; names must differ"):
+        lola.load_fleet(shared_data / "fleets" / "phones_333.csv")
+    header, *lines = (shared_data / "fleets" / "phones_333.csv").read_text().splitlines()
+    distinct = tmp_path / "phones_333.csv"
+    distinct.write_text("\n".join([header, *(f"{number} {line}" for number, line in enumerate(lines))]))
+    for path, count in ((shared_data / "fleets" / "phones_20.csv", 20), (distinct, 333)):
+        fleet = lola.load_fleet(path)
+        assert fleet.n_devices == count
+        problem = lola.Problem(builtin_scenario().profile, fleet, bandwidth_hz=20e6, local_steps=10)
+        for method in ("jbba", "ba"):
+            lola.schedule(problem, method).verify(problem)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "the file is empty; the first line must be name,speed,memory_bytes,snr_db"),
+        ("name,speed,memory_bytes,snr_db\n", "no device after the header"),
+        ("name,speed,memory_gb,snr_db\na,1,1,1\n", "line 1: unknown key 'memory_gb'; did you mean 'memory_bytes'?"),
+        ("name,speed,snr_db\na,1,1\n", "line 1: 'memory_bytes' is missing"),
+        ("name,speed,memory_bytes\na,1,1\n", "exactly one of spectral_efficiency and snr_db"),
+        ("name,speed,memory_bytes,snr_db,spectral_efficiency\na,1,1,1,1\n", "exactly one of"),
+        ("name,speed,speed,memory_bytes,snr_db\na,1,1,1,1\n", "line 1: a column stands twice"),
+        (FLEET + "ann,1,1,1\n", "line 4: 'ann' is already in line 2; names must differ"),
+        (FLEET + "cid,1,1\n", "line 4: 4 columns are needed, got 3"),
+        (FLEET + "cid,1,6GB,1\n", r"line 4, memory_bytes: a plain number was wanted .*got '6GB'"),
+        (FLEET + "cid,nan,1,1\n", "line 4, speed: must be finite, got nan"),
+        (FLEET + "cid,1,inf,1\n", "line 4, memory_bytes: must be finite, got inf"),
+        (FLEET + "cid,0,1,1\n", "line 4, speed: must be > 0, got 0.0"),
+        (FLEET + "cid,1,-1,1\n", "line 4, memory_bytes: must be >= 0, got -1.0"),
+        (FLEET + "cid,1,1,99999\n", "line 4, snr_db: must be a ratio in decibels"),
+        (FLEET + " ,1,1,1\n", "line 4: the name is empty"),
+        (FLEET + '"cid,1,1,1\n', "line 4: not valid CSV"),
+        ("name,speed,memory_bytes,spectral_efficiency\na,1,1,0\n", "line 2, spectral_efficiency: must be > 0"),
+    ],
+)
+def test_bad_fleet_files_are_refused(tmp_path, text, message):
+    (tmp_path / "f.csv").write_text(text)
+    with pytest.raises(lola.FormatError, match=message) as caught:
+        lola.load_fleet(tmp_path / "f.csv")
+    assert str(tmp_path / "f.csv") in str(caught.value)
+
+
+def profile_text(**changes):
+    return json.dumps(PROFILE | changes)
+
+
+def without(key):
+    return json.dumps({k: v for k, v in PROFILE.items() if k != key})
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "not valid JSON at line 1, column 1.*cut short"),
+        (profile_text()[:-20], "not valid JSON"),
+        ("[1, 2]", "a JSON object was wanted, got list"),
+        (profile_text(format="lola-schedule"), '"format" must be "lola-profile"'),
+        (profile_text(version=2), '"version" must be 1, got 2'),
+        (profile_text(version=True), '"version" must be 1, got True'),
+        (profile_text(memory_gb=[1, 2]), "unknown key 'memory_gb'; did you mean 'memory_bytes'?"),
+        (without("latency_s"), "'latency_s' is missing"),
+        (without("provenance"), "'provenance' is missing"),
+        (profile_text(latency_s=[1.5, 1.0]), "latency_s must not fall with depth"),
+        (profile_text(latency_s=[1.0]), "memory_bytes must have 1 entries, got 2"),
+        (profile_text(latency_s=[1.0, "fast"]), r"latency_s\[1\]: a plain number was wanted .* got 'fast'"),
+        (profile_text(latency_s=[1.0, True]), r"latency_s\[1\]: a plain number was wanted .* got True"),
+        (profile_text(latency_s=1.0), "latency_s: a list of numbers was wanted, got 1.0"),
+        (profile_text(latency_s=[]), "latency_s is empty"),
+        (profile_text(upload_bits=[1.0, 0.0]), "upload_bits must be finite and > 0"),
+        (profile_text(latency_s=[1.0, 10**400]), r"latency_s\[1\]: must be finite"),
+        (profile_text().replace("1.5", "NaN"), "NaN is not a number that JSON knows"),
+        (profile_text().replace("1.5", "1e999"), r"latency_s\[1\]: must be finite, got inf"),
+        (profile_text().replace('"version": 1', '"version": 1, "version": 1'), 'the key "version" stands twice'),
+        (profile_text(provenance={"model": "toy"}), "provenance: 'batch_size' is missing"),
+        (profile_text(provenance=PROFILE["provenance"] | {"source": "dreamt"}), 'source must be "measured"'),
+        (
+            profile_text(provenance=PROFILE["provenance"] | {"batch": 1}),
+            "unknown key 'batch'; did you mean 'batch_size'",
+        ),
+        (profile_text(provenance=PROFILE["provenance"] | {"model": 3}), "model must be text, got 3"),
+        (profile_text(provenance="lab"), "provenance: a table of keys was wanted, got 'lab'"),
+    ],
+)
+def test_bad_profile_files_are_refused(tmp_path, text, message):
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(lola.FormatError, match=message) as caught:
+        lola.load_profile(tmp_path / "p.json")
+    assert str(tmp_path / "p.json") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (SCENARIO + "bandwidth_mhz = 3\n", "unknown key 'bandwidth_mhz'; did you mean 'bandwidth_hz'?"),
+        ('fleet = "f.csv"\nprofile = "p.json"\n', "'bandwidth_hz' is missing"),
+        (SCENARIO.replace("1e6", '"1 MHz"'), "bandwidth_hz: a plain number was wanted"),
+        (SCENARIO.replace("1e6", "nan"), "bandwidth_hz: must be finite, got nan"),
+        (SCENARIO.replace("1e6", "-1"), "bandwidth_hz must be finite and > 0, got -1.0"),
+        (SCENARIO.replace("1e6", ""), "not valid TOML"),
+        (SCENARIO + "local_steps = 1.5\n", "local_steps: an integer was wanted, got 1.5"),
+        (SCENARIO + "local_steps = 0\n", "local_steps must be at least 1, got 0"),
+        (SCENARIO + "headroom = 1\n", "headroom must be a fraction"),
+        (SCENARIO + "pinned = 3\n", "pinned: a list of {device, depth} tables was wanted, got 3"),
+        (SCENARIO + "pinned = [3]\n", r"pinned\[0\]: a table of keys was wanted, got 3"),
+        (SCENARIO + '[[pinned]]\ndevice = "zoe"\ndepth = 1\n', "no device is named 'zoe'"),
+        (SCENARIO + '[[pinned]]\ndevice = "ann"\ndepth = "one"\n', r"pinned\[0\], depth: an integer was wanted"),
+        (SCENARIO + '[[pinned]]\nname = "ann"\ndepth = 1\n', r"pinned\[0\]: unknown key 'name'"),
+        (SCENARIO.replace('"f.csv"', "3"), "fleet: a path was wanted, got 3"),
+    ],
+)
+def test_bad_scenario_files_are_refused(folder, text, message):
+    (folder / "s.toml").write_text(text)
+    with pytest.raises(lola.FormatError, match=message):
+        lola.load_scenario(folder / "s.toml")
+
+
+def test_missing_files_and_folders_say_so(folder):
+    (folder / "s.toml").write_text(SCENARIO.replace("f.csv", "nowhere.csv"))
+    with pytest.raises(FileNotFoundError, match=re.escape("nowhere.csv")):
+        lola.load_scenario(folder / "s.toml")
+    with pytest.raises(OSError, match=re.escape(str(folder))):
+        lola.load_fleet(folder)
+    (folder / "f.csv").write_bytes(b"name,\xff\xfe")
+    with pytest.raises(lola.FormatError, match="not UTF-8 text at byte 5"):
+        lola.load_fleet(folder / "f.csv")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: d["schedule"].pop("latency_s"), "schedule: 'latency_s' is missing"),
+        (lambda d: d["schedule"].update(speed=1), "schedule: unknown key 'speed'"),
+        (lambda d: d["schedule"].update(device_of_block=[0.5]), r"device_of_block\[0\]: an integer was wanted"),
+        (lambda d: d["schedule"].update(device_of_block=[2**70]), "an entry does not fit 64 bits"),
+        (lambda d: d["schedule"].update(device_of_block=3), "a list of integers was wanted, got 3"),
+        (lambda d: d["schedule"].update(hits_memory_wall=[0]), "a list of true and false was wanted"),
+        (lambda d: d["schedule"].update(method=3), "method: text was wanted, got 3"),
+        (lambda d: d["proof"].update(priced_devices=[99]), "priced_devices must list devices of the fleet"),
+        (lambda d: d["proof"].update(why="trust me"), "proof: unknown key 'why'"),
+        (lambda d: d["problem"]["fleet"].update(speed=[0] * 5), "speed must be finite and > 0"),
+        (lambda d: d["problem"]["fleet"].update(name=3), "problem"),
+        (lambda d: d["problem"].update(pinned=3), r"pinned: a list of \[device, depth\] was wanted"),
+        (lambda d: d["problem"].update(pinned=[[0, 9]]), "pinned names depth 9"),
+        (lambda d: d.update(problem=[]), "problem: a table of keys was wanted"),
+        (lambda d: d.pop("digest"), "'digest' is missing"),
+    ],
+)
+def test_bad_schedule_files_are_refused(tmp_path, change, message):
+    problem = small_problem()
+    lola.save_schedule(lola.schedule(problem), problem, tmp_path / "s.json")
+    data = json.loads((tmp_path / "s.json").read_text())
+    change(data)
+    (tmp_path / "s.json").write_text(json.dumps(data))
+    with pytest.raises(lola.FormatError, match=message):
+        lola.load_schedule(tmp_path / "s.json")
+
+
+def test_a_changed_problem_is_noticed(tmp_path):
+    problem = small_problem()
+    lola.save_schedule(lola.schedule(problem), problem, tmp_path / "s.json")
+    data = json.loads((tmp_path / "s.json").read_text())
+    data["problem"]["fleet"]["speed"][0] = 0.51
+    (tmp_path / "s.json").write_text(json.dumps(data))
+    with pytest.raises(lola.VerificationError, match="digest"):
+        lola.load_schedule(tmp_path / "s.json")
+
+
+def test_writing_is_atomic(tmp_path, monkeypatch):
+    target = tmp_path / "f.csv"
+    lola.save_fleet(small_problem().fleet, target)
+    before = target.read_text()
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(formats.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        lola.save_fleet(lola.Fleet([1.0], [1.0], [1.0]), target)
+    assert target.read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["f.csv"]
+
+
+def damage(rng, text):
+    """One random mutation: bytes cut, doubled, swapped, replaced, or a number made strange."""
+    data = bytearray(text)
+    for _ in range(rng.randint(1, 4)):
+        kind, at = rng.randrange(6), rng.randrange(len(data) + 1)
+        if kind == 0:
+            del data[at : at + rng.randint(1, 30)]
+        elif kind == 1:
+            data[at:at] = data[at : at + rng.randint(1, 30)]
+        elif kind == 2:
+            data[at:at] = bytes(rng.randrange(256) for _ in range(rng.randint(1, 4)))
+        elif kind == 3:
+            data[at:at] = rng.choice(
+                [b"NaN", b"-1", b"1e999", b"null", b"true", b"[]", b"{}", b'"', b",", b"\n", b"0x"]
+            )
+        elif kind == 4:
+            del data[at:]
+        elif data:
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        if not data:
+            data = bytearray(b" ")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["fleet", "profile", "scenario", "schedule"])
+def test_random_damage_gives_documented_errors_only(folder, kind):
+    load, name = {
+        "fleet": (lola.load_fleet, "f.csv"),
+        "profile": (lola.load_profile, "p.json"),
+        "scenario": (lola.load_scenario, "s.toml"),
+        "schedule": (lambda path: (lambda answer: answer[0].verify(answer[1]))(lola.load_schedule(path)), "o.json"),
+    }[kind]
+    problem = small_problem(pinned=[(0, 1)])
+    lola.save_schedule(lola.schedule(problem), problem, folder / "o.json")
+    rng = random.Random(kind)
+    valid = (folder / name).read_bytes()
+    refused = 0
+    for number in range(1500):
+        noise = bytes(rng.randrange(256) for _ in range(rng.randrange(200)))
+        (folder / name).write_bytes(damage(rng, valid) if number % 5 else noise)
+        try:
+            load(folder / name)
+        except (lola.FormatError, lola.VerificationError, OSError):
+            refused += 1
+    assert refused > 500

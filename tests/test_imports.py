@@ -1,0 +1,88 @@
+"""Who may import whom, in the source and at run time."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "ortools",
+    "cvxpy",
+    "pyscipopt",
+    "highspy",
+    "matplotlib",
+    "pandas",
+}
+# What each folder may import, apart from the standard library; the exceptions import when they are called.
+MAY = {
+    "solvers": {"numpy", "numba", "lola.solvers"},
+    "profiling": {"numpy", "lola.profiling", "lola.profile", "lola.solvers.checks"},
+    "lola": {"numpy", "rich", "lola", "matplotlib"},
+}
+
+
+def imported(path):
+    """Modules a file imports anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module
+
+
+@pytest.mark.parametrize("folder", MAY)
+def test_import_rules(folder):
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert len(files) >= 2
+    for path in files:
+        for module in imported(path):
+            allowed = module.split(".")[0] in sys.stdlib_module_names or any(
+                module == name or module.startswith(f"{name}.") for name in MAY[folder]
+            )
+            assert allowed, f"{path.relative_to(ROOT)} may not import {module}"
+
+
+def loaded_after(statement, cwd):
+    code = f"import sys\n{statement}\nprint(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True, timeout=60)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize("cwd", [ROOT, ROOT.parent], ids=["from the root", "from elsewhere"])
+def test_nothing_heavy_is_loaded_early(cwd):
+    assert not loaded_after("import lola", cwd) & (HEAVY | {"numba", "numpy"})
+    assert not loaded_after("import lola; lola.Problem; lola.schedule; lola.solvers.joint_allocation", cwd) & HEAVY
+    assert "numba" not in loaded_after("import lola.profiling, lola.cli; lola.save_profile; lola.Problem", cwd)
+
+
+def test_every_public_name_is_there():
+    import lola.solvers
+
+    import lola
+
+    for package in (lola, lola.solvers):
+        for name in dir(package):
+            assert getattr(package, name).__doc__ or name in ("METHODS",), name
+
+
+def test_no_file_outgrows_its_subject():
+    for path in [*ROOT.glob("*/*.py"), *ROOT.glob("tests/*/*.py")]:
+        if ".venv" not in path.parts:
+            assert len(path.read_text().splitlines()) <= 420, path
+
+
+def test_an_incomplete_copy_says_what_to_do(tmp_path):
+    (tmp_path / "lola").mkdir()
+    (tmp_path / "lola" / "__init__.py").write_text((ROOT / "lola" / "__init__.py").read_text())
+    done = subprocess.run(
+        [sys.executable, "-c", "import lola"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "its solvers are missing. Import it from a whole checkout, or install it with 'pip install .'" in done.stderr
