@@ -1,5 +1,7 @@
 """The radio channel: Shannon efficiency, path loss and Rayleigh fading."""
 
+from __future__ import annotations
+
 import numpy as np
 from numpy.typing import ArrayLike
 

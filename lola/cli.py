@@ -1,8 +1,10 @@
 """The command ``lola``. Only the standard library is imported before a command runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ EXIT_OK = 0
 EXIT_NOT_VERIFIED = 1
 EXIT_INFEASIBLE = 2
 EXIT_BAD_INPUT = 64
+EXIT_PIPE_CLOSED = 141
 # Narrower terminals than this would break the table; pipes and files get it too.
 _MIN_WIDTH = 100
 
@@ -25,8 +28,19 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_BAD_INPUT, f"{self.prog}: {message}\n")
 
 
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"lola {version('lola-deft')}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lola", description="Schedule rounds of cooperative fine-tuning, with proof of optimality.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print lola's version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     schedule = commands.add_parser("schedule", help="decide who takes which block, with how much bandwidth")
@@ -56,13 +70,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         code: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
     except VerificationError as error:
         print(f"lola: not verified: {error}", file=sys.stderr)
         return EXIT_NOT_VERIFIED
     except InfeasibleError as error:
         print(f"lola: infeasible: {error}", file=sys.stderr)
         return EXIT_INFEASIBLE
-    except (ValueError, TypeError, ImportError, OSError) as error:
+    except OSError as error:
+        print(f"lola: {error.filename}: {error.strerror}" if error.filename else f"lola: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except (ValueError, TypeError, ImportError) as error:
         print(f"lola: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return code
@@ -71,10 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _schedule(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from lola.report import comparison_table, proof_line, round_table
+    from lola.report import comparison_table, proof_line, round_table, seconds
     from lola.schedule_file import save_schedule
     from lola.scheduling import METHODS, schedule
 
+    _check_outputs(options)
     problem = _problem(options)
     answer = schedule(problem, options.method, seed=options.seed)
     answer.verify(problem)
@@ -82,8 +104,8 @@ def _schedule(options: argparse.Namespace) -> int:
     console.width = max(console.width, _MIN_WIDTH)
     console.print(round_table(answer, problem))
     console.print()
-    console.print(f"round: {answer.latency_s:.6f} s ({answer.method}, {problem.n_devices} devices)", markup=False)
-    console.print(proof_line(answer, verified=True), markup=False)
+    console.print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)", markup=False)
+    console.print(proof_line(answer, problem), markup=False)
     console.print(f"profile: {problem.profile.provenance or 'of unknown provenance'}", markup=False)
     if options.compare:
         console.print()
@@ -97,15 +119,26 @@ def _schedule(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse, before anything is solved, to write where there is no folder or over an input."""
+    inputs = [Path(path).resolve() for path in (options.scenario, options.fleet, options.profile) if path]
+    for path in (options.json, options.figure):
+        if path and not Path(path).parent.is_dir():
+            raise ValueError(f"{path}: the folder to write into does not exist")
+        if path and Path(path).resolve() in inputs:
+            raise ValueError(f"{path}: is an input; write to another file")
+
+
 def _problem(options: argparse.Namespace) -> "Problem":
     """Read the scenario and put in place what the options name."""
-    from lola.files import builtin_scenario, load_fleet, load_profile, load_scenario
+    from lola.files import builtin_scenario, load_scenario
     from lola.problem import Problem
 
-    scenario = load_scenario(options.scenario) if options.scenario else builtin_scenario()
+    files = {"fleet": options.fleet, "profile": options.profile}
+    scenario = load_scenario(options.scenario, **files) if options.scenario else builtin_scenario(**files)
     return Problem(
-        profile=load_profile(options.profile) if options.profile else scenario.profile,
-        fleet=load_fleet(options.fleet) if options.fleet else scenario.fleet,
+        profile=scenario.profile,
+        fleet=scenario.fleet,
         bandwidth_hz=scenario.bandwidth_hz if options.bandwidth_hz is None else options.bandwidth_hz,
         local_steps=scenario.local_steps if options.local_steps is None else options.local_steps,
         pinned=scenario.pinned,
@@ -129,13 +162,13 @@ def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from lola.report import proof_line
+    from lola.report import proof_line, seconds
     from lola.schedule_file import load_schedule
 
     answer, problem = load_schedule(options.schedule)
     answer.verify(problem)
-    print(f"{options.schedule}: the schedule holds, {answer.latency_s:.6f} s ({answer.method})")
-    print(proof_line(answer, verified=True))
+    print(f"{options.schedule}: the schedule holds, {seconds(answer.latency_s)} ({answer.method})")
+    print(proof_line(answer, problem))
     return EXIT_OK
 
 

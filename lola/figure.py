@@ -1,5 +1,8 @@
 """A round as a picture; needs the extra ``plot``."""
 
+import io
+import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +28,9 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError("figures need matplotlib: pip install 'lola-deft[plot]'") from None
+        raise ImportError(
+            "figures need matplotlib: install lola-deft with its extra 'plot', or matplotlib itself"
+        ) from None
     n_blocks = problem.n_blocks
     rows = np.arange(n_blocks)
     figure = Figure(figsize=(10.5, 1.9 + 0.33 * n_blocks), layout="constrained")
@@ -58,11 +63,14 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: StrPath) -> None:
-    """Write a figure in the format that the path's ending names.
+    """Write a figure in the format that the path's ending names; PNG without one.
 
     Raises
     ------
     ValueError
         If matplotlib cannot write that format.
     """
-    figure.savefig(path, dpi=150)
+    with warnings.catch_warnings(), io.BytesIO() as image:
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script the font lacks
+        figure.savefig(image, dpi=150, format=Path(path).suffix[1:] or "png")
+        Path(path).write_bytes(image.getvalue())

@@ -14,6 +14,7 @@ from lola.formats import (
     FormatError,
     StrPath,
     check_keys,
+    expect,
     integer,
     number,
     numbers,
@@ -30,6 +31,7 @@ _PROFILE_FORMAT = "lola-profile"
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")
 _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
 _PAIR_KEYS = ("device", "depth")
+_PAIR_EXAMPLE = '{device = "phone", depth = 1}'
 
 
 def load_fleet(path: StrPath) -> Fleet:
@@ -106,6 +108,7 @@ def _check_device(where: str, device: dict[str, Any]) -> None:
 
 def save_fleet(fleet: Fleet, path: StrPath) -> None:
     """Write a fleet as CSV, every digit kept; the headroom belongs to the scenario and is not written."""
+    expect("fleet", fleet, Fleet)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_FLEET_COLUMNS, "spectral_efficiency"])
@@ -130,6 +133,7 @@ def load_profile(path: StrPath) -> Profile:
 
 def save_profile(profile: Profile, path: StrPath) -> None:
     """Write a profile as versioned JSON, with its provenance."""
+    expect("profile", profile, Profile)
     write_json(path, _PROFILE_FORMAT, profile_to_json(profile))
 
 
@@ -145,17 +149,16 @@ def profile_to_json(profile: Profile) -> dict[str, Any]:
 
 def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
     """Build a profile from a JSON object."""
-    check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits", "provenance"))
+    check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits"), ("provenance",))
     provenance = None
-    if data["provenance"] is not None:
+    if data.get("provenance") is not None:
         given = table(f"{where}, provenance", data["provenance"])
         required = ("model", "batch_size", "sequence_length", "dtype", "source", "hardware")
         check_keys(f"{where}, provenance", given, required, ("note",))
-        with_context = f"{where}, provenance"
         try:
             provenance = Provenance(**given)
         except (TypeError, ValueError) as error:
-            raise FormatError(f"{with_context}: {error}") from None
+            raise FormatError(f"{where}, provenance: {error}") from None
     bits = data["upload_bits"]
     try:
         return Profile(
@@ -172,15 +175,18 @@ def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
         raise FormatError(f"{where}: {error}") from None
 
 
-def load_scenario(path: StrPath) -> Problem:
+def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPath | None = None) -> Problem:
     """Read a scenario from TOML: a fleet file, a profile file, the bandwidth and the local steps.
 
     Parameters
     ----------
     path : path-like
         Keys ``fleet`` and ``profile`` (paths, relative to the scenario's folder), ``bandwidth_hz``, and optionally
-        ``local_steps`` (1), ``headroom`` (0, a fraction of each device's memory to keep free), and arrays of tables
-        ``pinned`` and ``forbidden`` with keys ``device`` (name or index) and ``depth``.
+        ``local_steps`` (1), ``headroom`` (0; the fraction of each device's memory to keep free, one number or one per
+        device), and lists ``pinned`` and ``forbidden`` of tables with keys ``device`` (name or index from 0) and
+        ``depth`` (from 1, the block nearest the output).
+    fleet, profile : path-like, optional
+        Files to read in place of those that the scenario names.
 
     Raises
     ------
@@ -194,16 +200,19 @@ def load_scenario(path: StrPath) -> Problem:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise FormatError(f"{path}: not valid TOML: {error}") from None
     optional = ("local_steps", "headroom", "pinned", "forbidden")
-    check_keys(str(path), data, ("fleet", "profile", "bandwidth_hz"), optional)
-    fleet = load_fleet(_beside(path, "fleet", data["fleet"]))
-    profile = load_profile(_beside(path, "profile", data["profile"]))
-    headroom = number(f"{path}, headroom", data.get("headroom", 0.0))
+    given = {"fleet": fleet, "profile": profile}
+    required = [key for key, override in given.items() if override is None]
+    check_keys(str(path), data, (*required, "bandwidth_hz"), (*given, *optional))
+    devices = load_fleet(fleet or _beside(path, "fleet", data["fleet"]))
+    costs = load_profile(profile or _beside(path, "profile", data["profile"]))
+    headroom = data.get("headroom", 0.0)
+    headroom = (numbers if isinstance(headroom, list) else number)(f"{path}, headroom", headroom)
     bandwidth_hz = number(f"{path}, bandwidth_hz", data["bandwidth_hz"])
     local_steps = integer(f"{path}, local_steps", data.get("local_steps", 1))
     pairs = {key: _pairs(f"{path}, {key}", data.get(key, [])) for key in ("pinned", "forbidden")}
     try:
-        fleet = Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, fleet.name, headroom)
-        return Problem(profile, fleet, bandwidth_hz, local_steps, **pairs)
+        roomy = Fleet(devices.speed, devices.memory_bytes, devices.spectral_efficiency, devices.name, headroom)
+        return Problem(costs, roomy, bandwidth_hz, local_steps, **pairs)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from None
 
@@ -216,16 +225,18 @@ def _beside(path: StrPath, key: str, value: object) -> Path:
 
 def _pairs(where: str, value: object) -> list[Pair]:
     if not isinstance(value, list):
-        raise FormatError(f"{where}: a list of {{device, depth}} tables was wanted, got {value!r}")
+        raise FormatError(f"{where}: a list of tables like {_PAIR_EXAMPLE} was wanted, got {value!r}")
     pairs: list[Pair] = []
     for i, entry in enumerate(value):
-        pair = table(f"{where}[{i}]", entry)
+        if not isinstance(entry, dict):
+            raise FormatError(f"{where}[{i}]: a table like {_PAIR_EXAMPLE} was wanted, got {entry!r}")
+        pair = entry
         check_keys(f"{where}[{i}]", pair, _PAIR_KEYS)
         pairs.append((pair["device"], integer(f"{where}[{i}], depth", pair["depth"])))
     return pairs
 
 
-def builtin_scenario() -> Problem:
-    """Return the scenario that ``lola schedule`` runs on without arguments."""
+def builtin_scenario(*, fleet: StrPath | None = None, profile: StrPath | None = None) -> Problem:
+    """Return the scenario that ``lola schedule`` runs on without arguments, with files in place of its own if given."""
     with resources.as_file(resources.files("lola.data")) as folder:
-        return load_scenario(folder / "scenario.toml")
+        return load_scenario(folder / "scenario.toml", fleet=fleet, profile=profile)

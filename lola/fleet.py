@@ -1,5 +1,7 @@
 """The devices that take part in a round."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -50,8 +52,8 @@ class Fleet:
     ) -> None:
         speeds = vector("speed", speed)
         n_devices = speeds.shape[0]
-        memory = vector("memory_bytes", memory_bytes, n_devices, positive=False)
-        efficiency = vector("spectral_efficiency", spectral_efficiency, n_devices)
+        memory = vector("memory_bytes", memory_bytes, ("speed", speeds), positive=False)
+        efficiency = vector("spectral_efficiency", spectral_efficiency, ("speed", speeds))
         free = real_array("headroom", per_block("headroom", headroom, n_devices), 1)
         if free.shape != (n_devices,) or not ((free >= 0) & (free < 1)).all():
             raise ValueError(
@@ -73,7 +75,7 @@ class Fleet:
         memory_bytes: tuple[float, float] = (1e9, 6e9),
         transmit_snr_db: float = 10.0,
         path_loss: float = 1e-3,
-    ) -> "Fleet":
+    ) -> Fleet:
         """Draw a fleet as in the LoLa-DEFT paper, section VI-A.
 
         Parameters

@@ -1,5 +1,6 @@
 """What all file formats share: reading, strict keys, and errors that say where and how to mend."""
 
+import errno
 import json
 import math
 import os
@@ -27,6 +28,8 @@ def read_text(path: StrPath) -> str:
 def write_atomically(path: StrPath, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the folder to write into does not exist", str(target))
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with open(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -93,9 +96,9 @@ def check_keys(where: str, keys: Collection[str], required: Collection[str], opt
     known = [*required, *optional]
     for key in keys:
         if key not in known:
-            close = get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise FormatError(f"{where}: unknown key {key!r}{hint} Known: {', '.join(known)}")
+            close = get_close_matches(str(key), known, n=1, cutoff=0.6)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise FormatError(f"{where}: unknown key {key!r}.{hint} Known are {', '.join(known)}")
     for key in required:
         if key not in keys:
             raise FormatError(f"{where}: {key!r} is missing")
@@ -131,5 +134,11 @@ def numbers(where: str, value: object) -> list[float]:
 def table(where: str, value: object) -> dict[str, Any]:
     """Return an object (a TOML table), or say what stands in its place."""
     if not isinstance(value, dict):
-        raise FormatError(f"{where}: a table of keys was wanted, got {value!r}")
+        raise FormatError(f"{where}: a table (keys with values) was wanted, got {value!r}")
     return value
+
+
+def expect(name: str, value: object, kind: type) -> None:
+    """Refuse an argument of another type, such as a path where the thing to save belongs."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a lola.{kind.__name__}, got {type(value).__name__}")

@@ -1,15 +1,18 @@
 """One round to schedule: a profile, a fleet, and the spectrum they share."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TypedDict
 
 import numpy as np
 
 from lola.fleet import Fleet
+from lola.formats import expect
 from lola.profile import Profile
 from lola.solvers.checks import BoolArray, FloatArray, positive_integer, positive_number
 
@@ -71,10 +74,8 @@ class Problem:
         pinned: Iterable[Pair] = (),
         forbidden: Iterable[Pair] = (),
     ) -> None:
-        if not isinstance(profile, Profile):
-            raise TypeError(f"profile must be a lola.Profile, got {type(profile).__name__}")
-        if not isinstance(fleet, Fleet):
-            raise TypeError(f"fleet must be a lola.Fleet, got {type(fleet).__name__}")
+        expect("profile", profile, Profile)
+        expect("fleet", fleet, Fleet)
         if fleet.n_devices < profile.n_blocks:
             raise ValueError(
                 f"at least as many devices as blocks are needed, got {fleet.n_devices} devices for "
@@ -156,7 +157,7 @@ class Problem:
         return np.asarray(self.profile.upload_bits / bandwidth_hz / self.fleet.spectral_efficiency[device_of_block])
 
     def digest(self) -> str:
-        """SHA-256 of everything that a schedule depends on, in hexadecimal."""
+        """SHA-256 of everything that a schedule depends on, and of names and provenance, in hexadecimal."""
         state = hashlib.sha256()
         arguments = self.solver_arguments()
         for name, value in sorted(arguments.items()):
@@ -164,5 +165,6 @@ class Problem:
             state.update(
                 np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
             )
-        state.update(json.dumps([self.pinned, self.forbidden, self.fleet.name]).encode())
+        provenance = None if self.profile.provenance is None else asdict(self.profile.provenance)
+        state.update(json.dumps([self.pinned, self.forbidden, self.fleet.name, provenance]).encode())
         return state.hexdigest()

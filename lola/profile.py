@@ -1,11 +1,14 @@
 """What a depth costs: the profile of a model on the reference device."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lola.formats import expect
 from lola.solvers.checks import FloatArray, IntArray, per_block, positive_integer, vector
 
 Array = TypeVar("Array", FloatArray, IntArray)
@@ -87,11 +90,11 @@ class Profile:
         provenance: Provenance | None = None,
     ) -> None:
         latency = _rising("latency_s", vector("latency_s", latency_s, positive=False))
-        n_blocks = latency.shape[0]
-        memory = _rising("memory_bytes", vector("memory_bytes", memory_bytes, n_blocks, positive=False))
-        bits = vector("upload_bits", per_block("upload_bits", upload_bits, n_blocks), n_blocks)
-        if provenance is not None and not isinstance(provenance, Provenance):
-            raise TypeError(f"provenance must be a lola.Provenance, got {type(provenance).__name__}")
+        per_depth = ("latency_s", latency)
+        memory = _rising("memory_bytes", vector("memory_bytes", memory_bytes, per_depth, positive=False))
+        bits = vector("upload_bits", per_block("upload_bits", upload_bits, latency.shape[0]), per_depth)
+        if provenance is not None:
+            expect("provenance", provenance, Provenance)
         object.__setattr__(self, "memory_bytes", frozen(memory))
         object.__setattr__(self, "latency_s", frozen(latency))
         object.__setattr__(self, "upload_bits", frozen(bits))

@@ -24,27 +24,36 @@ def round_table(schedule: Schedule, problem: Problem) -> Table:
             str(i + 1),
             str(problem.n_blocks - i),
             Text(problem.fleet.label(device)),
-            f"{problem.profile.memory_bytes[i] / 1e9:.2f}",
-            Text(f"{problem.fleet.usable_memory_bytes[device] / 1e9:.2f}", style="red" if wall else ""),
-            f"{schedule.bandwidth_hz[i] / 1e6:.3f}",
-            f"{schedule.compute_s[i]:.3f}",
-            f"{schedule.upload_s[i]:.3f}",
-            f"{totals[i]:.3f}",
+            _short(problem.profile.memory_bytes[i] / 1e9, 2),
+            Text(_short(problem.fleet.usable_memory_bytes[device] / 1e9, 2), style="red" if wall else ""),
+            _short(schedule.bandwidth_hz[i] / 1e6, 3),
+            _short(schedule.compute_s[i], 3),
+            _short(schedule.upload_s[i], 3),
+            _short(totals[i], 3),
         )
     return table
 
 
-def proof_line(schedule: Schedule, *, verified: bool) -> str:
-    """Say what is proven about the round, in one line."""
-    walls = int(schedule.hits_memory_wall.sum())
+def _short(value: float, decimals: int) -> str:
+    """Write fixed decimals where they say enough, significant digits elsewhere."""
+    return f"{value:.{decimals}f}" if value == 0 or 10.0**-decimals <= value < 1e6 else f"{value:.3g}"
+
+
+def proof_line(schedule: Schedule, problem: Problem) -> str:
+    """Say in one line what is proven about a round that was verified."""
     if schedule.proof is None:
         line = f"no bound: {schedule.method} claims nothing about other schedules"
-        if walls:
-            line += f"; {walls} device(s) lack the memory for their block and would hit the memory wall"
+        walled = [problem.fleet.label(k) for k in schedule.device_of_block[schedule.hits_memory_wall].tolist()]
+        if walled:
+            line += f"; {len(walled)} device(s) lack the memory for their block: {', '.join(walled)}"
         return line
     split = "" if schedule.method == "jbba" else " under an equal split of the bandwidth"
-    check = ", verified" if verified else ""
-    return f"optimal: no schedule{split} is faster than {schedule.lower_bound_s:.6f} s{check}"
+    return f"optimal: no schedule{split} is faster than {seconds(schedule.lower_bound_s)}, verified"
+
+
+def seconds(value: float) -> str:
+    """Seconds with enough digits to tell two rounds apart."""
+    return f"{value:.6f} s" if 1e-3 <= value < 1e6 else f"{value:.9g} s"
 
 
 def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
@@ -56,13 +65,13 @@ def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for method, schedule in schedules.items():
         if isinstance(schedule, str):
-            table.add_row(method, "–", "–", schedule, "–")
+            table.add_row(method, "-", "-", schedule, "-")
             continue
         gap = "none" if schedule.proof is None else f"{max(schedule.gap, 0.0):.1e}"
         table.add_row(
             method,
-            f"{schedule.latency_s:.3f}",
-            f"{schedule.latency_s / min(found):.3f}×",
+            _short(schedule.latency_s, 3),
+            f"{schedule.latency_s / min(found):.3f}",
             gap,
             str(int(schedule.hits_memory_wall.sum())),
         )

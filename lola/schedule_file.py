@@ -6,7 +6,18 @@ import numpy as np
 
 from lola.files import profile_from_json, profile_to_json
 from lola.fleet import Fleet
-from lola.formats import FormatError, StrPath, check_keys, integer, number, numbers, read_json, table, write_json
+from lola.formats import (
+    FormatError,
+    StrPath,
+    check_keys,
+    expect,
+    integer,
+    number,
+    numbers,
+    read_json,
+    table,
+    write_json,
+)
 from lola.problem import Problem
 from lola.solution import HallProof, PriceProof, Schedule
 from lola.verification import VerificationError
@@ -20,6 +31,8 @@ _SCHEDULE_KEYS = ("method", *_BLOCK_KEYS, "latency_s", "lower_bound_s", "iterati
 
 def save_schedule(schedule: Schedule, problem: Problem, path: StrPath) -> None:
     """Write a schedule, the problem it answers, the problem's digest and the proof as one JSON file."""
+    expect("schedule", schedule, Schedule)
+    expect("problem", problem, Problem)
     fleet = problem.fleet
     write_json(
         path,

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from lola.formats import expect
 from lola.problem import Problem
 from lola.profile import frozen
 from lola.solution import HallProof, PriceProof, Schedule
 from lola.solvers.checks import IntArray
+from lola.solvers.errors import InfeasibleError
 
 # Optimal for the problem they solve, with a proof.
 EXACT_METHODS = ("jbba", "ba")
@@ -43,12 +45,15 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: int | np.random.Ge
     TypeError, ValueError
         If an argument is not as described, or a baseline is asked to heed pinned or forbidden pairs.
     """
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem must be a lola.Problem, got {type(problem).__name__}")
-    if method == "jbba":
-        return _jointly(problem)
-    if method == "ba":
-        return _equally(problem)
+    expect("problem", problem, Problem)
+    if method in EXACT_METHODS:
+        try:
+            return _jointly(problem) if method == "jbba" else _equally(problem)
+        except InfeasibleError as error:
+            if not problem.fleet.headroom.any():
+                raise
+            message = f"{error} The fleet's headroom is kept free; lowering it frees memory too."
+            raise InfeasibleError(message, error.violator, error.partners, error.bytes_needed) from None
     if method not in BASELINES:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
     if problem.allowed is not None:

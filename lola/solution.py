@@ -1,5 +1,7 @@
 """The answer: who takes which block with how much bandwidth, and why nothing is faster."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -82,7 +84,7 @@ class Schedule:
             return 0.0
         return float(np.float64(self.latency_s) / self.lower_bound_s - 1.0)
 
-    def verify(self, problem: "Problem") -> None:
+    def verify(self, problem: Problem) -> None:
         """Check every constraint, number and proof against `problem`, by comparisons and sums alone.
 
         Raises

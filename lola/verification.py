@@ -63,8 +63,9 @@ def _check_constraints(schedule: Schedule, problem: Problem) -> None:
         _require((schedule.hits_memory_wall == short).all(), "C3, memory", "hits_memory_wall marks others than lack it")
     else:
         depth = int(np.argmax(short)) + 1
+        _require(not (schedule.hits_memory_wall & ~short).any(), "C3, memory", "hits_memory_wall marks who has enough")
         _require(
-            not short.any() and not schedule.hits_memory_wall.any(),
+            not short.any(),
             "C3, memory",
             f"depth {depth} needs {needed[depth - 1]:.6g} bytes, its device offers {offered[depth - 1]:.6g}",
         )
@@ -85,8 +86,16 @@ def _check_constraints(schedule: Schedule, problem: Problem) -> None:
 def _check_latencies(schedule: Schedule, problem: Problem) -> None:
     compute = problem.compute_s(schedule.device_of_block)
     upload = problem.upload_s(schedule.device_of_block, schedule.bandwidth_hz)
-    _require(_close(schedule.compute_s, compute), "compute_s", "is not local_steps·latency_s/speed of the devices")
-    _require(_close(schedule.upload_s, upload), "upload_s", "is not upload_bits/(bandwidth_hz·spectral_efficiency)")
+    _require(
+        _close(schedule.compute_s, compute),
+        "compute_s",
+        "is not local_steps·latency_s/speed; is this the problem that was solved?",
+    )
+    _require(
+        _close(schedule.upload_s, upload),
+        "upload_s",
+        "is not upload_bits/bandwidth_hz/spectral_efficiency; is this the problem that was solved?",
+    )
     slowest = float((compute + upload).max())
     _require(
         _close(np.float64(schedule.latency_s), slowest),
@@ -100,6 +109,7 @@ def _check_bound(schedule: Schedule, problem: Problem) -> None:
     if schedule.method in BASELINES:
         _require(proof is None and np.isnan(bound), "bound", f"{schedule.method} can claim none")
         return
+    _require(not np.isnan(bound), "bound", f"{schedule.method} must state one, got none")
     _require(0 <= bound <= schedule.latency_s * (1 + _ROUNDING), "bound", f"{bound!r} is above the latency it bounds")
     if isinstance(proof, HallProof) and schedule.method == "ba":
         _check_hall(proof, bound, problem)

@@ -20,9 +20,11 @@ def _count_outside(values, low, zero_allowed):
     return bad
 
 
-def checked(name: str, value: ArrayLike, length: int | None = None, *, positive: bool = True) -> FloatArray:
+def checked(
+    name: str, value: ArrayLike, like: tuple[str, FloatArray] | None = None, *, positive: bool = True
+) -> FloatArray:
     """`lola.solvers.checks.vector`, in one pass over a large fleet and without numpy's overhead on a small one."""
-    array = sized(name, value, length)
+    array = sized(name, value, like)
     if _count_outside(array, 0.0, not positive):
         vector(name, array, positive=positive)  # finds the offender and says so
     return array
@@ -70,12 +72,14 @@ def allocation_inputs(
     """Validate and cast the arguments that all allocations share."""
     latency = checked("latency_s", latency_s, positive=False)
     n_blocks = latency.shape[0]
-    need = checked("depth_memory_bytes", depth_memory_bytes, n_blocks, positive=False)
-    bits = checked("upload_bits", per_block("upload_bits", upload_bits, n_blocks), n_blocks)
+    per_depth = ("latency_s", latency)
+    need = checked("depth_memory_bytes", depth_memory_bytes, per_depth, positive=False)
+    bits = checked("upload_bits", per_block("upload_bits", upload_bits, n_blocks), per_depth)
     fleet_speed = checked("speed", speed)
     n_devices = fleet_speed.shape[0]
-    memory = checked("memory_bytes", memory_bytes, n_devices, positive=False)
-    efficiency = checked("spectral_efficiency", spectral_efficiency, n_devices)
+    per_device = ("speed", fleet_speed)
+    memory = checked("memory_bytes", memory_bytes, per_device, positive=False)
+    efficiency = checked("spectral_efficiency", spectral_efficiency, per_device)
     if n_devices < n_blocks:
         raise ValueError(
             f"at least as many devices as blocks are needed, got {n_devices} devices for {n_blocks} blocks; "

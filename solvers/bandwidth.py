@@ -1,5 +1,7 @@
 """The fastest split of the spectrum once everyone knows their block."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +63,8 @@ def bandwidth_split(
     """
     compute = checked("compute_s", compute_s, positive=False)
     n = compute.shape[0]
-    bits = checked("upload_bits", per_block("upload_bits", upload_bits, n), n)
-    efficiency = checked("spectral_efficiency", spectral_efficiency, n)
+    bits = checked("upload_bits", per_block("upload_bits", upload_bits, n), ("compute_s", compute))
+    efficiency = checked("spectral_efficiency", spectral_efficiency, ("compute_s", compute))
     spectrum = positive_number("bandwidth_hz", bandwidth_hz)
     with np.errstate(over="ignore"):
         one_after_another = compute.max() + (bits / efficiency).sum() / spectrum

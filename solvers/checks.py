@@ -12,6 +12,8 @@ BoolArray = NDArray[np.bool_]
 
 def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
     """Cast to a C-contiguous float64 array of `ndim` axes, or say what came instead."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill it first, with inf where a pair of a cost matrix is forbidden")
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -23,11 +25,11 @@ def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
-def sized(name: str, value: ArrayLike, length: int | None) -> FloatArray:
-    """Cast to a non-empty float64 vector, of `length` entries where one is given."""
+def sized(name: str, value: ArrayLike, like: tuple[str, FloatArray] | None) -> FloatArray:
+    """Cast to a non-empty float64 vector, as long as the named one where one is given."""
     array = real_array(name, value, 1)
-    if length is not None and array.shape[0] != length:
-        raise ValueError(f"{name} must have {length} entries, got {array.shape[0]}")
+    if like is not None and array.shape != like[1].shape:
+        raise ValueError(f"{name} must have {like[1].shape[0]} entries, as many as {like[0]}; got {array.shape[0]}")
     if array.shape[0] == 0:
         raise ValueError(f"{name} is empty; at least one entry is needed")
     return array
@@ -42,9 +44,11 @@ def refuse(name: str, array: FloatArray, bad: BoolArray, wanted: str) -> NoRetur
     )
 
 
-def vector(name: str, value: ArrayLike, length: int | None = None, *, positive: bool = True) -> FloatArray:
-    """Cast to a finite float64 vector that is > 0 (or ≥ 0), of `length` entries where one is given."""
-    array = sized(name, value, length)
+def vector(
+    name: str, value: ArrayLike, like: tuple[str, FloatArray] | None = None, *, positive: bool = True
+) -> FloatArray:
+    """Cast to a finite float64 vector that is > 0 (or ≥ 0), as long as the named one where one is given."""
+    array = sized(name, value, like)
     bad = ~(((array > 0) if positive else (array >= 0)) & (array < np.inf))
     if bad.any():
         refuse(name, array, bad, "> 0" if positive else ">= 0")

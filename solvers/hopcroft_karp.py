@@ -1,5 +1,7 @@
 """Min-max assignment of any cost matrix: threshold search over Hopcroft–Karp matchings."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """(P1), block allocation under an equal split of the bandwidth: the closed form of Theorem 1."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """(P2), joint bandwidth-and-block allocation: Newton's method over assignments, Theorem 2."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Min-sum assignment of any cost matrix by shortest augmenting paths, with duals."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +75,10 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     row_mate, dual, other_dual, violator, iterations = _assign(rows)
     if iterations < 0:
         raise infeasible_matrix(rows, violator, transposed)
-    objective = float(rows[np.arange(rows.shape[0]), row_mate].sum())
+    with np.errstate(over="ignore"):
+        objective = float(rows[np.arange(rows.shape[0]), row_mate].sum())
+    if not abs(objective) < np.inf:
+        raise ValueError("the sum of the costs overflows float64; use larger units")
     row_dual, column_dual = (other_dual, dual) if transposed else (dual, other_dual)
     return LinearAssignment(objective, by_row(row_mate, matrix.shape), iterations, row_dual, column_dual)
 

@@ -105,7 +105,7 @@ def test_phones_of_the_real_world_load_and_schedule(shared_data, tmp_path):
     [
         ("", "the file is empty; the first line must be name,speed,memory_bytes,snr_db"),
         ("name,speed,memory_bytes,snr_db\n", "no device after the header"),
-        ("name,speed,memory_gb,snr_db\na,1,1,1\n", "line 1: unknown key 'memory_gb'; did you mean 'memory_bytes'?"),
+        ("name,speed,memory_gb,snr_db\na,1,1,1\n", "line 1: unknown key 'memory_gb'. Did you mean 'memory_bytes'?"),
         ("name,speed,snr_db\na,1,1\n", "line 1: 'memory_bytes' is missing"),
         ("name,speed,memory_bytes\na,1,1\n", "exactly one of spectral_efficiency and snr_db"),
         ("name,speed,memory_bytes,snr_db,spectral_efficiency\na,1,1,1,1\n", "exactly one of"),
@@ -147,11 +147,10 @@ def without(key):
         (profile_text(format="lola-schedule"), '"format" must be "lola-profile"'),
         (profile_text(version=2), '"version" must be 1, got 2'),
         (profile_text(version=True), '"version" must be 1, got True'),
-        (profile_text(memory_gb=[1, 2]), "unknown key 'memory_gb'; did you mean 'memory_bytes'?"),
+        (profile_text(memory_gb=[1, 2]), "unknown key 'memory_gb'. Did you mean 'memory_bytes'?"),
         (without("latency_s"), "'latency_s' is missing"),
-        (without("provenance"), "'provenance' is missing"),
         (profile_text(latency_s=[1.5, 1.0]), "latency_s must not fall with depth"),
-        (profile_text(latency_s=[1.0]), "memory_bytes must have 1 entries, got 2"),
+        (profile_text(latency_s=[1.0]), "memory_bytes must have 1 entries, as many as .*; got 2"),
         (profile_text(latency_s=[1.0, "fast"]), r"latency_s\[1\]: a plain number was wanted .* got 'fast'"),
         (profile_text(latency_s=[1.0, True]), r"latency_s\[1\]: a plain number was wanted .* got True"),
         (profile_text(latency_s=1.0), "latency_s: a list of numbers was wanted, got 1.0"),
@@ -165,10 +164,10 @@ def without(key):
         (profile_text(provenance=PROFILE["provenance"] | {"source": "dreamt"}), 'source must be "measured"'),
         (
             profile_text(provenance=PROFILE["provenance"] | {"batch": 1}),
-            "unknown key 'batch'; did you mean 'batch_size'",
+            "unknown key 'batch'. Did you mean 'batch_size'",
         ),
         (profile_text(provenance=PROFILE["provenance"] | {"model": 3}), "model must be text, got 3"),
-        (profile_text(provenance="lab"), "provenance: a table of keys was wanted, got 'lab'"),
+        (profile_text(provenance="lab"), "provenance: a table .* was wanted, got 'lab'"),
     ],
 )
 def test_bad_profile_files_are_refused(tmp_path, text, message):
@@ -181,7 +180,7 @@ def test_bad_profile_files_are_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     "text, message",
     [
-        (SCENARIO + "bandwidth_mhz = 3\n", "unknown key 'bandwidth_mhz'; did you mean 'bandwidth_hz'?"),
+        (SCENARIO + "bandwidth_mhz = 3\n", "unknown key 'bandwidth_mhz'. Did you mean 'bandwidth_hz'?"),
         ('fleet = "f.csv"\nprofile = "p.json"\n', "'bandwidth_hz' is missing"),
         (SCENARIO.replace("1e6", '"1 MHz"'), "bandwidth_hz: a plain number was wanted"),
         (SCENARIO.replace("1e6", "nan"), "bandwidth_hz: must be finite, got nan"),
@@ -190,8 +189,8 @@ def test_bad_profile_files_are_refused(tmp_path, text, message):
         (SCENARIO + "local_steps = 1.5\n", "local_steps: an integer was wanted, got 1.5"),
         (SCENARIO + "local_steps = 0\n", "local_steps must be at least 1, got 0"),
         (SCENARIO + "headroom = 1\n", "headroom must be a fraction"),
-        (SCENARIO + "pinned = 3\n", "pinned: a list of {device, depth} tables was wanted, got 3"),
-        (SCENARIO + "pinned = [3]\n", r"pinned\[0\]: a table of keys was wanted, got 3"),
+        (SCENARIO + "pinned = 3\n", "pinned: a list of tables like {device = .* was wanted, got 3"),
+        (SCENARIO + "pinned = [3]\n", r"pinned\[0\]: a table like {device = .* was wanted, got 3"),
         (SCENARIO + '[[pinned]]\ndevice = "zoe"\ndepth = 1\n', "no device is named 'zoe'"),
         (SCENARIO + '[[pinned]]\ndevice = "ann"\ndepth = "one"\n', r"pinned\[0\], depth: an integer was wanted"),
         (SCENARIO + '[[pinned]]\nname = "ann"\ndepth = 1\n', r"pinned\[0\]: unknown key 'name'"),
@@ -231,7 +230,7 @@ def test_missing_files_and_folders_say_so(folder):
         (lambda d: d["problem"]["fleet"].update(name=3), "problem"),
         (lambda d: d["problem"].update(pinned=3), r"pinned: a list of \[device, depth\] was wanted"),
         (lambda d: d["problem"].update(pinned=[[0, 9]]), "pinned names depth 9"),
-        (lambda d: d.update(problem=[]), "problem: a table of keys was wanted"),
+        (lambda d: d.update(problem=[]), "problem: a table .* was wanted"),
         (lambda d: d.pop("digest"), "'digest' is missing"),
     ],
 )
@@ -245,14 +244,34 @@ def test_bad_schedule_files_are_refused(tmp_path, change, message):
         lola.load_schedule(tmp_path / "s.json")
 
 
-def test_a_changed_problem_is_noticed(tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda problem: problem["fleet"]["speed"].__setitem__(0, 0.51),
+        lambda problem: problem["profile"]["provenance"].update(source="measured"),
+        lambda problem: problem.update(local_steps=3),
+    ],
+)
+def test_a_changed_problem_is_noticed(tmp_path, change):
     problem = small_problem()
     lola.save_schedule(lola.schedule(problem), problem, tmp_path / "s.json")
     data = json.loads((tmp_path / "s.json").read_text())
-    data["problem"]["fleet"]["speed"][0] = 0.51
+    change(data["problem"])
     (tmp_path / "s.json").write_text(json.dumps(data))
     with pytest.raises(lola.VerificationError, match="digest"):
         lola.load_schedule(tmp_path / "s.json")
+
+
+def test_saving_the_wrong_thing_says_so(tmp_path):
+    problem = small_problem()
+    with pytest.raises(TypeError, match="fleet must be a lola.Fleet, got PosixPath"):
+        lola.save_fleet(tmp_path / "f.csv", problem.fleet)
+    with pytest.raises(TypeError, match="profile must be a lola.Profile, got Fleet"):
+        lola.save_profile(problem.fleet, tmp_path / "p.json")
+    with pytest.raises(TypeError, match="schedule must be a lola.Schedule, got str"):
+        lola.save_schedule("s.json", lola.schedule(problem), problem)
+    with pytest.raises(FileNotFoundError, match="the folder to write into does not exist"):
+        lola.save_fleet(problem.fleet, tmp_path / "no" / "f.csv")
 
 
 def test_writing_is_atomic(tmp_path, monkeypatch):

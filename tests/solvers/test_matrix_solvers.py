@@ -114,6 +114,11 @@ def test_fortran_order_lists_and_integers_are_taken(solve):
         assert solve(same).objective == wanted
 
 
+def test_a_sum_that_overflows_is_refused():
+    with pytest.raises(ValueError, match="the sum of the costs overflows float64"):
+        linear_assignment([[1e308, 1e308], [1e308, 1e308]])
+
+
 @pytest.mark.parametrize("solve", [linear_assignment, bottleneck_assignment])
 @pytest.mark.parametrize(
     "cost, error, message",
@@ -128,6 +133,7 @@ def test_fortran_order_lists_and_integers_are_taken(solve):
         ([["a", "b"]], TypeError, "cost must hold real numbers"),
         ([[1.0], [1.0, 2.0]], TypeError, "rectangular array"),
         (None, TypeError, "cost must hold real numbers"),
+        (np.ma.masked_equal([[1.0, 2.0]], 2.0), TypeError, "cost is a masked array; fill it first"),
     ],
 )
 def test_bad_matrices_are_refused(solve, cost, error, message):

@@ -1,0 +1,7 @@
+"""``python -m lola``: the same as the command ``lola``."""
+
+import sys
+
+from lola.cli import main
+
+sys.exit(main())
