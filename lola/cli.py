@@ -102,14 +102,15 @@ def _schedule(options: argparse.Namespace) -> int:
     answer.verify(problem)
     console = Console(highlight=False)
     console.width = max(console.width, _MIN_WIDTH)
-    console.print(round_table(answer, problem))
-    console.print()
-    console.print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)", markup=False)
-    console.print(proof_line(answer, problem), markup=False)
-    console.print(f"profile: {problem.profile.provenance or 'of unknown provenance'}", markup=False)
-    if options.compare:
-        console.print()
-        console.print(comparison_table({method: _attempt(problem, method, options.seed) for method in METHODS}))
+    with console.capture() as tables:
+        console.print(round_table(answer, problem))
+        if options.compare:
+            console.print()
+            console.print(comparison_table({method: _attempt(problem, method, options.seed) for method in METHODS}))
+    print(tables.get())
+    print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)")
+    print(proof_line(answer, problem))
+    print(f"profile: {problem.profile.provenance or 'of unknown provenance'}")
     if options.json:
         save_schedule(answer, problem, options.json)
     if options.figure:
@@ -148,15 +149,15 @@ def _problem(options: argparse.Namespace) -> "Problem":
 
 def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
     """Schedule and verify, or return in a word why there is no schedule."""
-    from lola.scheduling import schedule
+    from lola.scheduling import BASELINES, schedule
     from lola.solvers.errors import InfeasibleError
 
+    if problem.allowed is not None and method in BASELINES:
+        return "not with pairs"
     try:
         answer = schedule(problem, method, seed=seed)
     except InfeasibleError:
         return "infeasible"
-    except ValueError:  # a baseline where pairs are pinned or forbidden
-        return "not with pairs"
     answer.verify(problem)
     return answer
 

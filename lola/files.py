@@ -87,6 +87,8 @@ def load_fleet(path: StrPath) -> Fleet:
 
 def _csv_number(where: str, text: str) -> float:
     try:
+        if "_" in text or not text.isascii():  # Python reads these, other programs do not
+            raise ValueError
         value = float(text)
     except ValueError:
         raise FormatError(f"{where}: a plain number was wanted (no unit, no separator), got {text!r}") from None
@@ -197,7 +199,7 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     """
     try:
         data = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not valid TOML: {error}") from None
     optional = ("local_steps", "headroom", "pinned", "forbidden")
     given = {"fleet": fleet, "profile": profile}

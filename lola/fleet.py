@@ -136,8 +136,8 @@ def _distinct(names: Iterable[str], n_devices: int) -> tuple[str, ...]:
         raise ValueError(f"name must have {n_devices} entries, got {len(listed)}")
     seen: set[str] = set()
     for one in listed:
-        if not isinstance(one, str) or not one.strip():
-            raise ValueError(f"a device's name must be non-empty text, got {one!r}")
+        if not isinstance(one, str) or not one or one != one.strip() or not one.isprintable():
+            raise ValueError(f"a device's name must be printable text without space around it, got {one!r}")
         if one in seen:
             raise ValueError(f"device names must differ, got {one!r} twice; rename one of them")
         seen.add(one)

@@ -27,7 +27,10 @@ def read_text(path: StrPath) -> str:
 
 def write_atomically(path: StrPath, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
-    target = Path(path)
+    target = Path(path).resolve()  # a link stays a link
+    if target.exists() and not target.is_file():  # a pipe or a device
+        target.write_text(text, encoding="utf-8")
+        return
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "the folder to write into does not exist", str(target))
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -56,7 +59,7 @@ def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
         raise FormatError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; is the file cut short?"
         ) from None
-    except (_RefusedJsonError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # refused below, or an integer of thousands of digits
         raise FormatError(f"{path}: {error}") from None
     if not isinstance(data, dict):
         raise FormatError(f"{path}: a JSON object was wanted, got {type(data).__name__}")

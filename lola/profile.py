@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.formats import expect
-from lola.solvers.checks import FloatArray, IntArray, per_block, positive_integer, vector
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, per_block, positive_integer, vector
 
-Array = TypeVar("Array", FloatArray, IntArray)
+Array = TypeVar("Array", FloatArray, IntArray, BoolArray)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Schedules as tables for a terminal."""
 
+import math
 from collections.abc import Mapping
 
 from rich.table import Table
@@ -57,11 +58,16 @@ def seconds(value: float) -> str:
 
 
 def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
-    """Lay out one line per method; a text stands for a method that gave no schedule, and says why."""
-    found = [schedule.latency_s for schedule in schedules.values() if isinstance(schedule, Schedule)]
+    """Lay out one line per method; a text stands for a method that gave no schedule, and says why.
+
+    What hits the memory wall cannot be run, so it is never the best possible.
+    """
+    found = [schedule for schedule in schedules.values() if isinstance(schedule, Schedule)]
+    possible = [schedule.latency_s for schedule in found if not schedule.hits_memory_wall.any()]
+    best = min(possible, default=math.nan)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("method")
-    for heading in ("round\ns", "against\nthe best", "gap to\nits bound", "devices at the\nmemory wall"):
+    for heading in ("round\ns", "against the\nbest possible", "gap to\nits bound", "devices at the\nmemory wall"):
         table.add_column(heading, justify="right", no_wrap=True)
     for method, schedule in schedules.items():
         if isinstance(schedule, str):
@@ -71,7 +77,7 @@ def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
         table.add_row(
             method,
             _short(schedule.latency_s, 3),
-            f"{schedule.latency_s / min(found):.3f}",
+            f"{schedule.latency_s / best:.3f}",
             gap,
             str(int(schedule.hits_memory_wall.sum())),
         )

@@ -113,8 +113,11 @@ def _proof_from_json(where: str, value: object, problem: Problem) -> HallProof |
     check_keys(where, data, ("block_price_hz", "priced_devices", "device_price_hz"))
     priced = _integers(f"{where}, priced_devices", data["priced_devices"])
     given = np.array(numbers(f"{where}, device_price_hz", data["device_price_hz"]), dtype=np.float64)
-    if given.shape != priced.shape or ((priced < 0) | (priced >= problem.n_devices)).any():
-        raise FormatError(f"{where}: priced_devices must list devices of the fleet, one for each of device_price_hz")
+    inside = (priced >= 0) & (priced < problem.n_devices)
+    if given.shape != priced.shape or not inside.all() or np.unique(priced).size != priced.size:
+        raise FormatError(
+            f"{where}: priced_devices must list distinct devices of the fleet, one for each of device_price_hz"
+        )
     prices = np.zeros(problem.n_devices)
     prices[priced] = given
     return PriceProof(np.array(numbers(f"{where}, block_price_hz", data["block_price_hz"]), dtype=np.float64), prices)

@@ -112,7 +112,7 @@ def _finish(
         upload_s=frozen(upload),
         latency_s=float((compute + upload).max()),
         lower_bound_s=lower_bound_s,
-        hits_memory_wall=wall,
+        hits_memory_wall=frozen(wall),
         proof=proof,
         iterations=iterations,
     )

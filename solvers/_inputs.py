@@ -4,19 +4,28 @@ from typing import NamedTuple
 
 import numpy as np
 from lola.solvers._jit import kernel
-from lola.solvers.checks import BoolArray, FloatArray, per_block, positive_integer, positive_number, sized, vector
+from lola.solvers.checks import (
+    LARGEST,
+    SMALLEST,
+    BoolArray,
+    FloatArray,
+    per_block,
+    positive_integer,
+    positive_number,
+    sized,
+    vector,
+)
 from numpy.typing import ArrayLike
 
 _NO_MASK = np.zeros((0, 0), dtype=np.bool_)
 
 
 @kernel
-def _count_outside(values, low, zero_allowed):
+def _count_outside(values, zero_allowed):
     bad = 0
     for value in values:
         # Written so that NaN, which fails every comparison, counts as outside.
-        inside = (value > low) | (zero_allowed & (value == low))
-        bad += not (inside & (value < np.inf))
+        bad += not (((value >= SMALLEST) & (value <= LARGEST)) | (zero_allowed & (value == 0.0)))
     return bad
 
 
@@ -25,7 +34,7 @@ def checked(
 ) -> FloatArray:
     """`lola.solvers.checks.vector`, in one pass over a large fleet and without numpy's overhead on a small one."""
     array = sized(name, value, like)
-    if _count_outside(array, 0.0, not positive):
+    if _count_outside(array, not positive):
         vector(name, array, positive=positive)  # finds the offender and says so
     return array
 
@@ -94,11 +103,5 @@ def allocation_inputs(
                 f"got {mask.dtype} of shape {mask.shape}"
             )
     bandwidth = positive_number("bandwidth_hz", bandwidth_hz)
-    steps = positive_integer("local_steps", local_steps)
-    # Infinity means forbidden inside the kernels, so no finite input may overflow into it.
-    with np.errstate(over="ignore"):
-        work = latency * steps
-        slowest = work.max() / fleet_speed.min() + bits.max() / (bandwidth / n_blocks) / efficiency.min()
-    if not slowest < np.inf:
-        raise ValueError("the longest latency overflows float64; use larger units for latency_s, speed or upload_bits")
+    work = latency * positive_integer("local_steps", local_steps)
     return Inputs(work, need, bits, fleet_speed, memory, efficiency, mask, bandwidth)

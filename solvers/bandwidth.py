@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from lola.solvers._inputs import checked
 from lola.solvers.checks import FloatArray, per_block, positive_number
 from lola.solvers.newton import split_bandwidth
@@ -66,9 +65,5 @@ def bandwidth_split(
     bits = checked("upload_bits", per_block("upload_bits", upload_bits, n), ("compute_s", compute))
     efficiency = checked("spectral_efficiency", spectral_efficiency, ("compute_s", compute))
     spectrum = positive_number("bandwidth_hz", bandwidth_hz)
-    with np.errstate(over="ignore"):
-        one_after_another = compute.max() + (bits / efficiency).sum() / spectrum
-    if not one_after_another < np.inf:
-        raise ValueError("the latency overflows float64; use larger units for upload_bits or compute_s")
     bandwidth, latency, steps = split_bandwidth(compute, bits, efficiency, spectrum)
     return BandwidthSplit(latency, bandwidth, steps)

@@ -1,13 +1,15 @@
 """Checks of numbers and arrays that everything in lola shares; numpy alone."""
 
-from typing import NoReturn
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+
+# Positive numbers between these can be multiplied and divided three at a time without overflow or underflow, so that
+# inside the solvers infinity means forbidden and nothing else.
+SMALLEST, LARGEST = 1e-100, 1e100
 
 
 def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
@@ -35,23 +37,22 @@ def sized(name: str, value: ArrayLike, like: tuple[str, FloatArray] | None) -> F
     return array
 
 
-def refuse(name: str, array: FloatArray, bad: BoolArray, wanted: str) -> NoReturn:
-    """Raise the error that names the first bad entry."""
-    first = int(np.argmax(bad))
-    raise ValueError(
-        f"{name} must be finite and {wanted}, got {array[first]} at index {first} ({int(bad.sum())} such in all); "
-        "correct or leave out that entry"
-    )
-
-
 def vector(
     name: str, value: ArrayLike, like: tuple[str, FloatArray] | None = None, *, positive: bool = True
 ) -> FloatArray:
     """Cast to a finite float64 vector that is > 0 (or ≥ 0), as long as the named one where one is given."""
     array = sized(name, value, like)
-    bad = ~(((array > 0) if positive else (array >= 0)) & (array < np.inf))
-    if bad.any():
-        refuse(name, array, bad, "> 0" if positive else ">= 0")
+    inside = (array >= SMALLEST) & (array <= LARGEST)
+    if not positive:
+        inside |= array == 0
+    if not inside.all():
+        first = int(np.argmin(inside))
+        wanted = "> 0" if positive else ">= 0"
+        strange = " (zero or from 1e-100 to 1e100)" if not positive else " (from 1e-100 to 1e100)"
+        raise ValueError(
+            f"{name} must be finite and {wanted}{strange if 0 < array[first] < np.inf else ''}, got {array[first]} at "
+            f"index {first} ({int((~inside).sum())} such in all); correct or leave out that entry"
+        )
     return array
 
 
@@ -64,9 +65,14 @@ def positive_number(name: str, value: object) -> float:
     """Return `value` as a float, or say why it is not a finite positive number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = np.inf
     if not (0 < number < np.inf):
         raise ValueError(f"{name} must be finite and > 0, got {number}")
+    if not SMALLEST <= number <= LARGEST:
+        raise ValueError(f"{name} must lie between 1e-100 and 1e100, got {number}; use another unit")
     return number
 
 
@@ -75,5 +81,7 @@ def positive_integer(name: str, value: object) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {value!r}")
     if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+        raise ValueError(f"{name} must be at least 1, got {value if value > -(2**63) else 'far less'}")
+    if value > 2**53:  # beyond this a float64 skips integers; Python even refuses to print very long ones
+        raise ValueError(f"{name} must be at most 2**53, got one of {int(value).bit_length()} bits")
     return int(value)

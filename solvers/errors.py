@@ -45,10 +45,11 @@ def infeasible_allocation(
     needed = float(memory_needed[blocks].min())
     depths = ", ".join(str(b + 1) for b in blocks)
     permitted = "" if allowed is None else " and may take one of them, pinned and forbidden pairs heeded"
+    relax = "" if allowed is None else "drop a pinned or forbidden pair, "
     message = (
         f"no schedule exists: depth(s) {depths} need {len(blocks)} device(s), but {n_able} of "
         f"{memory_offered.shape[0]} offer at least {needed:.6g} bytes{permitted}; "
         f"the most that any offers is {memory_offered.max():.6g}. "
-        "Add devices, free memory on them, or lower what a depth needs (smaller batch or sequence)."
+        f"Add devices, free memory on them, {relax}or lower what a depth needs (smaller batch or sequence)."
     )
     return InfeasibleError(message, tuple(blocks), n_able, needed)

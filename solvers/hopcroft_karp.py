@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from lola.solvers._jit import kernel
-from lola.solvers.checks import BoolArray, FloatArray, IntArray, real_array
+from lola.solvers.checks import LARGEST, BoolArray, FloatArray, IntArray, real_array
 from lola.solvers.errors import InfeasibleError
 from numpy.typing import ArrayLike
-
-_LARGEST_FLOAT = np.finfo(np.float64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +82,21 @@ def cost_matrix(cost: ArrayLike) -> FloatArray:
     matrix = real_array("cost", cost, 2)
     if 0 in matrix.shape:
         raise ValueError(f"cost is empty: shape {matrix.shape}; at least one row and one column are needed")
-    if not matrix.min() > -np.inf:  # NaN too
-        row, column = np.argwhere(~(matrix > -np.inf))[0]
+    if _count_unusable(matrix.ravel()):
+        row, column = np.argwhere(~((np.abs(matrix) <= LARGEST) | (matrix == np.inf)))[0]
         raise ValueError(
-            f"cost must be finite or +inf (forbidden), got {matrix[row, column]} at row {row}, column {column}"
+            f"cost must be finite (from -1e100 to 1e100) or +inf (forbidden), got {matrix[row, column]} at row {row}, "
+            f"column {column}"
         )
     return matrix
+
+
+@kernel
+def _count_unusable(costs):
+    bad = 0
+    for cost in costs:
+        bad += not (((cost >= -LARGEST) & (cost <= LARGEST)) | (cost == np.inf))
+    return bad
 
 
 def by_row(mate: IntArray, shape: tuple[int, ...]) -> IntArray:
@@ -130,7 +137,7 @@ def _bottleneck(cost, thresholds):
     row_mate = np.full(n, -1, np.int64)
     column_mate = np.full(m, -1, np.int64)
     violator = np.zeros(n, np.bool_)
-    if not _match(cost, _LARGEST_FLOAT, row_mate, column_mate, violator):
+    if not _match(cost, LARGEST, row_mate, column_mate, violator):
         return row_mate, violator, -1
     best = row_mate.copy()
     iterations = 1

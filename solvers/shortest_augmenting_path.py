@@ -24,8 +24,9 @@ class LinearAssignment:
     iterations : int
         Shortest augmenting paths that were needed after the cheap start.
     row_dual, column_dual : (n,), (m,) float64 arrays
-        ``row_dual[i] + column_dual[j] <= cost[i, j]`` for every pair, with equality on the chosen ones; the duals of
-        the longer side are ≤ 0, and 0 where left out. So no assignment costs less than their sum, which is `objective`.
+        To rounding, ``row_dual[i] + column_dual[j] <= cost[i, j]`` for every pair, with equality on the chosen ones;
+        the duals of the longer side are ≤ 0, and 0 where left out. So no assignment costs less than their sum, which
+        is `objective`.
     """
 
     objective: float
@@ -75,25 +76,43 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     row_mate, dual, other_dual, violator, iterations = _assign(rows)
     if iterations < 0:
         raise infeasible_matrix(rows, violator, transposed)
-    with np.errstate(over="ignore"):
-        objective = float(rows[np.arange(rows.shape[0]), row_mate].sum())
-    if not abs(objective) < np.inf:
-        raise ValueError("the sum of the costs overflows float64; use larger units")
+    objective = float(rows[np.arange(rows.shape[0]), row_mate].sum())
     row_dual, column_dual = (other_dual, dual) if transposed else (dual, other_dual)
     return LinearAssignment(objective, by_row(row_mate, matrix.shape), iterations, row_dual, column_dual)
 
 
 @kernel
 def _assign(cost):
-    """Return partners, duals of the rows, duals v of the columns, Hall violator, paths sought (−1: infeasible)."""
+    """Return partners, duals of the rows, duals of the columns, Hall violator, paths sought (−1: infeasible)."""
+    row_mate, u, v, violator, paths = _assign_from(cost, True)
+    if paths >= 0:
+        primal, dual, magnitude = 0.0, 0.0, 0.0
+        for i in range(u.size):
+            primal += cost[i, row_mate[i]]
+            magnitude += abs(cost[i, row_mate[i]])
+            lowest = np.inf
+            for j in range(v.size):
+                lowest = min(lowest, cost[i, j] - v[j])
+            dual += lowest
+        for j in range(v.size):
+            dual += v[j]
+        if primal - dual > 1e-12 * magnitude:
+            # The cheap start writes differences of costs into the duals, where huge costs drown small ones. Paths
+            # alone never write a dual beyond the optimum.
+            return _assign_from(cost, False)
+    return row_mate, u, v, violator, paths
+
+
+@kernel
+def _assign_from(cost, start_cheaply):
     n, m = cost.shape
     row_mate = np.full(n, -1, np.int64)
     column_mate = np.full(m, -1, np.int64)
     u = np.empty(n)
     v = np.zeros(m)
     violator = np.zeros(n, np.bool_)
-    free = np.empty(n, np.int64)
-    n_free = _place_cheaply(cost, row_mate, column_mate, v, free)
+    free = np.arange(n)
+    n_free = _place_cheaply(cost, row_mate, column_mate, v, free) if start_cheaply else n
     distance = np.empty(m)
     came_from = np.empty(m, np.int64)
     order = np.empty(m, np.int64)
@@ -109,14 +128,11 @@ def _assign(cost):
 def _place_cheaply(cost, row_mate, column_mate, v, free):
     """Place rows by two sweeps of augmenting row reduction.
 
-    The mates, `v` and `free` are modified in place; returns how many rows stay free. Only columns with a mate get a
-    negative dual, so the duals fit a wide matrix too.
+    The mates, `v` and `free` (all rows at first) are modified in place; returns how many rows stay free. Only columns
+    with a mate get a negative dual, so the duals fit a wide matrix too.
     """
     n, m = cost.shape
-    n_free = 0
-    for i in range(n):
-        free[n_free] = i
-        n_free += 1
+    n_free = n
     for _ in range(2):
         p, n_open, kept = 0, n_free, 0
         steps = 4 * n  # with rounded duals two rows could displace each other for ever

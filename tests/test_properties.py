@@ -47,14 +47,14 @@ def test_permuting_devices_changes_nothing(solve, problem, random):
     order = list(range(problem["speed"].size))
     random.shuffle(order)
     permuted = devices(problem, lambda values: values[order])
-    assert latency(solve, permuted) == pytest.approx(latency(solve, problem), rel=1e-12)
+    assert latency(solve, permuted) == pytest.approx(latency(solve, problem), rel=1e-12, abs=0)
 
 
 @settings(deadline=None, max_examples=200)
 @given(SOLVERS, problems(), st.floats(1e-6, 1e6))
 def test_scaling_time_scales_the_answer(solve, problem, factor):
     scaled = problem | {name: problem[name] * factor for name in ("latency_s", "upload_bits")}
-    assert latency(solve, scaled) == pytest.approx(factor * latency(solve, problem), rel=1e-12)
+    assert latency(solve, scaled) == pytest.approx(factor * latency(solve, problem), rel=1e-12, abs=0)
 
 
 @settings(deadline=None, max_examples=200)

@@ -1,10 +1,12 @@
 """What the README and docs claim is what happens."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+import lola
 from lola.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +28,14 @@ def test_the_python_example_runs(capsys):
     exec(compile(example, "README.md", "exec"), {})
     devices = capsys.readouterr().out
     assert re.search(r"\[[\d\s]+\] \d+\.\d+ \d\.\d+e-1\d", devices)
+
+
+def test_the_scenario_example_loads(tmp_path):
+    (example,) = fenced("toml")
+    shutil.copytree(ROOT / "lola" / "data", tmp_path / "data")
+    (tmp_path / "data" / "mine.toml").write_text(example)
+    problem = lola.load_scenario(tmp_path / "data" / "mine.toml")
+    assert (problem.pinned, problem.forbidden) == (((2, 12),), ((3, 1),))
 
 
 def test_ci_runs_the_readme_test_command():

@@ -1,7 +1,6 @@
-"""Problems, schedules of every method, and their verification."""
+"""Problems, and schedules of every method."""
 
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,94 +84,6 @@ def test_too_little_memory_names_a_hall_violator(method):
         lola.schedule(small_problem(forbidden=[(k, 2) for k in range(5)]), method)
 
 
-def corrupt(schedule, problem):
-    """Every way a schedule may lie, with the line that must fail."""
-    swapped = schedule.device_of_block.copy()
-    swapped[[0, 1]] = swapped[[1, 0]]
-    unused = np.setdiff1d(np.arange(problem.n_devices), schedule.device_of_block)
-    stranger = schedule.device_of_block.copy()
-    stranger[0] = unused[0]
-    twice = schedule.device_of_block.copy()
-    twice[0] = twice[1]
-    raised = schedule.bandwidth_hz.copy()
-    raised[0] *= 1.05
-    moved = schedule.bandwidth_hz.copy()
-    moved[0] *= 1.01
-    moved[1] -= moved[0] - schedule.bandwidth_hz[0]
-    zero = schedule.bandwidth_hz.copy()
-    zero[0] = 0
-    nobody = np.full_like(swapped, -1)
-    return [
-        ({"device_of_block": swapped}, "compute_s|C3"),
-        ({"device_of_block": stranger}, "compute_s|C3"),
-        ({"device_of_block": twice}, "C2"),
-        ({"device_of_block": nobody}, "C1"),
-        ({"device_of_block": nobody[:-1]}, "shape"),
-        ({"bandwidth_hz": raised}, "bandwidth: the shares sum to"),
-        ({"bandwidth_hz": moved}, "upload_s|bandwidth"),
-        ({"bandwidth_hz": zero}, "bandwidth: every block needs"),
-        ({"compute_s": schedule.compute_s * 0.99}, "compute_s"),
-        ({"upload_s": schedule.upload_s * 0.99}, "upload_s"),
-        ({"latency_s": schedule.latency_s * 0.99}, "latency_s"),
-        ({"latency_s": np.nan}, "latency_s"),
-        ({"lower_bound_s": schedule.lower_bound_s * 1.01}, "bound"),
-        ({"lower_bound_s": schedule.lower_bound_s * 0.99}, "optimality"),
-        ({"lower_bound_s": np.nan}, "bound: .* must state one, got none"),
-        ({"proof": None}, "proof: .* none is given"),
-        ({"hits_memory_wall": ~schedule.hits_memory_wall}, "C3"),
-        ({"method": "magic"}, "method"),
-        ({"method": "random"}, "C3|bandwidth|bound"),
-    ]
-
-
-@pytest.mark.parametrize("method", EXACT)
-def test_every_lie_is_caught(method):
-    problem = random_problem(7)
-    schedule = lola.schedule(problem, method)
-    for change, line in corrupt(schedule, problem):
-        with pytest.raises(lola.VerificationError, match=line):
-            replace(schedule, **change).verify(problem)
-
-
-def test_a_false_proof_is_caught():
-    problem = random_problem(8)
-    jbba, ba = lola.schedule(problem), lola.schedule(problem, "ba")
-    prices = jbba.proof
-    wrong = [
-        lola.PriceProof(prices.block_price_hz * 0.999, prices.device_price_hz),
-        lola.PriceProof(prices.block_price_hz * 1.001, prices.device_price_hz),
-        lola.PriceProof(prices.block_price_hz, np.abs(prices.device_price_hz) + 1.0),
-        lola.PriceProof(np.full(problem.n_blocks, np.nan), prices.device_price_hz),
-        lola.PriceProof(prices.block_price_hz[:-1], prices.device_price_hz),
-        lola.PriceProof(prices.block_price_hz, prices.device_price_hz[:-1]),
-        ba.proof,
-    ]
-    for proof in wrong:
-        with pytest.raises(lola.VerificationError, match="^proof: "):
-            replace(jbba, proof=proof).verify(problem)
-    blocks = [[], [problem.n_blocks], [-1]]
-    for one in blocks:
-        with pytest.raises(lola.VerificationError, match="^proof: names no blocks"):
-            replace(ba, proof=lola.HallProof(np.array(one, dtype=np.int64))).verify(problem)
-    fast = int(np.argmin(ba.compute_s + ba.upload_s))
-    with pytest.raises(lola.VerificationError, match=r"^proof: \d+ devices can serve"):
-        replace(ba, proof=lola.HallProof(np.array([fast]))).verify(problem)
-    with pytest.raises(lola.VerificationError, match="PriceProof proves another problem's bound"):
-        replace(ba, proof=prices).verify(problem)
-
-
-def test_a_schedule_of_another_problem_does_not_verify():
-    schedule = lola.schedule(random_problem(1))
-    with pytest.raises(lola.VerificationError):
-        schedule.verify(random_problem(2))
-
-
-def test_verification_of_a_large_fleet_goes_in_chunks():
-    problem = random_problem(3, n_devices=70_000)
-    for method in EXACT:
-        lola.schedule(problem, method).verify(problem)
-
-
 PROFILE = {"memory_bytes": [1.0, 2.0], "latency_s": [1.0, 2.0], "upload_bits": 1.0}
 FLEET = {"speed": [1.0, 1.0], "memory_bytes": [2.0, 2.0], "spectral_efficiency": [1.0, 1.0]}
 
@@ -207,7 +118,10 @@ def test_bad_profiles_are_refused(change, error, message):
         ({"spectral_efficiency": [1.0]}, ValueError, "spectral_efficiency must have 2 entries, as many as .*; got 1"),
         ({"name": ["a", "a"]}, ValueError, "device names must differ, got 'a' twice"),
         ({"name": ["a"]}, ValueError, "name must have 2 entries, got 1"),
-        ({"name": ["a", " "]}, ValueError, "a device's name must be non-empty text"),
+        ({"name": ["a", " "]}, ValueError, "a device's name must be printable text"),
+        ({"name": ["a", "b "]}, ValueError, "without space around it, got 'b '"),
+        ({"name": ["a", "b\rc"]}, ValueError, "a device's name must be printable text"),
+        ({"name": ["a", 3]}, ValueError, "a device's name must be printable text"),
         ({"name": "ab"}, TypeError, "name must be a sequence of names"),
         ({"headroom": 1.0}, ValueError, r"headroom must be a fraction in \[0, 1\)"),
         ({"headroom": [0.1]}, ValueError, r"headroom must be a fraction in \[0, 1\)"),

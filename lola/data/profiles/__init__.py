@@ -1,0 +1,1 @@
+"""Profiles of models, one JSON file each."""
