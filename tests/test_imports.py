@@ -1,6 +1,7 @@
 """Who may import whom, in the source and at run time."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ HEAVY = {
 }
 # What each folder may import, apart from the standard library; the exceptions import when they are called.
 MAY = {
-    "solvers": {"numpy", "numba", "lola.solvers"},
+    "solvers": {"numpy", "numba", "platformdirs", "lola.solvers"},
     "profiling": {"numpy", "lola.profiling", "lola.profile", "lola.solvers.checks"},
     "lola": {"numpy", "rich", "lola", "matplotlib"},
 }
@@ -86,3 +87,28 @@ def test_an_incomplete_copy_says_what_to_do(tmp_path):
     )
     assert done.returncode == 1
     assert "its solvers are missing. Import it from a whole checkout, or install it with 'pip install .'" in done.stderr
+
+
+@pytest.mark.parametrize("cache", ["usual", "unwritable", "off"])
+def test_kernels_compile_wherever_the_cache_may_be(tmp_path, cache):
+    """Compiled code goes to the user's cache folder, never beside the source; without a place for it, to none."""
+    home = tmp_path / "home"
+    if cache == "unwritable":
+        home.write_text("a file where a folder should be")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "LOLA", "XDG_CACHE"))
+    }
+    environment |= {"HOME": str(home), "LOCALAPPDATA": str(home), "LOLA_NUMBA_CACHE": "0" if cache == "off" else "1"}
+    code = "from lola.solvers import bandwidth_split as f; print(f([1.0], 1.0, [1.0], bandwidth_hz=1.0).objective)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert float(done.stdout) == pytest.approx(2.0)
+    compiled = list(home.rglob("*.nbc")) if home.is_dir() else []
+    assert bool(compiled) == (cache == "usual")
