@@ -7,11 +7,28 @@ from typing import Any, TypeVar, cast
 import numba
 from platformdirs import user_cache_dir
 
-# Set LOLA_NUMBA_CACHE=0 to compile afresh in every process.
-_CACHE = os.environ.get("LOLA_NUMBA_CACHE", "1") != "0"
 _OPTIONS: Any = {"fastmath": False, "error_model": "numpy", "nogil": True}
+_CONFIG: Any = numba.config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _cache_folder() -> str | None:
+    """Where compiled code is kept: numba's own setting, or the user's cache folder; None to compile in every process.
+
+    In numba's usual place, beside the source, files would outlive an uninstalled lola and shadow an editable one.
+    """
+    if os.environ.get("LOLA_NUMBA_CACHE") == "0":
+        return None
+    folder: str = _CONFIG.CACHE_DIR or user_cache_dir("lola", appauthor=False)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+_FOLDER = _cache_folder()
 
 
 def kernel(function: Function) -> Function:
@@ -21,12 +38,10 @@ def kernel(function: Function) -> Function:
     makes a division by zero yield infinity, which also lets the compiler vectorise it. numba's cache sees the kernel's
     own file alone, so whatever a kernel calls stands in the same file.
     """
-    # In numba's usual place, beside the source, files would outlive an uninstalled lola and shadow an editable one.
-    theirs = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = theirs or user_cache_dir("lola", appauthor=False)  # read while the decorator runs
-    try:
-        return cast(Function, numba.njit(cache=_CACHE, **_OPTIONS)(function))
-    except (RuntimeError, OSError):  # nothing can be written there
+    if _FOLDER is None:
         return cast(Function, numba.njit(**_OPTIONS)(function))
+    theirs, _CONFIG.CACHE_DIR = _CONFIG.CACHE_DIR, _FOLDER  # read while the decorator runs
+    try:
+        return cast(Function, numba.njit(cache=True, **_OPTIONS)(function))
     finally:
-        numba.config.CACHE_DIR = theirs
+        _CONFIG.CACHE_DIR = theirs
