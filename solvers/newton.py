@@ -166,7 +166,7 @@ def _newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):
     chosen_compute = np.empty(n_blocks)
     chosen_efficiency = np.empty(n_blocks)
     # The least total latency under an equal split: any finite assignment would do as a start, this one is near.
-    if not _assign_blocks(cost, chosen, device_price, violator):
+    if not assign_blocks(cost, chosen, device_price, violator):
         return best, share, np.inf, np.inf, price, device_price, violator, -1
     solved = 1
     latency, bound, gap = np.inf, 0.0, _FIRST_GAP
@@ -187,7 +187,7 @@ def _newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):
                 left = bound - compute[block, k]
                 needed = bits[block] / efficiency[k] / left / bandwidth if left > 0.0 else _CAP
                 cost[block, k] = min(needed, _CAP)
-        _assign_blocks(cost, chosen, device_price, violator)
+        assign_blocks(cost, chosen, device_price, violator)
         solved += 1
         # Prices as high as the bandwidth needed by any pair permits; rounding in the paths' duals drops out here.
         total, magnitude = 0.0, 0.0
@@ -251,7 +251,7 @@ def split_bandwidth(compute, bits, efficiency, bandwidth):
 
 
 @kernel
-def _assign_blocks(cost, column_of_row, v, violator):
+def assign_blocks(cost, column_of_row, v, violator):
     """Min-sum assignment of a small wide matrix; False, with a Hall violator, if there is none.
 
     `column_of_row`, the column duals `v` and `violator` are modified in place. Every row starts at its cheapest
