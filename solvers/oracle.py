@@ -12,11 +12,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_number
 from lola.solvers.hopcroft_karp import cost_matrix
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -116,7 +115,9 @@ def joint_bisection(
 
     Parameters
     ----------
-    latency_s, depth_memory_bytes, upload_bits, speed, memory_bytes, spectral_efficiency, bandwidth_hz, local_steps, allowed, subcarrier_hz
+    latency_s, depth_memory_bytes, upload_bits, speed, memory_bytes, spectral_efficiency
+        As for `joint_allocation`.
+    bandwidth_hz, local_steps, allowed, subcarrier_hz
         As for `joint_allocation`.
     tolerance : float
         Relative width at which the bisection stops; `objective` is its attainable end.
@@ -132,7 +133,7 @@ def joint_bisection(
     ------
     ImportError, TypeError, ValueError
         If OR-Tools is missing, or an argument is not as described.
-    """  # noqa: E501
+    """
     inputs = allocation_inputs(
         latency_s,
         depth_memory_bytes,
@@ -198,7 +199,9 @@ def joint_misocp(
 
     Parameters
     ----------
-    latency_s, depth_memory_bytes, upload_bits, speed, memory_bytes, spectral_efficiency, bandwidth_hz, local_steps, allowed
+    latency_s, depth_memory_bytes, upload_bits, speed, memory_bytes, spectral_efficiency
+        As for `joint_allocation`.
+    bandwidth_hz, local_steps, allowed
         As for `joint_allocation`.
     time_limit_s : float
 

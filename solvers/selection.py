@@ -39,8 +39,9 @@ def devices_below_price(inputs: Inputs, deadline: float, price: FloatArray, know
         inputs.allowed,
         deadline,
         price,
+        known,
     )
-    return np.setdiff1d(candidate_devices(device), known, assume_unique=True)
+    return candidate_devices(device)
 
 
 @kernel
@@ -89,7 +90,7 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
 
 
 @kernel
-def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, deadline, price):
+def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, deadline, price, known):
     """Find, for each block, the L devices that need the least bandwidth by a deadline, if less than its price.
 
     Parameters
@@ -100,6 +101,8 @@ def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, d
     allowed : (K, L) or (0, 0) bool
     deadline : float
         Seconds.
+    known : (n,) int64
+        Devices to pass over, in rising order.
 
     Returns
     -------
@@ -110,6 +113,7 @@ def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, d
     needed = np.empty((n_blocks, n_blocks))
     device = np.full((n_blocks, n_blocks), -1, np.int64)
     threshold = np.empty(n_blocks)
+    passed = 0
     a_hair_later = deadline * (1.0 + 2e-15)  # the time left may be a small difference of large numbers
     for block in range(n_blocks):
         needed[block, :] = price[block]
@@ -122,6 +126,10 @@ def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, d
             reach = efficiency[k] * (a_hair_later - work[block] * slowness)
             hit |= (reach > threshold[block]) & (need[block] <= offered)
         if not hit:
+            continue
+        while passed < known.size and known[passed] < k:
+            passed += 1
+        if passed < known.size and known[passed] == k:
             continue
         for block in range(n_blocks):
             if need[block] > offered or (allowed.size > 0 and not allowed[k, block]):

@@ -110,13 +110,13 @@ def test_larger_joint_allocations_prove_themselves(instances):
 @pytest.mark.parametrize("family", ALLOCATION_FAMILIES)
 def test_pricing_devices_in_loses_nothing(family, masked, monkeypatch):
     """A fleet too large for the dense assignment gives the same optimum as the dense assignment."""
-    import lola.solvers.newton as newton
+    from lola.solvers import joint
 
     rng = np.random.default_rng(ALLOCATION_FAMILIES.index(family))
     inputs, bandwidth = allocation(rng, 300, 6, family)
     mask = rng.random((300, 6)) < 0.5 if masked else None
     dense = joint_allocation(**inputs, bandwidth_hz=bandwidth, allowed=mask)
-    monkeypatch.setattr(newton, "_DENSE_PAIRS", 0)
+    monkeypatch.setattr(joint, "_DENSE_PAIRS", 0)
     sparse = joint_allocation(**inputs, bandwidth_hz=bandwidth, allowed=mask)
     assert sparse.objective == pytest.approx(dense.objective, rel=1e-12, abs=0)
     assert check_prices(sparse, inputs, bandwidth, allowed=mask) <= 1e-9

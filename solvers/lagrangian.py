@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
-
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number
 from lola.solvers.errors import infeasible_allocation
 from lola.solvers.newton import assign_blocks, split_bandwidth
+from numpy.typing import ArrayLike
 
 StepRule = Literal["polyak", "diminishing", "constant"]
 # Adaptive Polyak steps aim this fraction of the start's latency above the best dual value, less when that fails.
@@ -82,7 +81,9 @@ def dual_ascent(
 
     Parameters
     ----------
-    latency_s, depth_memory_bytes, upload_bits, speed, memory_bytes, spectral_efficiency, bandwidth_hz, local_steps, allowed
+    latency_s, depth_memory_bytes, upload_bits, speed, memory_bytes, spectral_efficiency
+        As for `joint_allocation`.
+    bandwidth_hz, local_steps, allowed
         As for `joint_allocation`; every block must have the same upload.
     max_iterations : int
     step : {"polyak", "diminishing", "constant"}

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
-
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import infeasible_allocation
+from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +195,7 @@ def _search_linearly(latency, thresholds):
     reached = np.zeros(n_blocks, np.bool_)
     square = np.zeros((n_devices, n_devices))  # rows past the blocks are dummies that any device serves
     matched = np.empty(n_devices, np.int64)
-    # A pair at the threshold is allowed; the first check asks only for memory, the next ones for less than the last cut.
+    # The first check asks for memory alone, each further one for less than the last threshold.
     for tried in range(thresholds.size + 1):
         for block in range(n_blocks):
             for k in range(n_devices):

@@ -1,0 +1,156 @@
+"""(P2) for many rounds at once: the same profile and devices, another channel each time."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from lola.solvers._inputs import allocation_inputs, checked
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, real_array
+from lola.solvers.newton import solve_rounds
+from numpy.typing import ArrayLike
+
+# Rounds a thread takes at a time: long enough to hide the hand-over, short enough that all threads end together.
+_CHUNK = 128
+
+
+@dataclass(frozen=True, eq=False)
+class JointAllocationBatch:
+    """Optimal joint allocations of R rounds, and their proofs; the fields of `JointAllocation` with an axis in front.
+
+    Attributes
+    ----------
+    feasible : (R,) bool array
+        False where too few devices have the memory; the other fields then hold inf, −1, 0 and 0.
+    objective, lower_bound : (R,) float64 arrays
+        Seconds.
+    device_of_block : (R, L) int64 array
+    bandwidth_hz : (R, L) float64 array
+    iterations : (R,) int64 array
+        Assignments solved.
+    block_price_hz, device_price_hz : (R, L), (R, K) float64 arrays
+    """
+
+    feasible: BoolArray
+    objective: FloatArray
+    lower_bound: FloatArray
+    device_of_block: IntArray
+    bandwidth_hz: FloatArray
+    iterations: IntArray
+    block_price_hz: FloatArray
+    device_price_hz: FloatArray
+
+
+def joint_allocation_batch(
+    latency_s: ArrayLike,
+    depth_memory_bytes: ArrayLike,
+    upload_bits: ArrayLike,
+    speed: ArrayLike,
+    memory_bytes: ArrayLike,
+    spectral_efficiency: ArrayLike,
+    *,
+    bandwidth_hz: float,
+    local_steps: int = 1,
+    allowed: ArrayLike | None = None,
+    threads: int | None = None,
+) -> JointAllocationBatch:
+    """Solve (P2) for every round, in parallel over the cores and without Python between rounds.
+
+    Parameters
+    ----------
+    latency_s, depth_memory_bytes, upload_bits, bandwidth_hz, local_steps, allowed
+        As for `joint_allocation`; the same in every round.
+    speed, memory_bytes : (K,) or (R, K) array_like
+        The fleet, the same in every round or one row a round.
+    spectral_efficiency : (R, K) array_like
+        bit/s/Hz of each device in each round.
+    threads : int, optional
+        As many as there are cores by default. The answers do not depend on it, to the last bit.
+
+    Returns
+    -------
+    JointAllocationBatch
+        A round without enough memory is marked in `feasible` and raises nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Notes
+    -----
+    Theorem 2 of ``docs/theory.md``, every device in every assignment; for a fleet of many thousands, call
+    `joint_allocation` round by round, which lets only the devices in that can matter.
+    """
+    efficiency = real_array("spectral_efficiency", spectral_efficiency, 2)
+    n_rounds, n_devices = efficiency.shape
+    if n_rounds == 0:
+        raise ValueError("spectral_efficiency must have at least one row, a round; got none")
+    checked("spectral_efficiency (flattened)", efficiency.ravel())
+    fleet = {}
+    for name, value, positive in (("speed", speed, True), ("memory_bytes", memory_bytes, False)):
+        rows = real_array(name, value, max(1, min(2, np.ndim(value))))
+        rows = rows.reshape(-1, rows.shape[-1])
+        if rows.shape not in ((1, n_devices), (n_rounds, n_devices)):
+            raise ValueError(
+                f"{name} must have shape ({n_devices},) or {efficiency.shape}, as spectral_efficiency; "
+                f"got {np.shape(value)}"
+            )
+        checked(f"{name} (flattened)", rows.ravel(), positive=positive)
+        fleet[name] = rows
+    inputs = allocation_inputs(
+        latency_s,
+        depth_memory_bytes,
+        upload_bits,
+        fleet["speed"][0],
+        fleet["memory_bytes"][0],
+        efficiency[0],
+        bandwidth_hz,
+        local_steps,
+        allowed,
+    )
+    workers = positive_integer("threads", os.cpu_count() or 1 if threads is None else threads)
+    n_blocks = inputs.n_blocks
+    latency, bound = np.full(n_rounds, np.inf), np.full(n_rounds, np.inf)
+    device = np.full((n_rounds, n_blocks), -1, dtype=np.int64)
+    share, price = np.zeros((n_rounds, n_blocks)), np.zeros((n_rounds, n_blocks))
+    device_price = np.zeros((n_rounds, n_devices))
+    solved = np.zeros(n_rounds, dtype=np.int64)
+
+    def solve(first: int) -> None:
+        solve_rounds(
+            first,
+            min(first + _CHUNK, n_rounds),
+            inputs.work,
+            inputs.need,
+            inputs.bits,
+            fleet["speed"],
+            fleet["memory_bytes"],
+            efficiency,
+            inputs.allowed,
+            inputs.bandwidth,
+            latency,
+            bound,
+            device,
+            share,
+            price,
+            device_price,
+            solved,
+        )
+
+    # Compiled kernels let go of the interpreter's lock, so threads run side by side, each on rounds of its own.
+    with ThreadPoolExecutor(workers) as pool:
+        for done in [pool.submit(solve, first) for first in range(0, n_rounds, _CHUNK)]:
+            done.result()
+    return JointAllocationBatch(
+        feasible=solved >= 0,
+        objective=latency,
+        lower_bound=bound,
+        device_of_block=device,
+        bandwidth_hz=share,
+        iterations=np.maximum(solved, 0),
+        block_price_hz=price,
+        device_price_hz=device_price,
+    )

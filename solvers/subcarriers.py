@@ -1,0 +1,138 @@
+"""(P2) in whole subcarriers: the same descent over assignments, with counts for costs."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import NamedTuple
+
+import numpy as np
+from lola.solvers._inputs import Inputs
+from lola.solvers.checks import FloatArray, IntArray, positive_number
+from lola.solvers.errors import infeasible_allocation
+from lola.solvers.newton import assign_blocks
+from lola.solvers.selection import devices_below_price
+
+
+class WholeAllocation(NamedTuple):
+    """An optimal allocation of whole subcarriers; prices are in subcarriers, integers held in float64."""
+
+    latency: float
+    device: IntArray
+    count: IntArray
+    solved: int
+    block_price: FloatArray
+    device_price: FloatArray
+
+
+def subcarriers_in(bandwidth: float, subcarrier: float) -> int:
+    """Whole subcarriers that fit into the spectrum, forgiving the rounding of the quotient."""
+    return math.floor(bandwidth / subcarrier * (1 + 1e-12))
+
+
+def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -> WholeAllocation:
+    """Solve (P2) with bandwidths in multiples of `subcarrier_hz`, starting from some devices.
+
+    At a deadline T a pair needs the least whole n with ``J + S/(n·Δ)/r < T``; the minimum-cost assignment of these
+    counts either fits the spectrum, and then finishes strictly before T, or proves that nothing does. Latencies only
+    take the finitely many values ``J + S/(n·Δ)/r``, so the descent ends at the optimum (Theorem 2, docs/theory.md).
+    """
+    width = positive_number("subcarrier_hz", subcarrier_hz)
+    available = subcarriers_in(inputs.bandwidth, width)
+    if available < inputs.n_blocks:
+        raise ValueError(
+            f"bandwidth_hz holds {available} subcarriers of {width:g} Hz, but {inputs.n_blocks} blocks need one each; "
+            "widen the spectrum or narrow the subcarriers"
+        )
+    solved = 0
+    while True:
+        answer, price, device_price, tried = _descend(inputs, width, available, candidates)
+        solved += tried
+        # A device outside matters only if it could do with fewer subcarriers than a block's price.
+        fewer = np.maximum((price - 1) * width * (1 + 1e-9), 1e-300)
+        newcomers = devices_below_price(inputs, answer.latency, fewer, candidates)
+        if newcomers.shape[0] == 0:
+            break
+        candidates = np.union1d(candidates, newcomers)
+    prices = np.zeros(inputs.n_devices)
+    prices[candidates] = device_price
+    return WholeAllocation(answer.latency, candidates[answer.device], answer.count, solved, price, prices)
+
+
+class _Round(NamedTuple):
+    latency: float
+    device: IntArray
+    count: IntArray
+
+
+def _descend(
+    inputs: Inputs, width: float, available: int, candidates: IntArray
+) -> tuple[_Round, FloatArray, FloatArray, int]:
+    """Return the optimum over the candidates, prices of blocks and devices, and the assignments solved."""
+    possible = inputs.memory[candidates] >= inputs.need[:, None]
+    if inputs.mask is not None:
+        possible &= inputs.mask[candidates].T
+    compute = np.where(possible, inputs.work[:, None] / inputs.speed[candidates], np.inf)
+    bits, efficiency = inputs.bits[:, None], inputs.efficiency[candidates]
+
+    def finish(count: np.ndarray) -> FloatArray:
+        return np.asarray(compute + bits / (count * width) / efficiency)
+
+    blocks = np.arange(inputs.n_blocks)
+    device, device_price = np.zeros(inputs.n_blocks, np.int64), np.zeros(candidates.shape[0])
+    violator = np.zeros(inputs.n_blocks, np.bool_)
+    equal = compute + bits / (inputs.bandwidth / inputs.n_blocks) / efficiency
+    if not assign_blocks(equal, device, device_price, violator):
+        raise infeasible_allocation(np.flatnonzero(violator), inputs.need, inputs.memory, inputs.mask)
+    solved = 1
+    best, enough = _Round(np.inf, device, np.ones(inputs.n_blocks, np.int64)), None
+    while True:
+        chosen_compute, load = compute[blocks, device], inputs.bits / efficiency[device]
+        for count in (_deal_out(chosen_compute, load, width, available), enough):
+            if count is not None:
+                latency = float((chosen_compute + inputs.bits / (count * width) / efficiency[device]).max())
+                if latency < best.latency:  # dealing out ties by a rounding; the counts that just sufficed do not
+                    best = _Round(latency, device.copy(), count)
+        latency = best.latency
+        # The least counts that finish strictly before; one more than there are stands for all that is too much.
+        left = np.maximum(latency - compute, 1e-300)
+        with np.errstate(over="ignore"):
+            need = np.clip(np.floor(bits / efficiency / left / width), 1, available + 1)
+        while (late := (finish(need) >= latency) & (need <= available)).any():
+            need[late] += 1
+        while (early := (need > 1) & (finish(np.maximum(need - 1, 1)) < latency)).any():
+            need[early] -= 1
+        assign_blocks(need, device, device_price, violator)
+        solved += 1
+        if need[blocks, device].sum() > available:
+            price = (need - device_price).min(axis=1)
+            return best, price, device_price, solved
+        enough = need[blocks, device].astype(np.int64)
+
+
+def _deal_out(compute: FloatArray, load: FloatArray, width: float, available: int) -> IntArray:
+    """Give every device a subcarrier, then each further one to whoever finishes last: the best whole split.
+
+    Most are dealt at once: what each needs at a latency that is attainable, needs nobody more at the optimum.
+    """
+    n = compute.shape[0]
+
+    def least(deadline: float) -> IntArray:
+        return np.maximum(np.ceil(load / (deadline - compute) / width * (1 - 1e-9)), 1).astype(np.int64)
+
+    low = float(np.maximum(compute, (compute + load / (available * width))).max())
+    high = float((compute + load / width).max())
+    for _ in range(60):
+        middle = (low + high) / 2
+        if least(middle).sum() <= available - n:
+            high = middle
+        else:
+            low = middle
+    count = least(high) if least(high).sum() <= available else np.ones(n, np.int64)
+    last = [(-(c + s / (k * width)), i) for i, (c, s, k) in enumerate(zip(compute, load, count, strict=True))]
+    heapq.heapify(last)
+    for _ in range(available - int(count.sum())):
+        i = last[0][1]
+        count[i] += 1
+        heapq.heapreplace(last, (-(compute[i] + load[i] / (count[i] * width)), i))
+    return count
