@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lola.scheduling import METHODS as METHODS
     from lola.scheduling import schedule as schedule
     from lola.solution import HallProof as HallProof
+    from lola.solution import MultiplierProof as MultiplierProof
     from lola.solution import PriceProof as PriceProof
     from lola.solution import Schedule as Schedule
     from lola.solvers.errors import InfeasibleError as InfeasibleError
@@ -44,6 +45,7 @@ _HOME = {
     "METHODS": "scheduling",
     "schedule": "scheduling",
     "HallProof": "solution",
+    "MultiplierProof": "solution",
     "PriceProof": "solution",
     "Schedule": "solution",
     "InfeasibleError": "solvers.errors",

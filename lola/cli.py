@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     schedule.add_argument("--fleet", metavar="f.csv", help="devices, in place of the scenario's")
     schedule.add_argument("--profile", metavar="p.json", help="what each depth costs, in place of the scenario's")
     schedule.add_argument("--bandwidth-hz", type=float, metavar="HZ", help="uplink spectrum in hertz")
+    schedule.add_argument("--subcarrier-hz", type=float, metavar="HZ", help="give bandwidth in whole subcarriers")
     schedule.add_argument("--local-steps", type=int, metavar="M", help="local iterations in a round")
     schedule.add_argument("--method", default="jbba", help="jbba (default), ba, or a baseline; see --compare")
     schedule.add_argument("--seed", type=int, default=0, help="of the method 'random' (default 0)")
@@ -59,6 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="prove a saved schedule again, from the file alone")
     verify.set_defaults(run=_verify)
     verify.add_argument("schedule", metavar="out.json")
+    verify.add_argument(
+        "--oracle",
+        choices=("milp", "misocp"),
+        help="also solve it again: by OR-Tools, or (jbba) as a cone program by SCIP (needs lola-deft[oracle])",
+    )
+    verify.add_argument("--time-limit-s", type=float, default=60.0, metavar="S", help="for the oracle (default 60)")
     return parser
 
 
@@ -144,16 +151,17 @@ def _problem(options: argparse.Namespace) -> "Problem":
         local_steps=scenario.local_steps if options.local_steps is None else options.local_steps,
         pinned=scenario.pinned,
         forbidden=scenario.forbidden,
+        subcarrier_hz=scenario.subcarrier_hz if options.subcarrier_hz is None else options.subcarrier_hz,
     )
 
 
 def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
     """Schedule and verify, or return in a word why there is no schedule."""
-    from lola.scheduling import BASELINES, schedule
+    from lola.scheduling import schedule, unsuited
     from lola.solvers.errors import InfeasibleError
 
-    if problem.allowed is not None and method in BASELINES:
-        return "not with pairs"
+    if reason := unsuited(problem, method):
+        return reason
     try:
         answer = schedule(problem, method, seed=seed)
     except InfeasibleError:
@@ -170,6 +178,10 @@ def _verify(options: argparse.Namespace) -> int:
     answer.verify(problem)
     print(f"{options.schedule}: the schedule holds, {seconds(answer.latency_s)} ({answer.method})")
     print(proof_line(answer, problem))
+    if options.oracle:
+        from lola.second_opinion import ask
+
+        print(ask(options.oracle, answer, problem, options.time_limit_s))
     return EXIT_OK
 
 

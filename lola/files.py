@@ -186,7 +186,7 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
         Keys ``fleet`` and ``profile`` (paths, relative to the scenario's folder), ``bandwidth_hz``, and optionally
         ``local_steps`` (1), ``headroom`` (0; the fraction of each device's memory to keep free, one number or one per
         device), and lists ``pinned`` and ``forbidden`` of tables with keys ``device`` (name or index from 0) and
-        ``depth`` (from 1, the block nearest the output).
+        ``depth`` (from 1, the block nearest the output), and ``subcarrier_hz`` for bandwidths in whole subcarriers.
     fleet, profile : path-like, optional
         Files to read in place of those that the scenario names.
 
@@ -201,7 +201,7 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
         data = tomllib.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not valid TOML: {error}") from None
-    optional = ("local_steps", "headroom", "pinned", "forbidden")
+    optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz")
     given = {"fleet": fleet, "profile": profile}
     required = [key for key, override in given.items() if override is None]
     check_keys(str(path), data, (*required, "bandwidth_hz"), (*given, *optional))
@@ -211,10 +211,11 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     headroom = (numbers if isinstance(headroom, list) else number)(f"{path}, headroom", headroom)
     bandwidth_hz = number(f"{path}, bandwidth_hz", data["bandwidth_hz"])
     local_steps = integer(f"{path}, local_steps", data.get("local_steps", 1))
+    width = number(f"{path}, subcarrier_hz", data["subcarrier_hz"]) if "subcarrier_hz" in data else None
     pairs = {key: _pairs(f"{path}, {key}", data.get(key, [])) for key in ("pinned", "forbidden")}
     try:
         roomy = Fleet(devices.speed, devices.memory_bytes, devices.spectral_efficiency, devices.name, headroom)
-        return Problem(costs, roomy, bandwidth_hz, local_steps, **pairs)
+        return Problem(costs, roomy, bandwidth_hz, local_steps, **pairs, subcarrier_hz=width)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from None
 

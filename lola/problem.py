@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class SolverArguments(TypedDict):
     spectral_efficiency: FloatArray
     bandwidth_hz: float
     local_steps: int
-    allowed: BoolArray | None
+    allowed: NotRequired[BoolArray | None]
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -51,6 +51,8 @@ class Problem:
         Pairs that must be chosen: the device (index or name) takes the depth (1…L, from the output) and no other.
     forbidden : iterable of (device, depth), optional
         Pairs that must not be chosen.
+    subcarrier_hz : float, optional
+        Bandwidths are whole multiples of this (``"jbba"`` alone can heed it); any real number without it.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class Problem:
     local_steps: int
     pinned: tuple[tuple[int, int], ...]
     forbidden: tuple[tuple[int, int], ...]
+    subcarrier_hz: float | None
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Problem:
         local_steps: int = 1,
         pinned: Iterable[Pair] = (),
         forbidden: Iterable[Pair] = (),
+        subcarrier_hz: float | None = None,
     ) -> None:
         expect("profile", profile, Profile)
         expect("fleet", fleet, Fleet)
@@ -85,6 +89,8 @@ class Problem:
         object.__setattr__(self, "fleet", fleet)
         object.__setattr__(self, "bandwidth_hz", positive_number("bandwidth_hz", bandwidth_hz))
         object.__setattr__(self, "local_steps", positive_integer("local_steps", local_steps))
+        width = None if subcarrier_hz is None else positive_number("subcarrier_hz", subcarrier_hz)
+        object.__setattr__(self, "subcarrier_hz", width)
         object.__setattr__(self, "pinned", self._pairs("pinned", pinned))
         object.__setattr__(self, "forbidden", self._pairs("forbidden", forbidden))
         for axis, what in enumerate(("device", "depth")):
@@ -135,7 +141,7 @@ class Problem:
         return mask
 
     def solver_arguments(self) -> SolverArguments:
-        """Return the arrays that `lola.solvers.block_allocation` and `joint_allocation` take."""
+        """Return the arguments that `lola.solvers.block_allocation` and `joint_allocation` share."""
         return {
             "latency_s": self.profile.latency_s,
             "depth_memory_bytes": self.profile.memory_bytes,
@@ -166,5 +172,7 @@ class Problem:
                 np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
             )
         provenance = None if self.profile.provenance is None else asdict(self.profile.provenance)
-        state.update(json.dumps([self.pinned, self.forbidden, self.fleet.name, provenance]).encode())
+        state.update(
+            json.dumps([self.pinned, self.forbidden, self.fleet.name, provenance, self.subcarrier_hz]).encode()
+        )
         return state.hexdigest()

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lola.problem import Problem
-from lola.solution import Schedule
+from lola.solution import MultiplierProof, Schedule
 
 
 def round_table(schedule: Schedule, problem: Problem) -> Table:
@@ -48,6 +48,11 @@ def proof_line(schedule: Schedule, problem: Problem) -> str:
         if walled:
             line += f"; {len(walled)} device(s) lack the memory for their block: {', '.join(walled)}"
         return line
+    if isinstance(schedule.proof, MultiplierProof):
+        return (
+            f"bound: no schedule is faster than {seconds(schedule.lower_bound_s)}, verified; "
+            f"this one may be up to {schedule.gap:.1%} from the optimum"
+        )
     split = "" if schedule.method == "jbba" else " under an equal split of the bandwidth"
     return f"optimal: no schedule{split} is faster than {seconds(schedule.lower_bound_s)}, verified"
 

@@ -1,5 +1,6 @@
 """A schedule as a file that can be proven again from itself alone."""
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from lola.formats import (
     write_json,
 )
 from lola.problem import Problem
-from lola.solution import HallProof, PriceProof, Schedule
+from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
 from lola.verification import VerificationError
 
 _FORMAT = "lola-schedule"
 _FLEET_KEYS = ("name", "speed", "memory_bytes", "spectral_efficiency", "headroom")
 _PROBLEM_KEYS = ("profile", "fleet", "bandwidth_hz", "local_steps", "pinned", "forbidden")
+_PROOFS: dict[str, type[Proof]] = {"hall": HallProof, "prices": PriceProof, "multipliers": MultiplierProof}
 _BLOCK_KEYS = ("device_of_block", "bandwidth_hz", "compute_s", "upload_s", "hits_memory_wall")
 _SCHEDULE_KEYS = ("method", *_BLOCK_KEYS, "latency_s", "lower_bound_s", "iterations")
 
@@ -52,6 +54,7 @@ def save_schedule(schedule: Schedule, problem: Problem, path: StrPath) -> None:
                 "local_steps": problem.local_steps,
                 "pinned": problem.pinned,
                 "forbidden": problem.forbidden,
+                "subcarrier_hz": problem.subcarrier_hz,
                 "profile": profile_to_json(problem.profile),
                 "fleet": {
                     "name": fleet.name,
@@ -90,29 +93,39 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
     return schedule, problem
 
 
-def _proof_to_json(proof: HallProof | PriceProof | None) -> dict[str, Any] | None:
-    if isinstance(proof, HallProof):
-        return {"hall_blocks": proof.blocks.tolist()}
-    if isinstance(proof, PriceProof):
-        priced = np.flatnonzero(proof.device_price_hz)  # most devices of a large fleet have price 0
-        return {
-            "block_price_hz": proof.block_price_hz.tolist(),
-            "priced_devices": priced.tolist(),
-            "device_price_hz": proof.device_price_hz[priced].tolist(),
-        }
-    return None
+def _proof_to_json(proof: Proof | None) -> dict[str, Any] | None:
+    if proof is None:
+        return None
+    data: dict[str, Any] = {"kind": next(kind for kind, cls in _PROOFS.items() if isinstance(proof, cls))}
+    for field in fields(proof):
+        value = getattr(proof, field.name)
+        data[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(proof, PriceProof):  # most devices of a large fleet have price 0
+        priced = np.flatnonzero(proof.device_price_hz)
+        data |= {"priced_devices": priced.tolist(), "device_price_hz": proof.device_price_hz[priced].tolist()}
+    return data
 
 
-def _proof_from_json(where: str, value: object, problem: Problem) -> HallProof | PriceProof | None:
+def _proof_from_json(where: str, value: object, problem: Problem) -> Proof | None:
     if value is None:
         return None
     data = table(where, value)
-    if "hall_blocks" in data:
-        check_keys(where, data, ("hall_blocks",))
-        return HallProof(_integers(f"{where}, hall_blocks", data["hall_blocks"]))
-    check_keys(where, data, ("block_price_hz", "priced_devices", "device_price_hz"))
-    priced = _integers(f"{where}, priced_devices", data["priced_devices"])
-    given = np.array(numbers(f"{where}, device_price_hz", data["device_price_hz"]), dtype=np.float64)
+    kind = data.pop("kind", None)
+    if kind not in _PROOFS:
+        raise FormatError(f"{where}, kind: must be one of {', '.join(_PROOFS)}, got {kind!r}")
+    cls = _PROOFS[kind]
+    names = [field.name for field in fields(cls)]
+    check_keys(where, data, [*names, "priced_devices"] if cls is PriceProof else names)
+    if cls is HallProof:
+        return HallProof(_integers(f"{where}, blocks", data["blocks"]))
+    vectors = {
+        name: np.array(numbers(f"{where}, {name}", data[name]), dtype=np.float64)
+        for name in names
+        if name != "bandwidth"
+    }
+    if cls is MultiplierProof:
+        return MultiplierProof(bandwidth=number(f"{where}, bandwidth", data["bandwidth"]), **vectors)
+    priced, given = _integers(f"{where}, priced_devices", data["priced_devices"]), vectors["device_price_hz"]
     inside = (priced >= 0) & (priced < problem.n_devices)
     if given.shape != priced.shape or not inside.all() or np.unique(priced).size != priced.size:
         raise FormatError(
@@ -120,11 +133,12 @@ def _proof_from_json(where: str, value: object, problem: Problem) -> HallProof |
         )
     prices = np.zeros(problem.n_devices)
     prices[priced] = given
-    return PriceProof(np.array(numbers(f"{where}, block_price_hz", data["block_price_hz"]), dtype=np.float64), prices)
+    return PriceProof(vectors["block_price_hz"], prices)
 
 
 def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
-    check_keys(where, data, _PROBLEM_KEYS)
+    check_keys(where, data, _PROBLEM_KEYS, ("subcarrier_hz",))
+    width = data.get("subcarrier_hz")
     fleet = table(f"{where}, fleet", data["fleet"])
     check_keys(f"{where}, fleet", fleet, _FLEET_KEYS)
     profile = profile_from_json(f"{where}, profile", table(f"{where}, profile", data["profile"]))
@@ -141,6 +155,7 @@ def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
             bandwidth_hz=number(f"{where}, bandwidth_hz", data["bandwidth_hz"]),
             local_steps=integer(f"{where}, local_steps", data["local_steps"]),
             **pairs,
+            subcarrier_hz=None if width is None else number(f"{where}, subcarrier_hz", width),
         )
     except FormatError:
         raise
@@ -148,7 +163,7 @@ def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
         raise FormatError(f"{where}: {error}") from None
 
 
-def _schedule_from_json(where: str, data: dict[str, Any], proof: HallProof | PriceProof | None) -> Schedule:
+def _schedule_from_json(where: str, data: dict[str, Any], proof: Proof | None) -> Schedule:
     check_keys(where, data, _SCHEDULE_KEYS)
     bound = data["lower_bound_s"]
     walls = data["hits_memory_wall"]

@@ -5,15 +5,17 @@ import numpy as np
 from lola.formats import expect
 from lola.problem import Problem
 from lola.profile import frozen
-from lola.solution import HallProof, PriceProof, Schedule
+from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
 from lola.solvers.checks import IntArray
 from lola.solvers.errors import InfeasibleError
 
 # Optimal for the problem they solve, with a proof.
-EXACT_METHODS = ("jbba", "ba")
+EXACT_METHODS = ("jbba", "ba", "ba-crunch")
+# These choose the bandwidths; the others split the spectrum equally.
+JOINT_METHODS = ("jbba", "jbba-dual-ascent")
 # The paper's benchmarks: they ignore memory and split the bandwidth equally.
 BASELINES = ("computation-aware", "communication-aware", "random")
-METHODS = EXACT_METHODS + BASELINES
+METHODS = ("jbba", "jbba-dual-ascent", "ba", "ba-crunch", *BASELINES)
 
 
 def schedule(problem: Problem, method: str = "jbba", *, seed: int | np.random.Generator | None = None) -> Schedule:
@@ -25,7 +27,9 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: int | np.random.Ge
         The round.
     method : str
         ``"jbba"``: blocks and bandwidth together, optimal (P2, Theorem 2).
+        ``"jbba-dual-ascent"``: the same as published, Algorithm 3: not optimal, and with a loose bound.
         ``"ba"``: blocks under an equal split of the bandwidth, optimal (P1, Theorem 1).
+        ``"ba-crunch"``: the same as published, Algorithm 2: optimal, slower.
         ``"computation-aware"``: the L fastest devices, the deepest block to the fastest.
         ``"communication-aware"``: the L devices with the best channels, the deepest block to the best.
         ``"random"``: any L devices.
@@ -41,46 +45,71 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: int | np.random.Ge
     Raises
     ------
     InfeasibleError
-        From ``"jbba"`` and ``"ba"``, if too few devices have the memory; it names a set of depths that proves it.
+        From all but the baselines, if too few devices have the memory; it names a set of depths that proves it.
     TypeError, ValueError
-        If an argument is not as described, or a baseline is asked to heed pinned or forbidden pairs.
+        If an argument is not as described, or the method cannot heed what the problem asks for: pinned or forbidden
+        pairs, subcarriers, uploads that differ.
     """
     expect("problem", problem, Problem)
-    if method in EXACT_METHODS:
-        try:
-            return _jointly(problem) if method == "jbba" else _equally(problem)
-        except InfeasibleError as error:
-            if not problem.fleet.headroom.any():
-                raise
-            message = f"{error} The fleet's headroom is kept free; lowering it frees memory too."
-            raise InfeasibleError(message, error.violator, error.partners, error.bytes_needed) from None
-    if method not in BASELINES:
+    if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
-    if problem.allowed is not None:
-        raise ValueError(f"{method!r} knows no pinned or forbidden pairs; use 'jbba' or 'ba', or drop the pairs")
-    devices = _baseline_devices(problem, method, seed)
-    bandwidth = np.full(problem.n_blocks, problem.bandwidth_hz / problem.n_blocks)
-    return _finish(problem, method, devices, bandwidth, np.nan, None, 0)
+    reason = unsuited(problem, method)
+    if reason:
+        raise ValueError(f"{method!r} {reason}; use 'jbba'")
+    if method in BASELINES:
+        devices = _baseline_devices(problem, method, seed)
+        bandwidth = np.full(problem.n_blocks, problem.bandwidth_hz / problem.n_blocks)
+        return _finish(problem, method, devices, bandwidth, np.nan, None, 0)
+    try:
+        return _solve(problem, method)
+    except InfeasibleError as error:
+        if not problem.fleet.headroom.any():
+            raise
+        message = f"{error} The fleet's headroom is kept free; lowering it frees memory too."
+        raise InfeasibleError(message, error.violator, error.partners, error.bytes_needed) from None
 
 
-def _jointly(problem: Problem) -> Schedule:
-    from lola.solvers import joint_allocation
+def unsuited(problem: Problem, method: str) -> str:
+    """Say in a few words what of the problem a method cannot heed; nothing if it can heed all."""
+    if method != "jbba" and problem.subcarrier_hz is not None:
+        return "knows no whole subcarriers"
+    if method in ("ba-crunch", *BASELINES) and problem.allowed is not None:
+        return "knows no pinned or forbidden pairs"
+    bits = problem.profile.upload_bits
+    if method == "jbba-dual-ascent" and (bits != bits[0]).any():
+        return "wants the same upload for every block"
+    if method == "ba-crunch" and (np.diff(bits) < 0).any():
+        return "wants uploads that do not fall with depth"
+    return ""
 
-    result = joint_allocation(**problem.solver_arguments())
-    proof = PriceProof(frozen(result.block_price_hz), frozen(result.device_price_hz))
-    return _finish(
-        problem, "jbba", result.device_of_block, result.bandwidth_hz, result.lower_bound, proof, result.iterations
-    )
 
+def _solve(problem: Problem, method: str) -> Schedule:
+    from lola import solvers
 
-def _equally(problem: Problem) -> Schedule:
-    from lola.solvers import block_allocation
-
-    result = block_allocation(**problem.solver_arguments())
-    proof = HallProof(frozen(result.hall_violator))
-    return _finish(
-        problem, "ba", result.device_of_block, result.bandwidth_hz, result.objective, proof, result.iterations
-    )
+    arguments = problem.solver_arguments()
+    result: solvers.JointAllocation | solvers.DualAscent | solvers.BlockAllocation | solvers.CutAllocation
+    proof: Proof
+    if method == "jbba":
+        result = solvers.joint_allocation(**arguments, subcarrier_hz=problem.subcarrier_hz)
+        bound, proof = result.lower_bound, PriceProof(frozen(result.block_price_hz), frozen(result.device_price_hz))
+    elif method == "jbba-dual-ascent":
+        result = solvers.dual_ascent(**arguments)
+        bound = result.lower_bound
+        proof = MultiplierProof(
+            frozen(result.latency_multiplier),
+            result.bandwidth_multiplier,
+            frozen(result.involvement_multiplier),
+            frozen(result.block_dual_s),
+            frozen(result.device_dual_s),
+        )
+    else:
+        if method == "ba":
+            result = solvers.block_allocation(**arguments)
+        else:
+            del arguments["allowed"]
+            result = solvers.crunch(**arguments)
+        bound, proof = result.objective, HallProof(frozen(result.hall_violator))
+    return _finish(problem, method, result.device_of_block, result.bandwidth_hz, bound, proof, result.iterations)
 
 
 def _baseline_devices(problem: Problem, method: str, seed: int | np.random.Generator | None) -> IntArray:
@@ -99,7 +128,7 @@ def _finish(
     devices: IntArray,
     bandwidth: np.ndarray,
     lower_bound_s: float,
-    proof: HallProof | PriceProof | None,
+    proof: Proof | None,
     iterations: int,
 ) -> Schedule:
     compute, upload = problem.compute_s(devices), problem.upload_s(devices, bandwidth)

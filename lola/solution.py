@@ -43,6 +43,32 @@ class PriceProof:
 
 
 @dataclass(frozen=True, eq=False)
+class MultiplierProof:
+    """Proof of dual ascent's bound: Lagrange multipliers, and duals of the assignment they lead to.
+
+    Attributes
+    ----------
+    latency : (K,) float64 array
+        λ ≥ 0, no unit, sum at most 1.
+    bandwidth : float
+        μ ≥ 0 in seconds per hertz.
+    involvement_s : (K,) float64 array
+        σ.
+    block_s, device_s : (L,), (K,) float64 arrays
+        ``block_s[l] + device_s[k] <= λ_k·J_kl − σ_k`` for every possible pair, and ``device_s <= 0``.
+    """
+
+    latency: FloatArray
+    bandwidth: float
+    involvement_s: FloatArray
+    block_s: FloatArray
+    device_s: FloatArray
+
+
+Proof = HallProof | PriceProof | MultiplierProof
+
+
+@dataclass(frozen=True, eq=False)
 class Schedule:
     """A schedule of one round. Arrays over blocks are in depth order: entry 0 serves depth 1.
 
@@ -60,7 +86,7 @@ class Schedule:
         No schedule of the method's problem (P1 or P2) is faster; NaN for a baseline, which claims nothing.
     hits_memory_wall : (L,) bool array
         True where the device lacks the memory that the block needs. Only baselines, which ignore memory, have any.
-    proof : HallProof, PriceProof or None
+    proof : HallProof, PriceProof, MultiplierProof or None
         Why the bound holds.
     iterations : int
         Steps the solver took.
@@ -74,7 +100,7 @@ class Schedule:
     latency_s: float
     lower_bound_s: float
     hits_memory_wall: BoolArray
-    proof: HallProof | PriceProof | None
+    proof: Proof | None
     iterations: int
 
     @property
@@ -97,7 +123,7 @@ class Schedule:
         verify(self, problem)
 
     def __str__(self) -> str:
-        claim = "no bound claimed" if self.proof is None else f"proven to within {max(self.gap, 0.0):.1e}"
+        claim = "no bound claimed" if self.proof is None else f"proven to within {max(self.gap, 0.0):.2g}"
         walls = int(self.hits_memory_wall.sum())
         wall = f", {walls} device(s) hit the memory wall" if walls else ""
         return f"{self.method}: {self.device_of_block.shape[0]} blocks in {self.latency_s:.6g} s, {claim}{wall}"

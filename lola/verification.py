@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from lola.problem import Problem
-from lola.scheduling import BASELINES, EXACT_METHODS, METHODS
-from lola.solution import HallProof, PriceProof, Schedule
+from lola.scheduling import BASELINES, EXACT_METHODS, JOINT_METHODS, METHODS
+from lola.solution import HallProof, MultiplierProof, PriceProof, Schedule
 from lola.solvers.checks import BoolArray, FloatArray
 
 # Numbers that are recomputed here by the formula they came from may differ by a few roundings.
@@ -58,6 +58,11 @@ def _check_shapes(schedule: Schedule, problem: Problem) -> None:
     if isinstance(schedule.proof, PriceProof):
         _check_array("proof", "block_price_hz", schedule.proof.block_price_hz, np.float64, problem.n_blocks)
         _check_array("proof", "device_price_hz", schedule.proof.device_price_hz, np.float64, problem.n_devices)
+    if isinstance(schedule.proof, MultiplierProof):
+        _check_array("proof", "block_s", schedule.proof.block_s, np.float64, problem.n_blocks)
+        for name in ("latency", "involvement_s", "device_s"):
+            _check_array("proof", name, getattr(schedule.proof, name), np.float64, problem.n_devices)
+        _require(isinstance(schedule.proof.bandwidth, float), "proof", "bandwidth must be a float")
 
 
 def _check_array(line: str, name: str, value: object, dtype: type, length: int | None) -> None:
@@ -95,7 +100,13 @@ def _check_constraints(schedule: Schedule, problem: Problem) -> None:
         "bandwidth",
         f"the shares sum to {bandwidth.sum():.17g} Hz, more than {problem.bandwidth_hz:.17g} Hz",
     )
-    if schedule.method != "jbba":
+    if problem.subcarrier_hz is not None:
+        count = bandwidth / problem.subcarrier_hz
+        whole = np.abs(count - np.round(count)) <= _ROUNDING * count
+        _require(
+            whole.all(), "bandwidth", f"block {int(np.argmin(whole)) + 1} from the output has no whole subcarriers"
+        )
+    if schedule.method not in JOINT_METHODS:
         equal = problem.bandwidth_hz / problem.n_blocks
         _require(_close(bandwidth, equal), "bandwidth", f"{schedule.method} splits equally, {equal:.17g} Hz a block")
 
@@ -128,10 +139,12 @@ def _check_bound(schedule: Schedule, problem: Problem) -> None:
         return
     _require(not np.isnan(bound), "bound", f"{schedule.method} must state one, got none")
     _require(0 <= bound <= schedule.latency_s * (1 + _ROUNDING), "bound", f"{bound!r} is above the latency it bounds")
-    if isinstance(proof, HallProof) and schedule.method == "ba":
+    if isinstance(proof, HallProof) and schedule.method in ("ba", "ba-crunch"):
         _check_hall(proof, bound, problem)
     elif isinstance(proof, PriceProof) and schedule.method == "jbba":
         _check_prices(proof, bound, problem)
+    elif isinstance(proof, MultiplierProof) and schedule.method == "jbba-dual-ascent":
+        _check_multipliers(proof, bound, problem)
     else:
         given = "none is given" if proof is None else f"{type(proof).__name__} proves another problem's bound"
         _require(False, "proof", f"{schedule.method} needs a proof of its bound; {given}")
@@ -168,19 +181,58 @@ def _check_prices(proof: PriceProof, bound: float, problem: Problem) -> None:
     _require((device <= 0).all(), "proof", "a device's price is above 0")
     excess, first = 0.0, 0
     for compute, load, possible in _chunks(problem):
+        last = first + compute.shape[0]
+        price = block + device[first:last, None]
+        first = last
+        if problem.subcarrier_hz is not None:
+            # With one subcarrier fewer than its price a pair must not finish before the bound.
+            fewer = (np.ceil(price / problem.subcarrier_hz - 1e-9) - 1) * problem.subcarrier_hz
+            quick = compute + np.divide(load, fewer, out=np.full_like(load, np.inf), where=fewer > 0) < bound * (
+                1 - _ROUNDING
+            )
+            _require(not (quick & possible).any(), "proof", "a price exceeds the subcarriers that a pair needs")
+            continue
         left = bound - compute
         possible &= left > 0
         needed = np.divide(load, left, out=np.full_like(left, np.inf), where=possible)
-        last = first + left.shape[0]
-        excess = max(excess, float((block + device[first:last, None] - needed).max()))
-        first = last
+        excess = max(excess, float((price - needed).max()))
     # Prices above what a pair needs, as far as rounding can hide it, are paid for, once per block.
     excess += 4.5e-16 * float(np.abs(block).max() + np.abs(device).max())
     total = math.fsum([*block.tolist(), *device[device < 0].tolist(), -problem.n_blocks * excess])
+    if problem.subcarrier_hz is not None:
+        total -= problem.n_blocks * 2e-9 * problem.subcarrier_hz  # the rounding forgiven above
     _require(
         total > problem.bandwidth_hz,
         "proof",
         f"finishing by {bound:.17g} s is only shown to need {total:.17g} Hz, not more than {problem.bandwidth_hz:.17g}",
+    )
+
+
+def _check_multipliers(proof: MultiplierProof, bound: float, problem: Problem) -> None:
+    """Weak duality again: the Lagrangian at these multipliers is nowhere below the bound."""
+    weight, sigma, block, device = proof.latency, proof.involvement_s, proof.block_s, proof.device_s
+    finite = all(np.isfinite(part).all() for part in (weight, sigma, block, device, proof.bandwidth))
+    _require(finite, "proof", "a multiplier is not finite")
+    _require((weight >= 0).all() and proof.bandwidth >= 0, "proof", "a multiplier is below 0")
+    _require(math.fsum(weight) <= 1 + _ROUNDING, "proof", "the latency multipliers sum to more than 1")
+    _require((device <= 0).all(), "proof", "a device's dual is above 0")
+    excess, first = 0.0, 0
+    for compute, _, possible in _chunks(problem):
+        last = first + compute.shape[0]
+        rows = slice(first, last)
+        over = block + device[rows, None] - (weight[rows, None] * compute - sigma[rows, None])
+        excess = max(excess, float(np.where(possible, over, -np.inf).max()))
+        first = last
+    # Lemma 1: the least any L devices contribute, each with the bandwidth that suits it best.
+    bits, n_blocks = float(problem.profile.upload_bits.max()), problem.n_blocks
+    _require((problem.profile.upload_bits == bits).all(), "proof", "holds for equal uploads only")
+    part = 2.0 * np.sqrt(weight * bits * proof.bandwidth / problem.fleet.spectral_efficiency) + sigma
+    involved = np.sort(part)[:n_blocks]
+    excess += 4.5e-16 * float(np.abs(block).max() + np.abs(device).max() + np.abs(sigma).max() + np.abs(part).max())
+    spent = proof.bandwidth * problem.bandwidth_hz
+    value = math.fsum([*block.tolist(), *device[device < 0].tolist(), *involved.tolist(), -spent, -n_blocks * excess])
+    _require(
+        value >= bound * (1 - _ROUNDING), "proof", f"the multipliers only show that no schedule is below {value:.17g} s"
     )
 
 

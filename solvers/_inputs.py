@@ -74,9 +74,10 @@ def allocation_inputs(
     speed: ArrayLike,
     memory_bytes: ArrayLike,
     spectral_efficiency: ArrayLike,
+    *,
     bandwidth_hz: float,
-    local_steps: int,
-    allowed: ArrayLike | None,
+    local_steps: int = 1,
+    allowed: ArrayLike | None = None,
 ) -> Inputs:
     """Validate and cast the arguments that all allocations share."""
     latency = checked("latency_s", latency_s, positive=False)

@@ -107,9 +107,9 @@ def joint_allocation_batch(
         fleet["speed"][0],
         fleet["memory_bytes"][0],
         efficiency[0],
-        bandwidth_hz,
-        local_steps,
-        allowed,
+        bandwidth_hz=bandwidth_hz,
+        local_steps=local_steps,
+        allowed=allowed,
     )
     workers = positive_integer("threads", os.cpu_count() or 1 if threads is None else threads)
     n_blocks = inputs.n_blocks

@@ -87,9 +87,8 @@ def crunch(
             speed,
             memory_bytes,
             spectral_efficiency,
-            bandwidth_hz,
-            local_steps,
-            None,
+            bandwidth_hz=bandwidth_hz,
+            local_steps=local_steps,
         )
     )
     cuts, count, failed = _crunch(latency)
@@ -125,9 +124,8 @@ def conventional_allocation(
             speed,
             memory_bytes,
             spectral_efficiency,
-            bandwidth_hz,
-            local_steps,
-            None,
+            bandwidth_hz=bandwidth_hz,
+            local_steps=local_steps,
         )
     )
     thresholds = np.sort(latency[latency < np.inf])[::-1]

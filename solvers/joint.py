@@ -110,9 +110,9 @@ def joint_allocation(
         speed,
         memory_bytes,
         spectral_efficiency,
-        bandwidth_hz,
-        local_steps,
-        allowed,
+        bandwidth_hz=bandwidth_hz,
+        local_steps=local_steps,
+        allowed=allowed,
     )
     n_devices, n_blocks = inputs.n_devices, inputs.n_blocks
     everyone = n_devices * n_blocks <= _DENSE_PAIRS or n_devices == n_blocks

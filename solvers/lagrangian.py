@@ -120,9 +120,9 @@ def dual_ascent(
         speed,
         memory_bytes,
         spectral_efficiency,
-        bandwidth_hz,
-        local_steps,
-        allowed,
+        bandwidth_hz=bandwidth_hz,
+        local_steps=local_steps,
+        allowed=allowed,
     )
     if (inputs.bits != inputs.bits[0]).any():
         raise ValueError("upload_bits must be the same for every block in dual ascent; use joint_allocation otherwise")

@@ -99,9 +99,9 @@ def block_allocation(
         speed,
         memory_bytes,
         spectral_efficiency,
-        bandwidth_hz,
-        local_steps,
-        allowed,
+        bandwidth_hz=bandwidth_hz,
+        local_steps=local_steps,
+        allowed=allowed,
     )
     n_blocks = inputs.n_blocks
     share = inputs.bandwidth / n_blocks

@@ -96,29 +96,28 @@ def bottleneck_milp(cost: ArrayLike, *, time_limit_s: float = 60.0) -> OracleAns
     return OracleAnswer(status, objective, assignment, time.perf_counter() - start)
 
 
+def equal_split_matrix(*arguments: ArrayLike, **keywords: Any) -> FloatArray:
+    """Return the cost matrix of (P1), (L, K) in seconds with inf where impossible; arguments of `block_allocation`."""
+    inputs = allocation_inputs(*arguments, **keywords)
+    compute, _ = _matrices(inputs)
+    return compute + (inputs.bits / (inputs.bandwidth / inputs.n_blocks))[:, None] / inputs.efficiency
+
+
 def joint_bisection(
-    latency_s: ArrayLike,
-    depth_memory_bytes: ArrayLike,
-    upload_bits: ArrayLike,
-    speed: ArrayLike,
-    memory_bytes: ArrayLike,
-    spectral_efficiency: ArrayLike,
-    *,
-    bandwidth_hz: float,
-    local_steps: int = 1,
-    allowed: ArrayLike | None = None,
+    *arguments: ArrayLike,
     subcarrier_hz: float | None = None,
     tolerance: float = 1e-9,
     time_limit_s: float = 60.0,
+    **keywords: Any,
 ) -> OracleAnswer:
     """Solve (P2) by bisecting the latency, each time asking an OR-Tools MILP how little bandwidth it takes.
 
     Parameters
     ----------
-    latency_s, depth_memory_bytes, upload_bits, speed, memory_bytes, spectral_efficiency
-        As for `joint_allocation`.
-    bandwidth_hz, local_steps, allowed, subcarrier_hz
-        As for `joint_allocation`.
+    *arguments, **keywords
+        Those of `joint_allocation`.
+    subcarrier_hz : float, optional
+        Bandwidths are whole multiples of this.
     tolerance : float
         Relative width at which the bisection stops; `objective` is its attainable end.
     time_limit_s : float
@@ -134,17 +133,7 @@ def joint_bisection(
     ImportError, TypeError, ValueError
         If OR-Tools is missing, or an argument is not as described.
     """
-    inputs = allocation_inputs(
-        latency_s,
-        depth_memory_bytes,
-        upload_bits,
-        speed,
-        memory_bytes,
-        spectral_efficiency,
-        bandwidth_hz,
-        local_steps,
-        allowed,
-    )
+    inputs = allocation_inputs(*arguments, **keywords)
     start = time.perf_counter()
     compute, load = _matrices(inputs)
     possible = np.isfinite(compute)
@@ -182,27 +171,13 @@ def joint_bisection(
     return OracleAnswer(status, high if best is not None else np.inf, best, time.perf_counter() - start)
 
 
-def joint_misocp(
-    latency_s: ArrayLike,
-    depth_memory_bytes: ArrayLike,
-    upload_bits: ArrayLike,
-    speed: ArrayLike,
-    memory_bytes: ArrayLike,
-    spectral_efficiency: ArrayLike,
-    *,
-    bandwidth_hz: float,
-    local_steps: int = 1,
-    allowed: ArrayLike | None = None,
-    time_limit_s: float = 60.0,
-) -> OracleAnswer:
+def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: Any) -> OracleAnswer:
     """Solve (P2) as a mixed-integer second-order-cone program with SCIP.
 
     Parameters
     ----------
-    latency_s, depth_memory_bytes, upload_bits, speed, memory_bytes, spectral_efficiency
-        As for `joint_allocation`.
-    bandwidth_hz, local_steps, allowed
-        As for `joint_allocation`.
+    *arguments, **keywords
+        Those of `joint_allocation`.
     time_limit_s : float
 
     Returns
@@ -219,17 +194,7 @@ def joint_misocp(
     -----
     With binary x, a pair's upload c·x ≤ (T − J·x)·B becomes the rotated cone Σ c·x² ≤ (T − Σ J·x)·B_l, one per block.
     """
-    inputs = allocation_inputs(
-        latency_s,
-        depth_memory_bytes,
-        upload_bits,
-        speed,
-        memory_bytes,
-        spectral_efficiency,
-        bandwidth_hz,
-        local_steps,
-        allowed,
-    )
+    inputs = allocation_inputs(*arguments, **keywords)
     pyscipopt = _optional("pyscipopt")
     compute, load = _matrices(inputs)
     possible = np.isfinite(compute)

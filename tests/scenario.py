@@ -25,11 +25,11 @@ def small_problem(**changes):
     return lola.Problem(**(arguments | changes))
 
 
-def random_problem(seed, n_devices=30, n_blocks=8):
+def random_problem(seed, n_devices=30, n_blocks=8, equal_uploads=False):
     rng = np.random.default_rng(seed)
     profile = lola.Profile(
         memory_bytes=np.linspace(0.5e9, 2e9, n_blocks),
         latency_s=np.sort(rng.uniform(0.5, 1.5, n_blocks)),
-        upload_bits=rng.uniform(5e5, 1e6, n_blocks),
+        upload_bits=8e5 if equal_uploads else rng.uniform(5e5, 1e6, n_blocks),
     )
     return lola.Problem(profile, lola.Fleet.sample(n_devices, seed=rng), bandwidth_hz=2e7, local_steps=5)

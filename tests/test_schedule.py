@@ -14,12 +14,14 @@ EXACT = ("jbba", "ba")
 @pytest.mark.parametrize("method", lola.METHODS)
 def test_every_method_gives_a_schedule_that_verifies(method):
     for seed in range(20):
-        problem = random_problem(seed)
+        problem = random_problem(seed, equal_uploads=method in ("jbba-dual-ascent", "ba-crunch"))
         schedule = lola.schedule(problem, method, seed=seed)
         schedule.verify(problem)
         assert schedule.latency_s == (schedule.compute_s + schedule.upload_s).max()
         assert schedule.bandwidth_hz.sum() <= problem.bandwidth_hz * (1 + 1e-14)
-        if method in EXACT:
+        if method == "jbba-dual-ascent":
+            assert schedule.lower_bound_s <= lola.schedule(problem).latency_s <= schedule.latency_s * (1 + 1e-12)
+        elif method in (*EXACT, "ba-crunch"):
             assert 0 <= schedule.gap <= 1e-9
             assert not schedule.hits_memory_wall.any()
         else:
@@ -161,10 +163,19 @@ def test_bad_problems_are_refused(change, error, message):
 
 
 def test_bad_calls_are_refused():
-    with pytest.raises(ValueError, match="method must be one of jbba, ba, .*; got 'fastest'"):
+    with pytest.raises(ValueError, match="method must be one of jbba, .*, random; got 'fastest'"):
         lola.schedule(small_problem(), "fastest")
     with pytest.raises(TypeError, match="problem must be a lola.Problem, got str"):
         lola.schedule("problem")
+    with pytest.raises(ValueError, match="'jbba-dual-ascent' wants the same upload for every block; use 'jbba'"):
+        lola.schedule(random_problem(0), "jbba-dual-ascent")
+    falling = lola.Profile(memory_bytes=[1.0, 2.0], latency_s=[1.0, 2.0], upload_bits=[2.0, 1.0])
+    with pytest.raises(ValueError, match="'ba-crunch' wants uploads that do not fall with depth"):
+        lola.schedule(lola.Problem(falling, lola.Fleet([1.0] * 2, [2.0] * 2, [1.0] * 2), 1.0), "ba-crunch")
+    with pytest.raises(ValueError, match="'ba' knows no whole subcarriers; use 'jbba'"):
+        lola.schedule(small_problem(subcarrier_hz=1e5), "ba")
+    with pytest.raises(ValueError, match="bandwidth_hz holds 2 subcarriers of 400000 Hz, but 3 blocks need one each"):
+        lola.schedule(small_problem(subcarrier_hz=4e5))
     with pytest.raises(ValueError, match="'random' knows no pinned or forbidden pairs"):
         lola.schedule(small_problem(pinned=[(0, 1)]), "random")
     with pytest.raises(ValueError, match='source must be "measured" or "estimated"'):
@@ -193,8 +204,9 @@ def test_the_digest_changes_with_everything_that_matters():
     others = [
         small_problem(bandwidth_hz=2e6),
         small_problem(local_steps=3),
+        small_problem(subcarrier_hz=1e4),
         small_problem(forbidden=[(0, 1)]),
         small_problem(fleet=lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency)),
         small_problem(fleet=lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, fleet.name, 0.1)),
     ]
-    assert len({problem.digest(), *(other.digest() for other in others)}) == 6
+    assert len({problem.digest(), *(other.digest() for other in others)}) == 7

@@ -1,0 +1,56 @@
+"""Hold a schedule against an independent solver; needs the extra ``oracle``."""
+
+from typing import Literal
+
+from lola.problem import Problem
+from lola.report import seconds
+from lola.scheduling import EXACT_METHODS, JOINT_METHODS
+from lola.solution import Schedule
+from lola.verification import VerificationError
+
+# What the oracles themselves are good for.
+_AGREEMENT = 1e-6
+
+
+def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem, time_limit_s: float) -> str:
+    """Solve the schedule's problem again by an oracle, and return in a line how the two compare.
+
+    Parameters
+    ----------
+    oracle : {"milp", "misocp"}
+        OR-Tools: the bottleneck assignment, or for joint methods a bisection over assignments. SCIP: the cone program.
+    schedule, problem
+        What to check. The schedule should be verified already.
+    time_limit_s : float
+
+    Raises
+    ------
+    VerificationError
+        If the oracle proves another optimum than an exact method's, or a better one than the bound of any method.
+    ImportError
+        If the oracle's packages are missing.
+    ValueError
+        If the oracle cannot solve this problem, or gave no proven answer in time.
+    """
+    from lola.solvers import oracle as oracles
+
+    if schedule.method not in (*EXACT_METHODS, *JOINT_METHODS):
+        raise ValueError(f"{schedule.method} claims nothing that an oracle could check; use another method")
+    joint = schedule.method in JOINT_METHODS
+    arguments = problem.solver_arguments()
+    if oracle == "misocp":
+        if not joint or problem.subcarrier_hz is not None:
+            raise ValueError("the oracle 'misocp' solves (P2) with divisible bandwidth; use 'milp'")
+        answer = oracles.joint_misocp(**arguments, time_limit_s=time_limit_s)
+    elif joint:
+        answer = oracles.joint_bisection(**arguments, subcarrier_hz=problem.subcarrier_hz, time_limit_s=time_limit_s)
+    else:
+        answer = oracles.bottleneck_milp(oracles.equal_split_matrix(**arguments), time_limit_s=time_limit_s)
+    if answer.status is not oracles.Status.OPTIMAL:
+        raise ValueError(f"the oracle '{oracle}' has no proven answer: {answer.status.value}")
+    found = answer.objective
+    if found < schedule.lower_bound_s * (1 - _AGREEMENT):
+        raise VerificationError(f"oracle: {oracle} found {seconds(found)}, below the bound {schedule.lower_bound_s!r}")
+    if schedule.method in EXACT_METHODS and found > schedule.latency_s * (1 + _AGREEMENT):
+        raise VerificationError(f"oracle: {oracle} says that nothing is below {seconds(found)}, but the schedule is")
+    return f"oracle {oracle}: {seconds(found)} in {answer.seconds:.1f} s, {schedule.latency_s / found - 1:+.1e} from it"
