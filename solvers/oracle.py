@@ -236,6 +236,47 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
     return OracleAnswer(status, model.getObjVal() * unit, device, seconds)
 
 
+def lagrangian_bound(*arguments: ArrayLike, **keywords: Any) -> float:
+    """Compute the best bound that any multipliers can give `dual_ascent`, as a cone program (cvxpy with Clarabel).
+
+    Parameters
+    ----------
+    *arguments, **keywords
+        Those of `joint_allocation`.
+
+    Returns
+    -------
+    float
+        Seconds. (P2) with fractional assignments α, where a device involved by β_k = Σ_l α_kl needs
+        β_k²·S/(B_k·r_k) for its upload.
+
+    Raises
+    ------
+    ImportError, TypeError, ValueError
+        If cvxpy is missing, or an argument is not as described.
+    """
+    inputs = allocation_inputs(*arguments, **keywords)
+    cvxpy = _optional("cvxpy")
+    compute, load = _matrices(inputs)
+    possible = np.isfinite(compute)
+    unit = float((compute + load / (inputs.bandwidth / inputs.n_blocks))[possible].max())
+    compute, load = np.where(possible, compute, 0.0) / unit, load[0] / unit / inputs.bandwidth
+    share, latency = cvxpy.Variable(inputs.n_devices, nonneg=True), cvxpy.Variable()
+    assigned = cvxpy.Variable(compute.shape, nonneg=True)
+    involved = cvxpy.sum(assigned, axis=0)
+    left = latency - cvxpy.sum(cvxpy.multiply(assigned, compute), axis=0)
+    constraints = [cvxpy.sum(assigned, axis=1) == 1, involved <= 1, cvxpy.sum(share) <= 1]
+    constraints += [cvxpy.multiply(assigned, ~possible) == 0]
+    constraints += [
+        cvxpy.quad_over_lin(math.sqrt(load[k]) * involved[k], share[k]) <= left[k] for k in range(inputs.n_devices)
+    ]
+    problem = cvxpy.Problem(cvxpy.Minimize(latency), constraints)
+    problem.solve(solver=cvxpy.CLARABEL)
+    if problem.status != cvxpy.OPTIMAL:
+        raise ValueError(f"the cone program has no proven answer: {problem.status}")
+    return float(latency.value) * unit
+
+
 def _matrices(inputs: Inputs) -> tuple[FloatArray, FloatArray]:
     """Return seconds of computation, inf where impossible, and bits over efficiency; both (L, K)."""
     possible = inputs.memory >= inputs.need[:, None]

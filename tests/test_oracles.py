@@ -123,6 +123,16 @@ def test_no_oracle_says_optimal_without_its_solvers_word():
         ask("misocp", lola.schedule(problem), problem, 0.5)
 
 
+def test_dual_ascent_reaches_the_best_lagrangian_bound():
+    """The bound is as good as its relaxation allows: within half a percent, and never above it."""
+    for seed in range(6):
+        problem = random_problem(seed, n_devices=12, n_blocks=5, equal_uploads=True)
+        best = oracle.lagrangian_bound(**problem.solver_arguments())
+        reached = lola.schedule(problem, "jbba-dual-ascent").lower_bound_s
+        assert best * 0.995 <= reached <= best * (1 + 1e-6)
+        assert best < lola.schedule(problem).latency_s
+
+
 def test_bad_oracle_calls_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"at most as many rows as columns, got shape \(3, 2\); transpose it"):
         oracle.bottleneck_milp(np.ones((3, 2)))

@@ -100,18 +100,18 @@ def test_dual_ascent_brackets_the_optimum(step, instances):
 
 
 def test_a_crunched_dual_value_is_no_bound():
-    """With crunching the inner minimum can be too large; the value then passes the optimum and bounds nothing."""
+    """With crunching the inner minimum can be too large: the value passes what any true dual value can reach."""
     rng = np.random.default_rng(23)
-    exceeded = 0
-    for _ in range(30):
-        inputs, bandwidth = allocation(rng, 6, 4, "compute bound")
+    excess = []
+    for _ in range(10):
+        inputs, bandwidth = allocation(rng, 6, 4, "uniform")
         inputs["memory_bytes"][:] = 10.0
-        optimum = joint_allocation(**inputs, bandwidth_hz=bandwidth).objective
-        crunched = dual_ascent(**inputs, bandwidth_hz=bandwidth, max_iterations=200, crunched=True)
+        plain = dual_ascent(**inputs, bandwidth_hz=bandwidth, max_iterations=3000)
+        crunched = dual_ascent(**inputs, bandwidth_hz=bandwidth, crunched=True)
         assert np.isnan(crunched.lower_bound)
-        assert crunched.objective >= optimum * (1 - 1e-12)
-        exceeded += crunched.dual_s.max() > optimum
-    assert exceeded > 0
+        assert crunched.objective >= joint_allocation(**inputs, bandwidth_hz=bandwidth).objective * (1 - 1e-12)
+        excess.append(crunched.dual_s.max() / plain.lower_bound - 1)
+    assert max(excess) > 0.02
 
 
 def test_dual_ascent_takes_masks_and_refuses_what_it_cannot_use():
