@@ -2,50 +2,77 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from lola.solvers._jit import kernel
-from lola.solvers.checks import FloatArray, IntArray
+from lola.solvers.checks import LARGEST, FloatArray, IntArray
 from lola.solvers.hopcroft_karp import by_row, cost_matrix, infeasible_matrix
 from numpy.typing import ArrayLike
 
+_FLOAT64 = np.dtype(np.float64)
+_HEADER = 3  # objective, iterations, number of rows
+_SOLVED, _UNUSABLE, _INFEASIBLE = 0, 1, 2
+_FEW_COLUMNS = 128  # up to here, scalar loops over what is left beat vector loops over everything
+_ALL_BUT_SIGN = 2**63 - 1
 
-@dataclass(frozen=True, eq=False)
+
 class LinearAssignment:
-    """An optimal min-sum assignment and its proof.
+    """An optimal min-sum assignment and its proof; read-only.
 
-    Attributes
-    ----------
-    objective : float
-        The sum of the chosen costs.
-    column_of_row : (n,) int64 array
-        Column of each row, −1 for a row left out where there are more rows than columns.
-    iterations : int
-        Shortest augmenting paths that were needed after the cheap start.
-    row_dual, column_dual : (n,), (m,) float64 arrays
-        To rounding, ``row_dual[i] + column_dual[j] <= cost[i, j]`` for every pair, with equality on the chosen ones;
-        the duals of the longer side are ≤ 0, and 0 where left out. So no assignment costs less than their sum, which
-        is `objective`.
+    To rounding, ``row_dual[i] + column_dual[j] <= cost[i, j]`` for every pair, with equality on the chosen ones; the
+    duals of the longer side are ≤ 0, and 0 where left out. So no assignment costs less than their sum, which is
+    `objective`.
     """
 
-    objective: float
-    column_of_row: IntArray
-    iterations: int
-    row_dual: FloatArray
-    column_dual: FloatArray
+    # One array and views of it, and no dataclass: making five objects takes longer than solving a 10 × 10 matrix.
+    __slots__ = ("_packed",)
+
+    def __init__(self, packed: FloatArray) -> None:
+        self._packed = packed
+
+    def __repr__(self) -> str:
+        return f"LinearAssignment(objective={self.objective}, column_of_row={self.column_of_row})"
+
+    @property
+    def _n_rows(self) -> int:
+        return int(self._packed[2])
+
+    @property
+    def objective(self) -> float:
+        """The sum of the chosen costs."""
+        return float(self._packed[0])
+
+    @property
+    def column_of_row(self) -> IntArray:
+        """(n,) int64 array: column of each row, −1 for a row left out where there are more rows than columns."""
+        return self._packed[_HEADER : _HEADER + self._n_rows].view(np.int64)
+
+    @property
+    def iterations(self) -> int:
+        """Shortest augmenting paths that were needed after the column reduction."""
+        return int(self._packed[1])
+
+    @property
+    def row_dual(self) -> FloatArray:
+        """(n,) float64 array."""
+        return self._packed[_HEADER + self._n_rows : _HEADER + 2 * self._n_rows]
+
+    @property
+    def column_dual(self) -> FloatArray:
+        """(m,) float64 array."""
+        return self._packed[_HEADER + 2 * self._n_rows :]
 
 
 def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     """Choose one column per row so that the sum of the chosen costs is as small as possible.
 
-    Augmenting row reduction places most rows; Dijkstra's shortest augmenting paths place the rest.
-    O(n²m) for n rows and m columns, n ≤ m.
+    Each column of a square matrix is first offered its cheapest row; Dijkstra's shortest augmenting paths place the
+    rows that are left. O(n²m) for n rows and m columns, n ≤ m.
 
     Parameters
     ----------
     cost : (n, m) array_like of float
-        ``inf`` forbids a pair. Costs may be negative. With more rows than columns, every column gets a row instead.
+        ``inf`` forbids a pair. Costs may be negative. With more rows than columns, every column gets a row instead. A
+        C-contiguous float64 array is used as it is.
 
     Returns
     -------
@@ -63,181 +90,229 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     -----
     R. Jonker and A. Volgenant, "A shortest augmenting path algorithm for dense and sparse linear assignment problems",
     Computing 38 (1987); the rectangular case as D. F. Crouse, "On implementing 2D rectangular assignment algorithms",
-    IEEE Trans. Aerospace and Electronic Systems 52 (2016).
+    IEEE Trans. Aerospace and Electronic Systems 52 (2016). Jonker and Volgenant's reduction transfer and augmenting row
+    reduction are left out: they write differences of costs into the duals, where huge costs drown small ones, and with
+    vectorised paths they save no time.
 
     Examples
     --------
     >>> linear_assignment([[0.0, 9.0], [5.0, 10.0]]).objective
     10.0
     """
+    if type(cost) is np.ndarray and cost.dtype is _FLOAT64 and cost.ndim == 2 and cost.flags.c_contiguous:
+        n, m = cost.shape
+        if 0 < n <= m:
+            packed = np.empty(_HEADER + 2 * n + m)
+            if _solve(cost, packed) == _SOLVED:
+                return LinearAssignment(packed)
+    return _cast_and_solve(cost)
+
+
+def _cast_and_solve(cost: ArrayLike) -> LinearAssignment:
+    """Solve what must be cast or transposed first, or say what is wrong with it."""
     matrix = cost_matrix(cost)
     transposed = matrix.shape[0] > matrix.shape[1]
     rows = np.ascontiguousarray(matrix.T) if transposed else matrix
-    row_mate, dual, other_dual, violator, iterations = _assign(rows)
-    if iterations < 0:
-        raise infeasible_matrix(rows, violator, transposed)
-    objective = float(rows[np.arange(rows.shape[0]), row_mate].sum())
-    row_dual, column_dual = (other_dual, dual) if transposed else (dual, other_dual)
-    return LinearAssignment(objective, by_row(row_mate, matrix.shape), iterations, row_dual, column_dual)
+    n, m = rows.shape
+    packed = np.empty(_HEADER + 2 * n + m)
+    status = _solve(rows, packed)
+    header, mate, u, v = np.split(packed, [_HEADER, _HEADER + n, _HEADER + 2 * n])
+    if status == _INFEASIBLE:
+        raise infeasible_matrix(rows, mate.view(np.int64) == 1, transposed)
+    if transposed:
+        header[2] = m
+        packed = np.concatenate((header, by_row(mate.view(np.int64), matrix.shape).view(np.float64), v, u))
+    return LinearAssignment(packed)
 
 
 @kernel
-def _assign(cost):
-    """Return partners, duals of the rows, duals of the columns, Hall violator, paths sought (−1: infeasible)."""
-    row_mate, u, v, violator, paths = _assign_from(cost, True)
-    if paths >= 0:
-        primal, dual, magnitude = 0.0, 0.0, 0.0
-        for i in range(u.size):
-            primal += cost[i, row_mate[i]]
-            magnitude += abs(cost[i, row_mate[i]])
-            lowest = np.inf
-            for j in range(v.size):
-                lowest = min(lowest, cost[i, j] - v[j])
-            dual += lowest
-        for j in range(v.size):
-            dual += v[j]
-        if primal - dual > 1e-12 * magnitude:
-            # The cheap start writes differences of costs into the duals, where huge costs drown small ones. Paths
-            # alone never write a dual beyond the optimum.
-            return _assign_from(cost, False)
-    return row_mate, u, v, violator, paths
+def _solve(cost, packed):
+    """Fill `packed` with the header, the rows' partners (int64 bits), the rows' duals and the columns' duals.
 
-
-@kernel
-def _assign_from(cost, start_cheaply):
+    Returns _SOLVED, _UNUSABLE or _INFEASIBLE, the last with a Hall violator (1 for a member) in the partners' place.
+    """
     n, m = cost.shape
-    row_mate = np.full(n, -1, np.int64)
-    column_mate = np.full(m, -1, np.int64)
-    u = np.empty(n)
-    v = np.zeros(m)
-    violator = np.zeros(n, np.bool_)
-    free = np.arange(n)
-    n_free = _place_cheaply(cost, row_mate, column_mate, v, free) if start_cheaply else n
+    if not _is_usable(cost.reshape(-1)):
+        return _UNUSABLE
+    row_mate = packed[_HEADER : _HEADER + n].view(np.int64)
+    u = packed[_HEADER + n : _HEADER + 2 * n]
+    v = packed[_HEADER + 2 * n :]
+    column_mate = np.empty(m, np.int64)
+    for i in range(n):
+        row_mate[i] = -1
+    for j in range(m):
+        v[j] = 0.0
+        column_mate[j] = -1
+    if n == m:  # in a wide matrix the columns left out must keep the dual 0
+        _reduce_columns(cost, row_mate, column_mate, v)
+    if m <= _FEW_COLUMNS:
+        paths = _augment_narrow(cost, row_mate, column_mate, v)
+    else:
+        paths = _augment_wide(cost, row_mate, column_mate, v)
+    if paths < 0:
+        return _INFEASIBLE
+    total = 0.0
+    for i in range(n):
+        chosen = cost[i, row_mate[i]]
+        total += chosen
+        u[i] = chosen - v[row_mate[i]]
+    packed[0], packed[1], packed[2] = total, paths, n
+    return _SOLVED
+
+
+@kernel
+def _is_usable(costs):
+    bad = 0
+    for k in range(costs.size):
+        bad += not (((costs[k] >= -LARGEST) & (costs[k] <= LARGEST)) | (costs[k] == np.inf))
+    return bad == 0
+
+
+@kernel
+def _reduce_columns(cost, row_mate, column_mate, v):
+    """Lower each column by its least cost, and give it the row of that cost if it is still free.
+
+    The mates and `v` are modified in place. Reduced costs are exact to rounding, and with costs ≥ 0 no dual exceeds the
+    optimum, here or in the paths: so small costs keep their digits beside huge ones.
+    """
+    n = v.size
+    cheapest = np.full(n, -1, np.int64)
+    v[:] = np.inf
+    for i in range(n):
+        row = cost[i]
+        for j in range(n):
+            less = row[j] < v[j]
+            v[j] = row[j] if less else v[j]
+            cheapest[j] = i if less else cheapest[j]
+    for j in range(n - 1, -1, -1):
+        i = cheapest[j]
+        if i < 0:  # forbidden to every row
+            v[j] = 0.0
+        elif row_mate[i] < 0:
+            row_mate[i] = j
+            column_mate[j] = i
+
+
+@kernel
+def _augment_narrow(cost, row_mate, column_mate, v):
+    """Match each free row along a shortest path; returns how many.
+
+    Returns −1, with a Hall violator in `row_mate`, if a row has none. `order` holds the columns not yet scanned in
+    [0, left), the scanned ones after. The mates and `v` are modified in place.
+    """
+    m = v.size
+    paths = 0
     distance = np.empty(m)
     came_from = np.empty(m, np.int64)
-    order = np.empty(m, np.int64)
-    for p in range(n_free):
-        if not _augment(cost, free[p], row_mate, column_mate, v, distance, came_from, order, violator):
-            return row_mate, u, v, violator, -1
-    for i in range(n):
-        u[i] = cost[i, row_mate[i]] - v[row_mate[i]]
-    return row_mate, u, v, violator, n_free
-
-
-@kernel
-def _place_cheaply(cost, row_mate, column_mate, v, free):
-    """Place rows by two sweeps of augmenting row reduction.
-
-    The mates, `v` and `free` (all rows at first) are modified in place; returns how many rows stay free. Only columns
-    with a mate get a negative dual, so the duals fit a wide matrix too.
-    """
-    n, m = cost.shape
-    n_free = n
-    for _ in range(2):
-        p, n_open, kept = 0, n_free, 0
-        steps = 4 * n  # with rounded duals two rows could displace each other for ever
-        while p < n_open:
-            i = free[p]
-            p += 1
-            first, second = np.inf, np.inf
-            j_first, j_second = -1, -1
-            for j in range(m):
-                reduced = cost[i, j] - v[j]
-                if reduced < second:
-                    if reduced < first:
-                        second, j_second = first, j_first
-                        first, j_first = reduced, j
-                    else:
-                        second, j_second = reduced, j
-            steps -= 1
-            if second == np.inf or steps < 0:  # one partner at most: paths decide
-                free[kept] = i
-                kept += 1
-                continue
-            owner = column_mate[j_first]
-            strict = first < second
-            if not strict and owner >= 0:
-                j_first, owner = j_second, column_mate[j_second]
-            lowered = v[j_first] - (second - first)
-            row_mate[i] = j_first
-            column_mate[j_first] = i
-            if strict:
-                v[j_first] = lowered
-            if owner >= 0:
-                row_mate[owner] = -1
-                if strict:  # the displaced row is tried again at once
-                    p -= 1
-                    free[p] = owner
-                else:
-                    free[kept] = owner
-                    kept += 1
-        n_free = kept
-        if n_free == 0:
-            break
-    return n_free
-
-
-@kernel
-def _augment(cost, start, row_mate, column_mate, v, distance, came_from, order, violator):
-    """Match row `start` along a shortest path; False, with a Hall violator, if there is none.
-
-    `order` holds scanned columns in [0, low), reached ones at the current distance in [low, high), the rest after.
-    The mates, `v`, the three workspaces and `violator` are modified in place.
-    """
-    m = cost.shape[1]
-    for j in range(m):
-        distance[j] = cost[start, j] - v[j]
-        came_from[j] = start
-        order[j] = j
-    low, high, end = 0, 0, -1
-    nearest = 0.0
-    while end < 0:
-        if low == high:
-            nearest = np.inf
-            for p in range(low, m):
-                nearest = min(nearest, distance[order[p]])
-            if nearest == np.inf:
-                violator[start] = True
-                for p in range(low):
-                    violator[column_mate[order[p]]] = True
-                return False
-            for p in range(low, m):
+    order = np.empty(m, np.uint64)  # numba tests signed indices for negative ones, which took a quarter of the time
+    for start in range(row_mate.size):
+        if row_mate[start] >= 0:
+            continue
+        paths += 1
+        for j in range(m):
+            distance[j] = np.inf
+            order[j] = j
+        i, offset, left, nearest = start, 0.0, m, -np.inf
+        while True:
+            row = cost[i]
+            least, place = np.inf, 0
+            for p in range(left):
                 j = order[p]
-                if distance[j] == nearest:
-                    order[p] = order[high]
-                    order[high] = j
-                    high += 1
-                    if column_mate[j] < 0:
-                        end = j
-                        break
-        else:
-            j_low = order[low]
-            low += 1
-            i = column_mate[j_low]
-            offset = cost[i, j_low] - v[j_low] - nearest
-            for p in range(high, m):
-                j = order[p]
-                reached = cost[i, j] - v[j] - offset
-                if reached < distance[j]:
-                    distance[j] = reached
+                through, here = row[j] - v[j] - offset, distance[j]
+                if through < here:
+                    distance[j] = here = through
                     came_from[j] = i
-                    if reached <= nearest:  # rounding may bring it a hair below
-                        distance[j] = nearest
-                        if column_mate[j] < 0:
-                            end = j
-                            break
-                        order[p] = order[high]
-                        order[high] = j
-                        high += 1
-    for p in range(low):
-        j = order[p]
-        v[j] += distance[j] - nearest
-    j = end
+                if here <= least and (here < least or column_mate[j] < 0):
+                    least, place = here, p
+            end = order[place]
+            nearest = max(nearest, least)  # rounding may bring it a hair below
+            distance[end] = nearest
+            i = column_mate[end]
+            if i < 0 or nearest == np.inf:
+                break
+            left -= 1
+            order[place], order[left] = order[left], end
+            offset = cost[i, end] - v[end] - nearest
+        if nearest == np.inf:
+            _mark_violator(start, order[left:], row_mate, column_mate)
+            return -1
+        for p in range(left, m):
+            v[order[p]] += distance[order[p]] - nearest
+        _flip(start, end, came_from, row_mate, column_mate)
+    return paths
+
+
+@kernel
+def _augment_wide(cost, row_mate, column_mate, v):
+    """Do as `_augment_narrow`, in loops over all columns that the compiler can vectorise.
+
+    A scanned column has v = −inf and distance = inf for the time being, so that no path reaches it again. The compiler
+    vectorises no minimum of floats, but one of integers: bits of floats are ordered as the floats, once those of
+    negative ones are flipped.
+    """
+    m = v.size
+    paths = 0
+    distance = np.empty(m)
+    bits = distance.view(np.int64)
+    came_from = np.empty(m, np.int64)
+    scanned = np.empty(m, np.int64)
+    distance_then, v_then = np.empty(m), np.empty(m)
+    for start in range(row_mate.size):
+        if row_mate[start] >= 0:
+            continue
+        paths += 1
+        distance[:] = np.inf
+        i, offset, n_scanned, nearest = start, 0.0, 0, -np.inf
+        while True:
+            row = cost[i]
+            for j in range(m):
+                through = row[j] - v[j] - offset
+                nearer = through < distance[j]
+                distance[j] = through if nearer else distance[j]
+                came_from[j] = i if nearer else came_from[j]
+            least = _ALL_BUT_SIGN
+            for j in range(m):
+                least = min(least, bits[j] ^ ((bits[j] >> 63) & _ALL_BUT_SIGN))
+            least ^= (least >> 63) & _ALL_BUT_SIGN
+            end = 2 * m
+            for j in range(m):  # of several at the least distance, one without a mate ends the path
+                rank = j if column_mate[j] < 0 else j + m
+                end = min(end, rank if bits[j] == least else 2 * m)
+            end = end if end < m else end - m
+            nearest = max(nearest, distance[end])
+            i = column_mate[end]
+            if i < 0 or nearest == np.inf:
+                break
+            scanned[n_scanned], distance_then[n_scanned], v_then[n_scanned] = end, nearest, v[end]
+            n_scanned += 1
+            offset = cost[i, end] - v[end] - nearest
+            v[end] = -np.inf
+            distance[end] = np.inf
+        if nearest == np.inf:
+            _mark_violator(start, scanned[:n_scanned], row_mate, column_mate)
+            return -1
+        for p in range(n_scanned):
+            v[scanned[p]] = v_then[p] + (distance_then[p] - nearest)
+        _flip(start, end, came_from, row_mate, column_mate)
+    return paths
+
+
+@kernel
+def _flip(start, end, came_from, row_mate, column_mate):
+    """Give each row on the path from row `start` to column `end` its next column. The mates are modified in place."""
+    j = np.int64(end)
     while True:
         i = came_from[j]
         column_mate[j] = i
-        previous = row_mate[i]
-        row_mate[i] = j
+        row_mate[i], j = j, row_mate[i]
         if i == start:
-            return True
-        j = previous
+            return
+
+
+@kernel
+def _mark_violator(start, scanned, row_mate, column_mate):
+    """Overwrite `row_mate`: 1 for `start` and the mates of the scanned columns, 0 for the rest."""
+    row_mate[:] = 0
+    row_mate[start] = 1
+    for j in scanned:
+        row_mate[column_mate[j]] = 1
