@@ -1,6 +1,7 @@
 """Min-sum and min-max assignment against brute force, scipy, and their own proofs."""
 
 import gzip
+import pickle
 import time
 
 import numba
@@ -121,6 +122,29 @@ def test_huge_costs_do_not_drown_small_ones(instances):
         n_rows, n_columns = rng.integers(2, 7, 2)
         cost = 10.0 ** rng.uniform(-30, 30, (n_rows, n_columns))
         assert linear_assignment(cost).objective == pytest.approx(brute_force(cost, np.sum), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("n", [40, 140])
+def test_huge_costs_do_not_drown_small_ones_in_larger_matrices(n, instances):
+    """Both ways to find paths, for few columns and for many, keep the digits of the sum and of the proof."""
+    rng = np.random.default_rng(12)
+    for _ in range(instances(100) // 10):
+        cost = 10.0 ** rng.uniform(-30, 30, (n, n))
+        result = linear_assignment(cost)
+        best = cost[linear_sum_assignment(cost)].sum()
+        assert result.objective == pytest.approx(best, rel=1e-12, abs=0)
+        assert (cost - result.row_dual[:, None] - result.column_dual).min() >= -1e-12 * best
+
+
+def test_linear_assignment_is_read_only_and_pickles():
+    cost = np.random.default_rng(2).random((7, 4))
+    result = linear_assignment(cost)
+    with pytest.raises(AttributeError):
+        result.objective = 0.0
+    copy = pickle.loads(pickle.dumps(result))
+    assert copy.column_of_row.tolist() == result.column_of_row.tolist()
+    assert repr(copy) == repr(result)
+    check_linear_duals(copy, cost)
 
 
 @pytest.mark.parametrize("solve", [linear_assignment, bottleneck_assignment])
