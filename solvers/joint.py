@@ -134,17 +134,17 @@ def joint_allocation(
             inputs.work,
             inputs.need,
             inputs.bits,
-            inputs.speed[candidates],
-            inputs.memory[candidates],
-            inputs.efficiency[candidates],
-            inputs.allowed[candidates] if inputs.allowed.size else inputs.allowed,
+            inputs.speed if everyone else inputs.speed[candidates],
+            inputs.memory if everyone else inputs.memory[candidates],
+            inputs.efficiency if everyone else inputs.efficiency[candidates],
+            inputs.allowed if everyone or not inputs.allowed.size else inputs.allowed[candidates],
             inputs.bandwidth,
         )
         if solved < 0:
             raise infeasible_allocation(np.flatnonzero(violator), inputs.need, inputs.memory, inputs.mask)
         iterations += solved
         if everyone:
-            break
+            return JointAllocation(latency, chosen, bandwidth, iterations, bound, price, device_price)
         newcomers = devices_below_price(inputs, bound, price, candidates)
         if newcomers.shape[0] == 0:
             break
