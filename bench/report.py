@@ -76,7 +76,7 @@ def grid(quick: bool) -> dict:
 
 def growth(quick: bool) -> dict:
     """Time of every P1 and P2 algorithm against K and against L."""
-    devices = [24, 50, 100, 200, 400, 1000, 3000, 10_000, 100_000]
+    devices = [24, 34, 50, 70, 100, 200, 400, 1000, 3000, 10_000, 100_000]
     blocks = [4, 8, 16, 32, 64]
     series: dict[str, dict[str, list]] = {}
     for problem in ("P1", "P2"):
@@ -99,7 +99,7 @@ def _growth_point(problem: str, k: int, n: int, budget_s: float) -> dict[str, fl
         if k > 10_000:
             case.contenders.pop("numpy + scipy Newton")
     else:
-        case = table.block_case(k, n, slow=k <= 50 and n <= 32)
+        case = table.block_case(k, n, slow=k <= 70 and n <= 32)
         if k > 1000:
             case.contenders.pop("CRUNCH")
         if k > 10_000:
@@ -140,7 +140,7 @@ def batch(quick: bool) -> dict:
     keep = arguments | {"spectral_efficiency": fading}
 
     def loop() -> list[float]:
-        return [table.newton_with_scipy(**_without_mask(arguments | {"spectral_efficiency": r})) for r in sample]
+        return [table.newton_with_scipy(**(arguments | {"spectral_efficiency": r})) for r in sample]
 
     def one_by_one() -> list[float]:
         return [joint_allocation(**(arguments | {"spectral_efficiency": r})).objective for r in sample]
@@ -163,14 +163,11 @@ def batch(quick: bool) -> dict:
     return {"rounds": n_rounds, "seconds_each": each, "largest_difference": error, "threads": os.cpu_count()}
 
 
-def _without_mask(arguments: dict) -> dict:
-    return {name: value for name, value in arguments.items() if name != "allowed"}
-
-
 def scip(quick: bool) -> dict:
     """The largest case that SCIP finishes within a minute."""
     finished = []
-    for k, n in ((6, 3), (8, 4), (10, 5), (12, 6), (14, 7), (16, 8)):
+    for n in range(3, 40):
+        k = 2 * n
         arguments = table.allocation(k, n)
         answer = oracle.joint_misocp(**arguments, time_limit_s=5.0 if quick else 60.0)
         if answer.status is not oracle.Status.OPTIMAL:
@@ -186,10 +183,13 @@ def ascent(quick: bool) -> dict:
     """Dual ascent on paper-like rounds: how far its schedule and its bound stay from the optimum."""
     result = {}
     for n_devices in (20, 50):
-        primal, bound, curves = [], [], []
-        for arguments in table.paper_rounds(n_devices, 10 if quick else 100):
+        primal, bound, curves, crunched, reached = [], [], [], [], []
+        for i, arguments in enumerate(table.paper_rounds(n_devices, 10 if quick else 100)):
             optimum = joint_allocation(**arguments).objective
             found = dual_ascent(**arguments)
+            crunched.append(dual_ascent(**arguments, crunched=True).objective / optimum - 1)
+            if i < 10:
+                reached.append(found.lower_bound / oracle.lagrangian_bound(**arguments))
             primal.append(found.objective / optimum - 1)
             bound.append(1 - found.lower_bound / optimum)
             best = np.minimum.accumulate(found.primal_s) / optimum - 1
@@ -197,6 +197,8 @@ def ascent(quick: bool) -> dict:
         result[str(n_devices)] = {
             "primal": primal,
             "bound": bound,
+            "crunched": crunched,
+            "bound_reached": reached,
             "iterations": np.quantile(curves, [0.1, 0.5, 0.9], axis=0).tolist(),
         }
         print("ascent", n_devices, statistics.median(primal), statistics.median(bound), flush=True)

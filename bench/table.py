@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from lola.solvers import (
@@ -22,18 +22,27 @@ import lola
 from lola.channel import rayleigh_efficiency
 from lola.files import builtin_scenario
 
-Solve = Callable[[], float]
+Solve = Callable[[], object]
+Value = Callable[[object], float]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A problem, and contenders that return its objective. `reference` names the one that the others must equal."""
+    """A problem, and contenders that answer it in their own form; `value` turns an answer into its objective, untimed.
+
+    `reference` names the contender that the others must equal.
+    """
 
     name: str
     size: tuple[int, int]
     contenders: dict[str, Solve]
     reference: str
     exact: frozenset[str]  # contenders that must equal the reference; the others must not be better
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def value(self, name: str) -> float:
+        answer = self.contenders[name]()
+        return float(self.values[name](answer) if name in self.values else getattr(answer, "objective", answer))
 
 
 # -- linear assignment ------------------------------------------------------------------------------------------------
@@ -41,8 +50,7 @@ class Case:
 SQUARE = ((10, 10), (50, 50), (200, 200), (1000, 1000), (3000, 3000))
 WIDE = ((12, 20), (12, 50), (24, 1000), (100, 10_000), (12, 100_000))
 FAMILIES = ("uniform", "integer ties", "product", "half forbidden", "measured profile")
-# Peers pad wide matrices to square ones, or lose themselves in them; these are left to the others.
-_LAPX_CELLS = 4_000_000
+# lapx pads wide matrices to square ones; beyond this side they no longer fit, or take minutes.
 _PADDED_SIDE = 1500
 
 
@@ -66,59 +74,62 @@ def matrix(family: str, n_rows: int, n_columns: int, seed: int = 0) -> np.ndarra
 
 def assignment_case(family: str, shape: tuple[int, int]) -> Case:
     cost = matrix(family, *shape)
-    square = shape[0] == shape[1]
+    rows = np.arange(shape[0])
 
-    def scipy() -> float:
-        return float(cost[linear_sum_assignment(cost)].sum())
+    def by_pair(answer: object) -> float:
+        return float(cost[answer[0], answer[1]].sum())
 
-    contenders: dict[str, Solve] = {"lola": lambda: linear_assignment(cost).objective, "scipy": scipy}
-    if family != "half forbidden":
-        contenders |= dict(_native_peers(cost, square, family))
-    return Case(f"{family} {shape[0]}×{shape[1]}", shape, contenders, "scipy", frozenset(contenders))
+    def by_row(answer: object) -> float:
+        return float(cost[rows, answer].sum())
+
+    contenders: dict[str, Solve] = {
+        "lola": lambda: linear_assignment(cost).column_of_row,
+        "scipy": lambda: linear_sum_assignment(cost),
+    }
+    values: dict[str, Value] = {"lola": by_row, "scipy": by_pair}
+    for name, solve, value in _native_peers(cost, family):
+        contenders[name], values[name] = solve, {"pair": by_pair, "row": by_row, "total": float}[value]
+    return Case(f"{family} {shape[0]}×{shape[1]}", shape, contenders, "scipy", frozenset(contenders), values)
 
 
-def _native_peers(cost: np.ndarray, square: bool, family: str) -> Iterator[tuple[str, Solve]]:
+def _native_peers(cost: np.ndarray, family: str) -> Iterator[tuple[str, Solve, str]]:
+    """Every peer that can take the matrix, called in its quickest form, and the form of its answer."""
     import lap
+    import lapjv
     import networkx
     from ortools.graph.python.linear_sum_assignment import SimpleLinearSumAssignment
+    from scipy.sparse import coo_array
 
-    rows = np.arange(cost.shape[0])
+    square = cost.shape[0] == cost.shape[1]
     if square or cost.shape[1] <= _PADDED_SIDE:
-        for name in ("lapjvx", "lapjvs", "lapjvc"):
-            solve = getattr(lap, name)
-            keywords = {} if name == "lapjvc" else {"extend_cost": not square}
-
-            def run(solve: Callable = solve, keywords: dict = keywords) -> float:
-                chosen = solve(cost, return_cost=False, **keywords)
-                return float(cost[chosen[0], chosen[1]].sum())
-
-            yield f"lapx {name}", run
+        keywords = {"return_cost": False} | ({} if square else {"extend_cost": True})
+        yield "lapx lapjvx", lambda: lap.lapjvx(cost, **keywords), "pair"
+        yield "lapx lapjvs", lambda: lap.lapjvs(cost, **keywords), "pair"
+        yield "lapx lapjvc", lambda: lap.lapjvc(cost, return_cost=False), "pair"
+    if square and family != "half forbidden" and (family != "measured profile" or cost.shape[0] <= 50):
+        # It takes no infinity, and minutes on larger measured profiles.
+        yield "lapjv", lambda: lapjv.lapjv(cost, force_doubles=True)[0], "row"
     if square and family in ("integer ties", "product"):  # OR-Tools' costs are integers
         tails, heads = (index.ravel() for index in np.indices(cost.shape))
+        integers = cost.ravel().astype(np.int64)
 
         def ortools() -> float:
             solver = SimpleLinearSumAssignment()
-            solver.add_arcs_with_cost(tails, heads, cost.ravel().astype(np.int64))
+            solver.add_arcs_with_cost(tails, heads, integers)
             assert solver.solve() == solver.OPTIMAL
             return float(solver.optimal_cost())
 
-        yield "OR-Tools", ortools
-    if max(cost.shape) <= 50:
+        yield "OR-Tools", ortools, "total"
+    if max(cost.shape) <= 50 and family != "half forbidden":
+        bipartite = networkx.algorithms.bipartite
+        graph = bipartite.from_biadjacency_matrix(coo_array(cost + 1.0))  # a stored zero would be no edge
+        rows = range(cost.shape[0])
 
-        def graph() -> float:
-            pairs = networkx.algorithms.bipartite.minimum_weight_full_matching(
-                networkx.algorithms.bipartite.from_biadjacency_matrix(sparse), rows
-            )
-            return float(sum(cost[i, pairs[i] - cost.shape[0]] for i in rows))
+        def match() -> list[int]:
+            mates = bipartite.minimum_weight_full_matching(graph, rows)
+            return [mates[i] - cost.shape[0] for i in rows]
 
-        from scipy.sparse import coo_array
-
-        sparse = coo_array(cost + 1.0)  # a stored zero would be an edge all the same, an absent one would not
-        yield "networkx", graph
-    if square and (family != "measured profile" or cost.shape[0] <= 50):  # minutes on the larger ones
-        import lapjv
-
-        yield "lapjv", lambda: float(cost[rows, lapjv.lapjv(cost, force_doubles=True)[0]].sum())
+        yield "networkx", match, "row"
 
 
 # -- block allocation (P1) --------------------------------------------------------------------------------------------
@@ -161,13 +172,13 @@ def block_case(n_devices: int, n_blocks: int, slow: bool) -> Case:
     arguments = allocation(n_devices, n_blocks)
     latency = oracle.equal_split_matrix(**arguments)
     contenders: dict[str, Solve] = {
-        "block_allocation": lambda: block_allocation(**arguments).objective,
-        "Hopcroft–Karp threshold": lambda: bottleneck_assignment(latency).objective,
+        "block_allocation": lambda: block_allocation(**arguments),
+        "Hopcroft–Karp threshold": lambda: bottleneck_assignment(latency),
         "0/1 scipy threshold": lambda: search_with_scipy(latency),
-        "CRUNCH": lambda: crunch(**arguments).objective,
+        "CRUNCH": lambda: crunch(**arguments),
     }
     if slow:
-        contenders["conventional"] = lambda: conventional_allocation(**arguments).objective
+        contenders["conventional"] = lambda: conventional_allocation(**arguments)
     name = f"P1, K = {n_devices}, L = {n_blocks}"
     return Case(name, (n_devices, n_blocks), contenders, "block_allocation", frozenset(contenders))
 
@@ -212,13 +223,13 @@ def newton_with_scipy(
 def joint_case(n_devices: int, n_blocks: int, *, scip_s: float = 0.0, ascent: bool = True) -> Case:
     arguments = allocation(n_devices, n_blocks)
     contenders: dict[str, Solve] = {
-        "joint_allocation": lambda: joint_allocation(**arguments).objective,
+        "joint_allocation": lambda: joint_allocation(**arguments),
         "numpy + scipy Newton": lambda: newton_with_scipy(**arguments),
     }
     if ascent:
-        contenders["dual ascent, 1,000 iterations"] = lambda: dual_ascent(**arguments).objective
+        contenders["dual ascent, 1,000 iterations"] = lambda: dual_ascent(**arguments)
     if scip_s:
-        contenders["SCIP"] = lambda: oracle.joint_misocp(**arguments, time_limit_s=scip_s).objective
+        contenders["SCIP"] = lambda: oracle.joint_misocp(**arguments, time_limit_s=scip_s)
     exact = frozenset(contenders) - {"dual ascent, 1,000 iterations"}
     return Case(f"P2, K = {n_devices}, L = {n_blocks}", (n_devices, n_blocks), contenders, "joint_allocation", exact)
 
@@ -244,9 +255,9 @@ def small_cases() -> list[Case]:
 
 def check(case: Case) -> None:
     """Assert that all contenders agree where they must."""
-    wanted = case.contenders[case.reference]()
-    for name, solve in case.contenders.items():
-        found = solve()
+    wanted = case.value(case.reference)
+    for name in case.contenders:
+        found = case.value(name)
         if name in case.exact:
             assert abs(found - wanted) <= 1e-6 * abs(wanted), (case.name, name, found, wanted)
         else:

@@ -111,7 +111,7 @@ def _proof_from_json(where: str, value: object, problem: Problem) -> Proof | Non
         return None
     data = table(where, value)
     kind = data.pop("kind", None)
-    if kind not in _PROOFS:
+    if not isinstance(kind, str) or kind not in _PROOFS:
         raise FormatError(f"{where}, kind: must be one of {', '.join(_PROOFS)}, got {kind!r}")
     cls = _PROOFS[kind]
     names = [field.name for field in fields(cls)]

@@ -46,6 +46,8 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
         answer = oracles.joint_bisection(**arguments, subcarrier_hz=problem.subcarrier_hz, time_limit_s=time_limit_s)
     else:
         answer = oracles.bottleneck_milp(oracles.equal_split_matrix(**arguments), time_limit_s=time_limit_s)
+    if answer.status is oracles.Status.INFEASIBLE:
+        raise VerificationError(f"oracle: {oracle} says that there is no schedule at all")
     if answer.status is not oracles.Status.OPTIMAL:
         raise ValueError(f"the oracle '{oracle}' has no proven answer: {answer.status.value}")
     found = answer.objective

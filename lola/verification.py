@@ -8,12 +8,14 @@ import numpy as np
 from lola.problem import Problem
 from lola.scheduling import BASELINES, EXACT_METHODS, JOINT_METHODS, METHODS
 from lola.solution import HallProof, MultiplierProof, PriceProof, Schedule
-from lola.solvers.checks import BoolArray, FloatArray
+from lola.solvers.checks import BoolArray, FloatArray, subcarriers_in
 
 # Numbers that are recomputed here by the formula they came from may differ by a few roundings.
 _ROUNDING = 1e-12
 # An exact method must meet its own bound this closely.
 _OPTIMAL_GAP = 1e-9
+# Prices and multipliers beyond this prove nothing that smaller ones do not, and could overflow when added up.
+_LARGEST = 1e200
 # Devices checked at a time, so that a city's fleet needs no K×L array.
 _CHUNK = 1 << 15
 
@@ -156,6 +158,12 @@ def _check_bound(schedule: Schedule, problem: Problem) -> None:
         )
 
 
+def _check_sane(what: str, *parts: FloatArray) -> None:
+    """Refuse what cannot be added up: NaN, infinity, and numbers that would overflow."""
+    sane = all((np.abs(part) <= _LARGEST).all() for part in parts)
+    _require(sane, "proof", f"a {what} is not finite, or beyond {_LARGEST:g}")
+
+
 def _check_hall(proof: HallProof, bound: float, problem: Problem) -> None:
     """Count the devices that can serve one of the blocks in less than the bound."""
     blocks = np.unique(proof.blocks)
@@ -177,30 +185,22 @@ def _check_hall(proof: HallProof, bound: float, problem: Problem) -> None:
 def _check_prices(proof: PriceProof, bound: float, problem: Problem) -> None:
     """Weak duality: any allocation that finishes by the bound needs at least all prices together, which is too much."""
     block, device = proof.block_price_hz, proof.device_price_hz
-    _require(np.isfinite(block).all() and np.isfinite(device).all(), "proof", "a price is not finite")
+    _check_sane("price", block, device)
     _require((device <= 0).all(), "proof", "a device's price is above 0")
+    if problem.subcarrier_hz is not None:
+        _check_counts(block, device, bound, problem, problem.subcarrier_hz)
+        return
     excess, first = 0.0, 0
     for compute, load, possible in _chunks(problem):
         last = first + compute.shape[0]
-        price = block + device[first:last, None]
-        first = last
-        if problem.subcarrier_hz is not None:
-            # With one subcarrier fewer than its price a pair must not finish before the bound.
-            fewer = (np.ceil(price / problem.subcarrier_hz - 1e-9) - 1) * problem.subcarrier_hz
-            quick = compute + np.divide(load, fewer, out=np.full_like(load, np.inf), where=fewer > 0) < bound * (
-                1 - _ROUNDING
-            )
-            _require(not (quick & possible).any(), "proof", "a price exceeds the subcarriers that a pair needs")
-            continue
         left = bound - compute
         possible &= left > 0
         needed = np.divide(load, left, out=np.full_like(left, np.inf), where=possible)
-        excess = max(excess, float((price - needed).max()))
+        excess = max(excess, float((block + device[first:last, None] - needed).max()))
+        first = last
     # Prices above what a pair needs, as far as rounding can hide it, are paid for, once per block.
     excess += 4.5e-16 * float(np.abs(block).max() + np.abs(device).max())
     total = math.fsum([*block.tolist(), *device[device < 0].tolist(), -problem.n_blocks * excess])
-    if problem.subcarrier_hz is not None:
-        total -= problem.n_blocks * 2e-9 * problem.subcarrier_hz  # the rounding forgiven above
     _require(
         total > problem.bandwidth_hz,
         "proof",
@@ -208,11 +208,35 @@ def _check_prices(proof: PriceProof, bound: float, problem: Problem) -> None:
     )
 
 
+def _check_counts(block: FloatArray, device: FloatArray, bound: float, problem: Problem, width: float) -> None:
+    """Do the same in whole subcarriers, where prices are integers and sums are exact."""
+    counts = []
+    for price in (block, device):
+        count = np.round(price / width)
+        whole = np.abs(price / width - count) <= _ROUNDING * np.maximum(np.abs(count), 1.0)
+        _require(whole.all() and (np.abs(count) < 2**52).all(), "proof", "a price is no whole number of subcarriers")
+        counts.append(count.astype(np.int64))
+    first = 0
+    for compute, load, possible in _chunks(problem):
+        last = first + compute.shape[0]
+        fewer = (counts[0] + counts[1][first:last, None] - 1) * width
+        first = last
+        # With one subcarrier fewer than its price a pair must not finish before the bound.
+        finish = compute + np.divide(load, fewer, out=np.full_like(load, np.inf), where=fewer > 0)
+        quick = (finish < bound * (1 - _ROUNDING)) & possible
+        _require(not quick.any(), "proof", "a price exceeds the subcarriers that a pair needs")
+    total, available = sum(counts[0].tolist()) + sum(counts[1].tolist()), subcarriers_in(problem.bandwidth_hz, width)
+    _require(
+        total > available,
+        "proof",
+        f"finishing before {bound:.17g} s is only shown to need {total} subcarriers, not more than {available}",
+    )
+
+
 def _check_multipliers(proof: MultiplierProof, bound: float, problem: Problem) -> None:
     """Weak duality again: the Lagrangian at these multipliers is nowhere below the bound."""
     weight, sigma, block, device = proof.latency, proof.involvement_s, proof.block_s, proof.device_s
-    finite = all(np.isfinite(part).all() for part in (weight, sigma, block, device, proof.bandwidth))
-    _require(finite, "proof", "a multiplier is not finite")
+    _check_sane("multiplier", weight, sigma, block, device, np.array([proof.bandwidth]))
     _require((weight >= 0).all() and proof.bandwidth >= 0, "proof", "a multiplier is below 0")
     _require(math.fsum(weight) <= 1 + _ROUNDING, "proof", "the latency multipliers sum to more than 1")
     _require((device <= 0).all(), "proof", "a device's dual is above 0")
@@ -228,7 +252,7 @@ def _check_multipliers(proof: MultiplierProof, bound: float, problem: Problem) -
     _require((problem.profile.upload_bits == bits).all(), "proof", "holds for equal uploads only")
     part = 2.0 * np.sqrt(weight * bits * proof.bandwidth / problem.fleet.spectral_efficiency) + sigma
     involved = np.sort(part)[:n_blocks]
-    excess += 4.5e-16 * float(np.abs(block).max() + np.abs(device).max() + np.abs(sigma).max() + np.abs(part).max())
+    excess += 4.5e-16 * float(np.abs(block).max() + np.abs(device).max() + np.abs(sigma).max() + np.abs(involved).max())
     spent = proof.bandwidth * problem.bandwidth_hz
     value = math.fsum([*block.tolist(), *device[device < 0].tolist(), *involved.tolist(), -spent, -n_blocks * excess])
     _require(

@@ -62,7 +62,7 @@ def joint_allocation_batch(
     ----------
     latency_s, depth_memory_bytes, upload_bits, bandwidth_hz, local_steps, allowed
         As for `joint_allocation`; the same in every round.
-    speed, memory_bytes : (K,) or (R, K) array_like
+    speed, memory_bytes : (K,), (1, K) or (R, K) array_like
         The fleet, the same in every round or one row a round.
     spectral_efficiency : (R, K) array_like
         bit/s/Hz of each device in each round.
@@ -91,12 +91,14 @@ def joint_allocation_batch(
     checked("spectral_efficiency (flattened)", efficiency.ravel())
     fleet = {}
     for name, value, positive in (("speed", speed, True), ("memory_bytes", memory_bytes, False)):
-        rows = real_array(name, value, max(1, min(2, np.ndim(value))))
-        rows = rows.reshape(-1, rows.shape[-1])
+        try:
+            rows = real_array(name, value, 2)
+        except ValueError:
+            rows = real_array(name, value, 1)[None]
         if rows.shape not in ((1, n_devices), (n_rounds, n_devices)):
             raise ValueError(
                 f"{name} must have shape ({n_devices},) or {efficiency.shape}, as spectral_efficiency; "
-                f"got {np.shape(value)}"
+                f"got {rows.shape if rows.shape[0] > 1 else rows.shape[1:]}"
             )
         checked(f"{name} (flattened)", rows.ravel(), positive=positive)
         fleet[name] = rows
@@ -111,7 +113,8 @@ def joint_allocation_batch(
         local_steps=local_steps,
         allowed=allowed,
     )
-    workers = positive_integer("threads", os.cpu_count() or 1 if threads is None else threads)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = positive_integer("threads", cores if threads is None else threads)
     n_blocks = inputs.n_blocks
     latency, bound = np.full(n_rounds, np.inf), np.full(n_rounds, np.inf)
     device = np.full((n_rounds, n_blocks), -1, dtype=np.int64)

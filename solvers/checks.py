@@ -1,5 +1,7 @@
 """Checks of numbers and arrays that everything in lola shares; numpy alone."""
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -59,6 +61,11 @@ def vector(
 def per_block(name: str, value: ArrayLike, n_blocks: int) -> ArrayLike:
     """Repeat a single number for every block; leave anything else for `vector` to judge."""
     return np.full(n_blocks, real_array(name, value, 0)) if np.ndim(value) == 0 else value
+
+
+def subcarriers_in(bandwidth: float, subcarrier: float) -> int:
+    """Whole subcarriers that fit into the spectrum, forgiving the rounding of the quotient."""
+    return math.floor(bandwidth / subcarrier * (1 + 1e-13))
 
 
 def positive_number(name: str, value: object) -> float:

@@ -114,7 +114,9 @@ def conventional_allocation(
 ) -> CutAllocation:
     """Solve (P1) by the conventional search of section IV-A: one Hungarian feasibility check per latency.
 
-    For comparison only: O(KL·max(K, L)³) at worst. Arguments, result and errors are those of `crunch`.
+    For comparison only: O(KL·max(K, L)³) at worst. The thresholds are tried from the largest down, as its step 3
+    asks (it goes on while a solution exists), not from the smallest up, as its indices would have it. Arguments, result
+    and errors are those of `crunch`.
     """
     inputs, latency = _monotone(
         allocation_inputs(

@@ -203,7 +203,8 @@ class _Ascent:
         cost = np.where(finite, weight * np.where(finite, self.compute, 0.0) - sigma, np.inf)
         if self.crunched:
             n_blocks = cost.shape[0]
-            # Theorem 1 gives the threshold at which CRUNCH stops: rows rise with depth here too.
+            # Theorem 1's threshold, where CRUNCH stops if rows rise with depth; elsewhere too it leaves each block as
+            # many devices as there are blocks from it on, so an assignment stays possible.
             cut = max(np.partition(cost[i], n_blocks - 1 - i)[n_blocks - 1 - i] for i in range(n_blocks))
             cost[cost > cut] = np.inf
         if not assign_blocks(cost, self.device, self.device_dual, np.zeros(cost.shape[0], np.bool_)):
@@ -259,6 +260,7 @@ class _Ascent:
 
 def _onto_simplex(point: FloatArray) -> FloatArray:
     """Project onto {λ ≥ 0, Σλ = 1} in O(K log K)."""
+    point = point - point.max()  # a common shift changes nothing, and keeps the sums small
     falling = np.sort(point)[::-1]
     excess = (np.cumsum(falling) - 1.0) / np.arange(1, point.size + 1)
     return np.asarray(np.maximum(point - excess[np.flatnonzero(falling > excess)[-1]], 0.0))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lola.solvers._inputs import Inputs, allocation_inputs
-from lola.solvers.checks import FloatArray, IntArray, positive_number
+from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
 from lola.solvers.hopcroft_karp import cost_matrix
 from numpy.typing import ArrayLike
 
@@ -42,9 +42,10 @@ class OracleAnswer:
     status : Status
         Never ``OPTIMAL`` without the solver's own word.
     objective : float
-        Cost or latency of the assignment found, evaluated here in float64; inf without one.
-    column_of_row or device_of_block : (n,) int64 array or None
-        The assignment, as `assignment`.
+        Cost or latency found: of its assignment (bottleneck), the attainable end of the bisection, or SCIP's own; inf
+        without an answer.
+    assignment : (n,) int64 array or None
+        Column of each row, or device of each block.
     seconds : float
         Wall-clock time that the solver took.
     """
@@ -135,6 +136,10 @@ def joint_bisection(
     """
     inputs = allocation_inputs(*arguments, **keywords)
     start = time.perf_counter()
+    positive_number("tolerance", tolerance)
+    positive_number("time_limit_s", time_limit_s)
+    if subcarrier_hz is not None:
+        positive_number("subcarrier_hz", subcarrier_hz)
     compute, load = _matrices(inputs)
     possible = np.isfinite(compute)
 
@@ -144,13 +149,14 @@ def joint_bisection(
         need = np.divide(load, left, out=np.zeros_like(left), where=in_time) / inputs.bandwidth
         if subcarrier_hz is not None:
             need = np.ceil(need * inputs.bandwidth / subcarrier_hz * (1 - 1e-12))
-        budget = 1.0 if subcarrier_hz is None else math.floor(inputs.bandwidth / subcarrier_hz * (1 + 1e-12))
-        solver, chosen = _assignment_model(in_time & (need <= budget), time_limit_s)
+        budget = 1.0 if subcarrier_hz is None else subcarriers_in(inputs.bandwidth, subcarrier_hz)
+        rest = max(start + time_limit_s - time.perf_counter(), 1e-3)
+        solver, chosen = _assignment_model(in_time & (need <= budget), rest)
         total = sum(need[pair] * variable for row in chosen for pair, variable in row.items())
         solver.Minimize(total)
         status, assignment = _solve(solver, chosen)
         if assignment is not None and need[np.arange(inputs.n_blocks), assignment].sum() > budget * (1 + 1e-12):
-            return Status.INFEASIBLE, None
+            return (Status.INFEASIBLE if status is Status.OPTIMAL else status), None
         return status, assignment
 
     # With the n-th part of the spectrum each (one subcarrier at least), every possible assignment is done by `high`.
@@ -257,8 +263,12 @@ def lagrangian_bound(*arguments: ArrayLike, **keywords: Any) -> float:
     """
     inputs = allocation_inputs(*arguments, **keywords)
     cvxpy = _optional("cvxpy")
+    if (inputs.bits != inputs.bits[0]).any():
+        raise ValueError("upload_bits must be the same for every block, as in dual ascent")
     compute, load = _matrices(inputs)
     possible = np.isfinite(compute)
+    if not possible.any(axis=1).all():
+        raise ValueError("a block has no device with the memory it needs, so there is no bound; see joint_allocation")
     unit = float((compute + load / (inputs.bandwidth / inputs.n_blocks))[possible].max())
     compute, load = np.where(possible, compute, 0.0) / unit, load[0] / unit / inputs.bandwidth
     share, latency = cvxpy.Variable(inputs.n_devices, nonneg=True), cvxpy.Variable()

@@ -9,42 +9,36 @@ from lola.solvers.hopcroft_karp import by_row, cost_matrix, infeasible_matrix
 from numpy.typing import ArrayLike
 
 _FLOAT64 = np.dtype(np.float64)
-_HEADER = 3  # objective, iterations, number of rows
+_HEADER = 2  # objective, iterations
 _SOLVED, _UNUSABLE, _INFEASIBLE = 0, 1, 2
 _FEW_COLUMNS = 128  # up to here, scalar loops over what is left beat vector loops over everything
 _ALL_BUT_SIGN = 2**63 - 1
 
 
 class LinearAssignment:
-    """An optimal min-sum assignment and its proof; read-only.
+    """An optimal min-sum assignment and its proof.
 
     To rounding, ``row_dual[i] + column_dual[j] <= cost[i, j]`` for every pair, with equality on the chosen ones; the
     duals of the longer side are ≤ 0, and 0 where left out. So no assignment costs less than their sum, which is
     `objective`.
     """
 
-    # One array and views of it, and no dataclass: making five objects takes longer than solving a 10 × 10 matrix.
-    __slots__ = ("_packed",)
+    # Two arrays and views of them, and no dataclass: making five objects takes longer than solving a 10 × 10 matrix.
+    __slots__ = ("_packed", "column_of_row")
 
-    def __init__(self, packed: FloatArray) -> None:
+    column_of_row: IntArray  #: (n,) int64: column of each row, −1 for a row left out where there are more than columns
+
+    def __init__(self, column_of_row: IntArray, packed: FloatArray) -> None:
+        self.column_of_row = column_of_row
         self._packed = packed
 
     def __repr__(self) -> str:
         return f"LinearAssignment(objective={self.objective}, column_of_row={self.column_of_row})"
 
     @property
-    def _n_rows(self) -> int:
-        return int(self._packed[2])
-
-    @property
     def objective(self) -> float:
         """The sum of the chosen costs."""
         return float(self._packed[0])
-
-    @property
-    def column_of_row(self) -> IntArray:
-        """(n,) int64 array: column of each row, −1 for a row left out where there are more rows than columns."""
-        return self._packed[_HEADER : _HEADER + self._n_rows].view(np.int64)
 
     @property
     def iterations(self) -> int:
@@ -54,12 +48,12 @@ class LinearAssignment:
     @property
     def row_dual(self) -> FloatArray:
         """(n,) float64 array."""
-        return self._packed[_HEADER + self._n_rows : _HEADER + 2 * self._n_rows]
+        return self._packed[_HEADER : _HEADER + self.column_of_row.shape[0]]
 
     @property
     def column_dual(self) -> FloatArray:
         """(m,) float64 array."""
-        return self._packed[_HEADER + 2 * self._n_rows :]
+        return self._packed[_HEADER + self.column_of_row.shape[0] :]
 
 
 def linear_assignment(cost: ArrayLike) -> LinearAssignment:
@@ -102,9 +96,9 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     if type(cost) is np.ndarray and cost.dtype is _FLOAT64 and cost.ndim == 2 and cost.flags.c_contiguous:
         n, m = cost.shape
         if 0 < n <= m:
-            packed = np.empty(_HEADER + 2 * n + m)
-            if _solve(cost, packed) == _SOLVED:
-                return LinearAssignment(packed)
+            mate, packed = np.empty(n, np.int64), np.empty(_HEADER + n + m)
+            if _solve(cost, mate, packed) == _SOLVED:
+                return LinearAssignment(mate, packed)
     return _cast_and_solve(cost)
 
 
@@ -114,39 +108,36 @@ def _cast_and_solve(cost: ArrayLike) -> LinearAssignment:
     transposed = matrix.shape[0] > matrix.shape[1]
     rows = np.ascontiguousarray(matrix.T) if transposed else matrix
     n, m = rows.shape
-    packed = np.empty(_HEADER + 2 * n + m)
-    status = _solve(rows, packed)
-    header, mate, u, v = np.split(packed, [_HEADER, _HEADER + n, _HEADER + 2 * n])
-    if status == _INFEASIBLE:
-        raise infeasible_matrix(rows, mate.view(np.int64) == 1, transposed)
+    mate, packed = np.empty(n, np.int64), np.empty(_HEADER + n + m)
+    if _solve(rows, mate, packed) == _INFEASIBLE:
+        raise infeasible_matrix(rows, mate == 1, transposed)
     if transposed:
-        header[2] = m
-        packed = np.concatenate((header, by_row(mate.view(np.int64), matrix.shape).view(np.float64), v, u))
-    return LinearAssignment(packed)
+        header, u, v = np.split(packed, [_HEADER, _HEADER + n])
+        packed = np.concatenate((header, v, u))
+    return LinearAssignment(by_row(mate, matrix.shape), packed)
 
 
 @kernel
-def _solve(cost, packed):
-    """Fill `packed` with the header, the rows' partners (int64 bits), the rows' duals and the columns' duals.
+def _solve(cost, row_mate, packed):
+    """Fill `row_mate` with the rows' partners, and `packed` with the header, the rows' duals and the columns' duals.
 
     Returns _SOLVED, _UNUSABLE or _INFEASIBLE, the last with a Hall violator (1 for a member) in the partners' place.
     """
     n, m = cost.shape
     if not _is_usable(cost.reshape(-1)):
         return _UNUSABLE
-    row_mate = packed[_HEADER : _HEADER + n].view(np.int64)
-    u = packed[_HEADER + n : _HEADER + 2 * n]
-    v = packed[_HEADER + 2 * n :]
-    column_mate = np.empty(m, np.int64)
+    u, v = packed[_HEADER : _HEADER + n], packed[_HEADER + n :]
+    space = np.empty(4 * m, np.int64)  # one allocation: several take a tenth of the time of a 10 × 10 matrix
+    column_mate = space[:m]
     for i in range(n):
         row_mate[i] = -1
     for j in range(m):
         v[j] = 0.0
         column_mate[j] = -1
     if n == m:  # in a wide matrix the columns left out must keep the dual 0
-        _reduce_columns(cost, row_mate, column_mate, v)
+        _reduce_columns(cost, row_mate, column_mate, v, space[m : 2 * m])
     if m <= _FEW_COLUMNS:
-        paths = _augment_narrow(cost, row_mate, column_mate, v)
+        paths = _augment_narrow(cost, row_mate, column_mate, v, space[m:])
     else:
         paths = _augment_wide(cost, row_mate, column_mate, v)
     if paths < 0:
@@ -156,7 +147,7 @@ def _solve(cost, packed):
         chosen = cost[i, row_mate[i]]
         total += chosen
         u[i] = chosen - v[row_mate[i]]
-    packed[0], packed[1], packed[2] = total, paths, n
+    packed[0], packed[1] = total, paths
     return _SOLVED
 
 
@@ -169,15 +160,15 @@ def _is_usable(costs):
 
 
 @kernel
-def _reduce_columns(cost, row_mate, column_mate, v):
+def _reduce_columns(cost, row_mate, column_mate, v, cheapest):
     """Lower each column by its least cost, and give it the row of that cost if it is still free.
 
-    The mates and `v` are modified in place. Reduced costs are exact to rounding, and with costs ≥ 0 no dual exceeds the
-    optimum, here or in the paths: so small costs keep their digits beside huge ones.
+    The mates, `v` and the workspace `cheapest` are modified in place. Reduced costs are exact to rounding, and with
+    costs ≥ 0 no dual exceeds the optimum, here or in the paths: so small costs keep their digits beside huge ones.
     """
     n = v.size
-    cheapest = np.full(n, -1, np.int64)
-    v[:] = np.inf
+    for j in range(n):
+        v[j], cheapest[j] = np.inf, -1
     for i in range(n):
         row = cost[i]
         for j in range(n):
@@ -194,17 +185,18 @@ def _reduce_columns(cost, row_mate, column_mate, v):
 
 
 @kernel
-def _augment_narrow(cost, row_mate, column_mate, v):
+def _augment_narrow(cost, row_mate, column_mate, v, space):
     """Match each free row along a shortest path; returns how many.
 
     Returns −1, with a Hall violator in `row_mate`, if a row has none. `order` holds the columns not yet scanned in
-    [0, left), the scanned ones after. The mates and `v` are modified in place.
+    [0, left), the scanned ones after. The mates, `v` and the workspace of 3m numbers are modified in place.
     """
     m = v.size
     paths = 0
-    distance = np.empty(m)
-    came_from = np.empty(m, np.int64)
-    order = np.empty(m, np.uint64)  # numba tests signed indices for negative ones, which took a quarter of the time
+    came_from, distance = space[:m], space[m : 2 * m].view(np.float64)
+    order = space[2 * m :].view(
+        np.uint64
+    )  # numba tests signed indices for negative ones, which took a quarter of the time
     for start in range(row_mate.size):
         if row_mate[start] >= 0:
             continue

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import heapq
-import math
 from typing import NamedTuple
 
 import numpy as np
 from lola.solvers._inputs import Inputs
-from lola.solvers.checks import FloatArray, IntArray, positive_number
+from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
 from lola.solvers.errors import infeasible_allocation
 from lola.solvers.newton import assign_blocks
 from lola.solvers.selection import devices_below_price
+
+_MOST = 10**6
 
 
 class WholeAllocation(NamedTuple):
@@ -23,11 +24,6 @@ class WholeAllocation(NamedTuple):
     solved: int
     block_price: FloatArray
     device_price: FloatArray
-
-
-def subcarriers_in(bandwidth: float, subcarrier: float) -> int:
-    """Whole subcarriers that fit into the spectrum, forgiving the rounding of the quotient."""
-    return math.floor(bandwidth / subcarrier * (1 + 1e-12))
 
 
 def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -> WholeAllocation:
@@ -43,6 +39,11 @@ def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -
         raise ValueError(
             f"bandwidth_hz holds {available} subcarriers of {width:g} Hz, but {inputs.n_blocks} blocks need one each; "
             "widen the spectrum or narrow the subcarriers"
+        )
+    if available > _MOST:
+        raise ValueError(
+            f"bandwidth_hz holds {available:.3g} subcarriers of {width:g} Hz, more than {_MOST}; leave "
+            "subcarrier_hz out: bandwidth is as good as divisible then"
         )
     solved = 0
     while True:
@@ -95,13 +96,12 @@ def _descend(
                     best = _Round(latency, device.copy(), count)
         latency = best.latency
         # The least counts that finish strictly before; one more than there are stands for all that is too much.
-        left = np.maximum(latency - compute, 1e-300)
-        with np.errstate(over="ignore"):
-            need = np.clip(np.floor(bits / efficiency / left / width), 1, available + 1)
-        while (late := (finish(need) >= latency) & (need <= available)).any():
-            need[late] += 1
-        while (early := (need > 1) & (finish(np.maximum(need - 1, 1)) < latency)).any():
-            need[early] -= 1
+        too_few, need = np.zeros(compute.shape), np.full(compute.shape, available + 1.0)
+        while (need - too_few > 1).any():
+            middle = np.floor((too_few + need) / 2)
+            with np.errstate(divide="ignore"):
+                early = finish(middle) < latency
+            too_few, need = np.where(early, too_few, middle), np.where(early, middle, need)
         assign_blocks(need, device, device_price, violator)
         solved += 1
         if need[blocks, device].sum() > available:
@@ -113,22 +113,23 @@ def _descend(
 def _deal_out(compute: FloatArray, load: FloatArray, width: float, available: int) -> IntArray:
     """Give every device a subcarrier, then each further one to whoever finishes last: the best whole split.
 
-    Most are dealt at once: what each needs at a latency that is attainable, needs nobody more at the optimum.
+    Most are dealt at once: what each needs at an attainable latency, it needs at the optimum too.
     """
     n = compute.shape[0]
 
-    def least(deadline: float) -> IntArray:
-        return np.maximum(np.ceil(load / (deadline - compute) / width * (1 - 1e-9)), 1).astype(np.int64)
+    def least(deadline: float) -> FloatArray:
+        left = np.maximum(deadline - compute, 1e-300)
+        return np.clip(np.ceil(load / width / left * (1 - 1e-9)), 1, available + 1)
 
-    low = float(np.maximum(compute, (compute + load / (available * width))).max())
-    high = float((compute + load / width).max())
+    low, high = float(compute.max()), float((compute + load / width).max())
     for _ in range(60):
         middle = (low + high) / 2
         if least(middle).sum() <= available - n:
             high = middle
         else:
             low = middle
-    count = least(high) if least(high).sum() <= available else np.ones(n, np.int64)
+    enough = least(high)
+    count = (enough if enough.sum() <= available else np.ones(n)).astype(np.int64)
     last = [(-(c + s / (k * width)), i) for i, (c, s, k) in enumerate(zip(compute, load, count, strict=True))]
     heapq.heapify(last)
     for _ in range(available - int(count.sum())):

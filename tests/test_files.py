@@ -231,6 +231,11 @@ def test_missing_files_and_folders_say_so(folder):
         (lambda d: d["schedule"].update(method=3), "method: text was wanted, got 3"),
         (lambda d: d["proof"].update(priced_devices=[99]), "priced_devices must list distinct devices of the fleet"),
         (lambda d: d["proof"].update(priced_devices=[0, 0], device_price_hz=[0, -1]), "must list distinct devices"),
+        (
+            lambda d: d["proof"].update(kind="magic"),
+            "proof, kind: must be one of hall, prices, multipliers, got 'magic'",
+        ),
+        (lambda d: d["proof"].update(kind=[]), "proof, kind: must be one of"),
         (lambda d: d["proof"].update(why="trust me"), "proof: unknown key 'why'"),
         (lambda d: d["problem"]["fleet"].update(speed=[0] * 5), "speed must be finite and > 0"),
         (lambda d: d["problem"]["fleet"].update(name=3), "problem"),

@@ -7,6 +7,7 @@ import pytest
 from scenario import random_problem
 
 import lola
+from lola.files import builtin_scenario
 
 EXACT = ("jbba", "ba")
 
@@ -136,6 +137,71 @@ def test_answers_of_another_type_are_refused(change, message):
     problem = lola.Problem(profile, lola.Fleet([1.0, 0.1], [1.0, 1.0], [1.0, 1.0]), bandwidth_hz=1.0)
     with pytest.raises(lola.VerificationError, match=message):
         replace(lola.schedule(problem, "ba"), **change).verify(problem)
+
+
+def test_false_multipliers_are_caught():
+    problem = random_problem(9, n_devices=12, n_blocks=5, equal_uploads=True)
+    honest = lola.schedule(problem, "jbba-dual-ascent")
+    proof = honest.proof
+    wrong = [
+        ({"latency": proof.latency * 1.01}, "the latency multipliers sum to more than 1"),
+        ({"latency": -proof.latency}, "a multiplier is below 0"),
+        ({"bandwidth": -proof.bandwidth}, "a multiplier is below 0"),
+        ({"bandwidth": proof.bandwidth * 2}, "the multipliers only show that no schedule is below"),
+        ({"bandwidth": np.inf}, "a multiplier is not finite, or beyond 1e[+]200"),
+        ({"block_s": proof.block_s * 1e300}, "a multiplier is not finite, or beyond 1e[+]200"),
+        ({"block_s": proof.block_s * 1.01}, "the multipliers only show"),
+        ({"device_s": np.abs(proof.device_s) + 1.0}, "a device's dual is above 0"),
+        ({"involvement_s": proof.involvement_s + np.linspace(0, 5, 12)}, "the multipliers only show"),
+        ({"device_s": proof.device_s[:-1]}, "device_s has shape"),
+        ({"bandwidth": 1}, "bandwidth must be a float"),
+    ]
+    for change, message in wrong:
+        with pytest.raises(lola.VerificationError, match=f"^proof: .*{message}|^proof: {message}"):
+            replace(honest, proof=replace(proof, **change)).verify(problem)
+    with pytest.raises(lola.VerificationError, match="^proof: the multipliers only show"):
+        replace(honest, lower_bound_s=honest.lower_bound_s * 1.001).verify(problem)
+    for scale in (1e8, 1e16, 1e100):  # numbers that cancel must not hide what they exceed
+        shift = np.full(problem.n_devices, scale)
+        with pytest.raises(lola.VerificationError, match="^proof: "):
+            replace(
+                honest,
+                lower_bound_s=honest.lower_bound_s * 1.001,
+                proof=replace(proof, involvement_s=proof.involvement_s + shift, block_s=proof.block_s - scale),
+            ).verify(problem)
+
+
+def test_false_counts_of_subcarriers_are_caught():
+    problem = random_problem(9, n_devices=12, n_blocks=5)
+    whole = lola.Problem(
+        problem.profile, problem.fleet, problem.bandwidth_hz, 5, subcarrier_hz=problem.bandwidth_hz / 97
+    )
+    honest = lola.schedule(whole)
+    honest.verify(whole)
+    width, proof = whole.subcarrier_hz, honest.proof
+    wrong = [
+        ({"block_price_hz": proof.block_price_hz + width}, "a price exceeds the subcarriers that a pair needs"),
+        (
+            {"block_price_hz": proof.block_price_hz - width},
+            "is only shown to need [0-9]+ subcarriers, not more than 97",
+        ),
+        ({"block_price_hz": proof.block_price_hz + width / 2}, "a price is no whole number of subcarriers"),
+        ({"block_price_hz": proof.block_price_hz * 1e250}, "a price is not finite, or beyond 1e[+]200"),
+    ]
+    for change, message in wrong:
+        with pytest.raises(lola.VerificationError, match=f"^proof: .*{message}|^proof: {message}"):
+            replace(honest, proof=replace(proof, **change)).verify(whole)
+    share = honest.bandwidth_hz.copy()
+    share[0] -= width / 2
+    with pytest.raises(lola.VerificationError, match="bandwidth: block 1 from the output has no whole subcarriers"):
+        replace(honest, bandwidth_hz=share).verify(whole)
+
+
+@pytest.mark.parametrize("width", [7692307.7, 1e8 / 13, 1e8 / 101 * (1 + 1e-12), 180e3, 1e8 / 12, 100.0])
+def test_whole_subcarriers_of_awkward_widths_verify(width):
+    scenario = builtin_scenario()
+    problem = lola.Problem(scenario.profile, scenario.fleet, 1e8, 10, subcarrier_hz=width)
+    lola.schedule(problem).verify(problem)
 
 
 def test_a_schedule_of_another_problem_does_not_verify():

@@ -66,6 +66,8 @@ def test_a_batch_does_not_depend_on_threads():
         ),
         ({"speed": np.ones(13)}, ValueError, r"speed must have shape \(14,\) or \(3, 14\).*got \(13,\)"),
         ({"memory_bytes": np.ones((2, 14))}, ValueError, r"memory_bytes must have shape .*got \(2, 14\)"),
+        ({"speed": []}, ValueError, r"speed must have shape \(14,\)"),
+        ({"speed": [[1.0], [1.0, 2.0]]}, TypeError, "speed must be a rectangular array"),
         ({"speed": np.zeros((3, 14))}, ValueError, r"speed \(flattened\) must be finite and > 0"),
         ({"threads": 0}, ValueError, "threads must be at least 1"),
         ({"bandwidth_hz": 0.0}, ValueError, "bandwidth_hz must be finite and > 0"),
@@ -125,5 +127,13 @@ def test_fine_subcarriers_come_close_to_divisible_bandwidth():
     assert previous == pytest.approx(divisible, rel=1e-3)
     with pytest.raises(ValueError, match="bandwidth_hz holds 11 subcarriers of .* but 12 blocks need one each"):
         joint_allocation(**inputs, bandwidth_hz=bandwidth, subcarrier_hz=bandwidth / 11)
+    with pytest.raises(ValueError, match=r"bandwidth_hz holds 1e\+07 subcarriers of .*, more than 1000000; leave"):
+        joint_allocation(**inputs, bandwidth_hz=bandwidth, subcarrier_hz=bandwidth * 1e-7)
+    # Uploads that vanish beside the computation: the split must neither overflow nor take for ever.
+    tiny = joint_allocation(
+        [1.0, 1.0], [0, 0], 1e-9, [1.0] * 3, [1.0] * 3, [1.0] * 3, bandwidth_hz=1e8, subcarrier_hz=100.0
+    )
+    assert (tiny.bandwidth_hz >= 100.0).all()
+    assert tiny.bandwidth_hz.sum() <= 1e8
     with pytest.raises(ValueError, match="subcarrier_hz must be finite and > 0"):
         joint_allocation(**inputs, bandwidth_hz=bandwidth, subcarrier_hz=-1.0)

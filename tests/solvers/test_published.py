@@ -122,6 +122,8 @@ def test_dual_ascent_takes_masks_and_refuses_what_it_cannot_use():
     mask[np.arange(4), np.arange(4)] = True
     result = dual_ascent(**inputs, bandwidth_hz=bandwidth, allowed=mask, max_iterations=50)
     check_allocation(result, inputs, bandwidth, allowed=mask)
+    far = dual_ascent(**inputs, bandwidth_hz=bandwidth, max_iterations=20, step="constant", step_size=1e20)
+    assert far.lower_bound <= joint_allocation(**inputs, bandwidth_hz=bandwidth).objective * (1 + 1e-12)
     for change, message in (
         ({"upload_bits": [1.0, 2.0, 3.0, 4.0]}, "upload_bits must be the same for every block in dual ascent"),
         ({"step": "newton"}, "step must be one of polyak, diminishing, constant; got 'newton'"),
