@@ -22,8 +22,8 @@ THEORY = {
 
 
 def slope(points: list) -> float:
-    """Exponent fitted over the larger half of the sizes, where the leading term shows."""
-    sizes, seconds = np.array(points[max(0, len(points) // 2 - 1) :], dtype=float).T
+    """Exponent fitted over the three largest sizes, where the leading term shows."""
+    sizes, seconds = np.array(points[-3:], dtype=float).T
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
@@ -108,6 +108,10 @@ def _growth(data: dict, plots: Path) -> list[str]:
         for name, points in data[key].items():
             colour = colours.setdefault(name, f"C{len(colours)}")
             axes.loglog(*np.array(points).T, marker="o", markersize=3, color=colour, label=name)
+        if key.endswith("L"):
+            sizes = [int(size) for size, _ in next(iter(data[key].values()))]
+            axes.set_xticks(sizes, [str(size) for size in sizes])
+            axes.set_xticks([], minor=True)
         axes.set_xlabel(label)
         axes.set_ylabel("seconds")
         axes.set_title(f"({key[:2]})", loc="left")
@@ -134,7 +138,7 @@ def _growth(data: dict, plots: Path) -> list[str]:
     return [
         "## How cost grows\n",
         "![Time against K and against L, log-log](plots/growth.png)\n",
-        "Exponents fitted over the larger half of the sizes, beside the order as published or proven. Published orders "
+        "Exponents fitted over the three largest sizes of each, beside the order as published or proven. Published orders "
         "are worst cases: a search that stops early, or a vectorised pass, can stay below them.\n",
         "| algorithm | fitted in K | order in K | fitted in L | order in L |\n|---|---:|---|---:|---|",
         *rows,
