@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from lola.profile_command import add_arguments
+
 if TYPE_CHECKING:
     from lola.problem import Problem
     from lola.solution import Schedule
@@ -59,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser("verify", help="prove a saved schedule again, from the file alone")
     verify.set_defaults(run=_verify)
     verify.add_argument("schedule", metavar="out.json")
+
+    profile = commands.add_parser("profile", help="measure or estimate what each depth of a model costs")
+    add_arguments(profile)
     return parser
 
 
