@@ -1,9 +1,10 @@
-"""What bench/gpu_profile.sh runs: measure on CUDA, estimate, compare. Needs no numba, and matplotlib only for figures."""
+"""What bench/gpu_profile.sh runs: measure on CUDA, estimate, compare. Needs no numba; matplotlib for figures."""
 
 import json
 import sys
 import time
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,9 @@ def main(out):
 
 
 def compare(name, workload, limit_s, out):
-    # A latency that falls is wanted on file, too: isotonic regression keeps the medians beside it.
-    measured = measure(workload, device="cuda", limit_s=limit_s, monotone="isotonic")
+    # A latency that falls is wanted on file, too: isotonic regression keeps the medians beside it, if scipy is there.
+    monotone = "isotonic" if find_spec("scipy") else None
+    measured = measure(workload, device="cuda", limit_s=limit_s, monotone=monotone)
     lola.save_profile(measured, out / f"{name}.json")
     estimated = estimate(workload, allocator="cuda")
     lola.save_profile(estimated, out / f"{name}-estimated.json")
@@ -58,13 +60,13 @@ def compare(name, workload, limit_s, out):
 
 def table(rows, failed):
     lines = [
-        "| model | memory(1) measured | estimated | memory(L) measured | estimated | worst depth | R² memory | d(1) | d(L)/d(1) "
-        "| by operations | R² latency | worst spread | falls | reserved(L) |",
+        "| model | memory(1) measured | estimated | memory(L) measured | estimated | worst depth | R² memory | d(1) "
+        "| d(L)/d(1) | by operations | R² latency | worst spread | falls | reserved(L) |",
         "|---|" + "--:|" * 13,
     ]
     for name, measured, estimated in rows:
         verdict, evidence = judge(measured), measured.evidence
-        raw = evidence.raw_latency_s
+        raw = measured.latency_s if evidence.raw_latency_s is None else evidence.raw_latency_s
         worst = 100 * np.abs(estimated.memory_bytes / measured.memory_bytes - 1).max()
         cells = [
             f"{value / 1e9:.3f} GB" for i in (0, -1) for value in (measured.memory_bytes[i], estimated.memory_bytes[i])

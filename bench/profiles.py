@@ -14,7 +14,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
-from lola.profiling import REFERENCES, Workload, alone, bring_to_reference, estimate, judge, measure
+from lola.profiling import REFERENCES, Grid, Workload, alone, bring_to_reference, estimate, judge, measure
 
 import lola
 from lola.figure import save_figure
@@ -28,6 +28,7 @@ WORKLOADS = {
     "vit-b-16": Workload("vit-b-16", batch_size=8),
     "gpt2": Workload("gpt2", batch_size=4, sequence_length=128),
 }
+GRID, ELSEWHERE = ((2, 32), (4, 32), (2, 64), (4, 64)), (8, 128)
 SCENARIO = "roberta-base-snapdragon-8-gen-3"
 
 
@@ -44,6 +45,7 @@ def main():
             profile = measure(workload, threads=options.threads, limit_s=options.limit_s)
             lola.save_profile(profile, PROFILES / f"{name}.json")
             print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+        measure_grid(options.threads)
         if options.again:
             profile = measure(WORKLOADS["roberta-base"], threads=options.threads, limit_s=options.limit_s)
             lola.save_profile(profile, ROOT / "bench" / "roberta-base-again.json")
@@ -79,7 +81,7 @@ def section(name, measured, estimated):
         "",
         f"{measured.provenance}; {measured.provenance.software}",
         "",
-        "| depth | saved, measured | saved, estimated | peak, measured | peak, estimated | latency | spread | runs | TFLOP |",
+        "| depth | saved, measured | estimated | peak, measured | estimated | latency | spread | runs | TFLOP |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for i in range(measured.n_blocks):
@@ -100,11 +102,13 @@ def section(name, measured, estimated):
     if ours.process_peak_bytes is not None:
         above = ours.process_peak_bytes / (measured.memory_bytes - ours.saved_bytes + ours.peak_bytes)
         lines.append(
-            f"* A child process's resident memory peaks at {above.min():.2f} to {above.max():.2f} times weights and peak."
+            f"* A child process's resident memory peaks at {above.min():.2f} to {above.max():.2f} times weights and "
+            "peak."
         )
     if measured.provenance.monotone:
         lines.append(
-            f"* Made to rise by {measured.provenance.monotone} regression; {len(verdict.falls)} fall(s) beyond the spread."
+            f"* Made to rise by {measured.provenance.monotone} regression; {len(verdict.falls)} fall(s) beyond "
+            "the spread."
         )
     return lines
 
@@ -153,21 +157,34 @@ def memory_alone():
     return lines
 
 
+def measure_grid(threads):
+    for batch, length in (*GRID, ELSEWHERE):
+        workload = Workload("minilm-l6", batch_size=batch, sequence_length=length)
+        profile = measure(workload, threads=threads, limit_s=30.0, monotone="isotonic")
+        lola.save_profile(profile, ROOT / "bench" / "grid" / f"minilm-l6-{batch}x{length}.json")
+
+
 def grid():
     """How well a small grid of profiles predicts another batch and sequence length."""
-    from lola.profiling import Grid
-
-    shapes = ((4, 32), (8, 32), (4, 64), (8, 64))
-    train = [estimate(Workload("minilm-l6", batch_size=b, sequence_length=s)) for b, s in shapes]
-    fitted, wanted = Grid.fit(train), estimate(Workload("minilm-l6", batch_size=32, sequence_length=128))
-    memory, latency = (100 * error for error in fitted.errors(wanted))
-    return [
+    folder = ROOT / "bench" / "grid"
+    profiles = [lola.load_profile(folder / f"minilm-l6-{batch}x{length}.json") for batch, length in GRID]
+    batch, length = ELSEWHERE
+    measured = lola.load_profile(folder / f"minilm-l6-{batch}x{length}.json")
+    fitted = Grid.fit(profiles)
+    memory, latency = (100 * error for error in fitted.errors(measured))
+    left = [100 * error for error in fitted.left_out_error]
+    shapes = ", ".join(f"{b}×{s}" for b, s in GRID)
+    lines = [
         "",
         "## Another batch and sequence length",
         "",
-        f"From estimates of minilm-l6 at {', '.join(f'{b}×{s}' for b, s in shapes)} (batch × sequence), 32×128 is predicted "
-        f"to {memory:.2g} % (memory) and {latency:.2g} % (operations) of its own estimate.",
+        f"From measurements of minilm-l6 at {shapes} (batch × sequence; {measured.provenance.hardware}), the profile "
+        f"at {batch}×{length} is predicted to {memory:.2g} % of what was measured there (memory) and {latency:.2g} % "
+        f"(latency), at the worst depth; one of the four, left out, to {left[0]:.2g} % and {left[1]:.2g} %.",
     ]
+    counted = [estimate(Workload("minilm-l6", batch_size=b, sequence_length=s)) for b, s in (*GRID, ELSEWHERE)]
+    memory, latency = (100 * error for error in Grid.fit(counted[:-1]).errors(counted[-1]))
+    return [*lines, f"From estimates in place of measurements: {memory:.2g} % (memory), {latency:.2g} % (operations)."]
 
 
 def reference():
@@ -180,8 +197,8 @@ def reference():
         f"`{device.name}`: {device.flops_per_s / 1e12:g} TFLOP/s in half precision, uncertain by a factor of "
         f"{device.uncertainty:g} either way. {device.source}.",
         "",
-        f"The scenario's RoBERTa-base latency is the measured one × {scaled.latency_factor:.6g}: over all depths it adds up to "
-        "the operations at this rate.",
+        f"The scenario's RoBERTa-base latency is the measured one × {scaled.latency_factor:.6g}: over all depths it "
+        "adds up to the operations at this rate.",
     ]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from lola.solvers.checks import FloatArray, vector
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Evidence:
     """Spread, repeats, and the kinds of memory and work at each depth; None where it was not taken.
 
@@ -38,24 +38,35 @@ class Evidence:
     Depth counts from the output, as in `lola.Profile`. Arrays are read-only copies.
     """
 
-    latency_iqr_s: FloatArray | None = None
-    repeats: FloatArray | None = None
-    raw_latency_s: FloatArray | None = None
-    saved_bytes: FloatArray | None = None
-    peak_bytes: FloatArray | None = None
-    reserved_bytes: FloatArray | None = None
-    process_peak_bytes: FloatArray | None = None
-    flops: FloatArray | None = None
+    latency_iqr_s: FloatArray | None
+    repeats: FloatArray | None
+    raw_latency_s: FloatArray | None
+    saved_bytes: FloatArray | None
+    peak_bytes: FloatArray | None
+    reserved_bytes: FloatArray | None
+    process_peak_bytes: FloatArray | None
+    flops: FloatArray | None
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        latency_iqr_s: ArrayLike | None = None,
+        repeats: ArrayLike | None = None,
+        raw_latency_s: ArrayLike | None = None,
+        saved_bytes: ArrayLike | None = None,
+        peak_bytes: ArrayLike | None = None,
+        reserved_bytes: ArrayLike | None = None,
+        process_peak_bytes: ArrayLike | None = None,
+        flops: ArrayLike | None = None,
+    ) -> None:
+        given = locals()
         first: tuple[str, FloatArray] | None = None
         for field in fields(self):
-            value: ArrayLike | None = getattr(self, field.name)
-            if value is None:
-                continue
-            array = vector(field.name, value, first, positive=False).copy()
-            array.flags.writeable = False
-            first = first or (field.name, array)
+            value: ArrayLike | None = given[field.name]
+            array = None
+            if value is not None:
+                array = vector(field.name, value, first, positive=False).copy()
+                array.flags.writeable = False
+                first = first or (field.name, array)
             object.__setattr__(self, field.name, array)
 
     def check_length(self, n_blocks: int) -> None:

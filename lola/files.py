@@ -170,7 +170,7 @@ def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
         found = table(f"{where}, evidence", data["evidence"])
         check_keys(f"{where}, evidence", found, (), [field.name for field in fields(Evidence)])
         try:
-            evidence = Evidence(**{name: numbers(f"{where}, evidence, {name}", found[name]) for name in found})  # type: ignore[arg-type]
+            evidence = Evidence(**{name: numbers(f"{where}, evidence, {name}", found[name]) for name in found})
         except FormatError:
             raise
         except ValueError as error:

@@ -218,6 +218,7 @@ def attach_lora(
     if not found:
         raise ProfilingError("blocks is empty; pass at least one module")
     inside = {name.split(".")[-1] for block in found for name, module in block.named_modules() if _can_adapt(module)}
+    wanted: tuple[str, ...] | None
     if targets is None:
         wanted = next((names for names in _TARGETS if inside.issuperset(names)), None)
     else:
@@ -243,7 +244,7 @@ def attach_lora(
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
-        get_peft_model(model, config, low_cpu_mem_usage=next(model.parameters()).is_meta)  # type: ignore[arg-type]
+        get_peft_model(model, config, low_cpu_mem_usage=next(model.parameters()).is_meta)
     depths = Depths(model, found, rank, wanted, train_head)
     for depth in range(1, len(depths) + 1):
         if not any("lora_" in name for name, _ in found[depth - 1].named_parameters()):

@@ -132,7 +132,7 @@ def estimate(
             seed=workload.seed,
             software=software(),
         ),
-        evidence=Evidence(saved_bytes=saved, peak_bytes=peak, flops=flops),  # type: ignore[arg-type]
+        evidence=Evidence(saved_bytes=saved, peak_bytes=peak, flops=flops),
     )
 
 

@@ -21,10 +21,11 @@ from lola.evidence import Evidence
 from lola.profile import Profile, Provenance
 
 if TYPE_CHECKING:
-    pass
+    import torch
+
+    Batch = dict[str, torch.Tensor]
 
 Progress = Callable[[str, int, int], None]
-Batch = "dict[str, torch.Tensor]"
 _PRECISION = 0.03  # the median counts as known once the notch about it is this narrow
 _NOTCH = 1.57  # McGill, Tukey and Larsen 1978: median ± 1.57 · IQR / √n is about a 95 % interval
 _LEAST = {"cpu": 5, "cuda": 30}
@@ -112,7 +113,11 @@ def measure(
         report("child process", 0, 1)
         evidence = replace(evidence, process_peak_bytes=process_peaks(workload, len(depths), used_threads))
     latency, evidence = rising(latency, evidence, monotone)
-    hardware = torch.cuda.get_device_name() if device == "cuda" else f"{cpu_name()}, {used_threads} threads"
+    hardware = (
+        torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"{cpu_name()}, {used_threads} thread{'s' * (used_threads > 1)}"
+    )
     return Profile(
         memory_bytes=resident + above,
         latency_s=latency,
@@ -142,12 +147,12 @@ def measure(
     )
 
 
-def iterate(depths: Depths, depth: int, batch: Batch, device: str) -> None:
+def iterate(depths: Depths, depth: int, batch: "Batch", device: str) -> None:
     """Run one local iteration: the data to the device, forward, backward down to the block."""
     backward(depths, depth, {name: tensor.to(device, copy=True) for name, tensor in batch.items()})
 
 
-def _memory_on_cpu(depths: Depths, batch: Batch, report: Progress) -> dict[str, FloatArray]:
+def _memory_on_cpu(depths: Depths, batch: "Batch", report: Progress) -> dict[str, FloatArray]:
     """Count saved and live tensors; the deepest first, so that the heap has its full size before anything is timed."""
     n_blocks = len(depths)
     saved_bytes, peak_bytes = np.zeros(n_blocks), np.zeros(n_blocks)
@@ -158,7 +163,7 @@ def _memory_on_cpu(depths: Depths, batch: Batch, report: Progress) -> dict[str, 
     return {"saved_bytes": saved_bytes, "peak_bytes": peak_bytes}
 
 
-def _memory_on_cuda(depths: Depths, batch: Batch, report: Progress) -> dict[str, FloatArray]:
+def _memory_on_cuda(depths: Depths, batch: "Batch", report: Progress) -> dict[str, FloatArray]:
     import torch
 
     n_blocks = len(depths)
@@ -184,7 +189,7 @@ def _memory_on_cuda(depths: Depths, batch: Batch, report: Progress) -> dict[str,
 
 
 def _times(
-    depths: Depths, batch: Batch, device: str, least: int, limit_s: float, report: Progress
+    depths: Depths, batch: "Batch", device: str, least: int, limit_s: float, report: Progress
 ) -> list[list[float]]:
     """Time all depths in rounds, each in a new random order, so that a drift does not look like depth."""
     order = list(range(1, len(depths) + 1))
@@ -216,13 +221,13 @@ def _known(series: list[float]) -> bool:
     return bool(_NOTCH * (high - low) / np.sqrt(len(series)) <= _PRECISION * median)
 
 
-def _time(depths: Depths, depth: int, batch: Batch) -> float:
+def _time(depths: Depths, depth: int, batch: "Batch") -> float:
     start = time.perf_counter()
     iterate(depths, depth, batch, "cpu")
     return time.perf_counter() - start
 
 
-def _time_on_cuda(depths: Depths, depth: int, batch: Batch) -> float:
+def _time_on_cuda(depths: Depths, depth: int, batch: "Batch") -> float:
     import torch
 
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

@@ -31,7 +31,7 @@ def test_a_measurement_records_how_it_was_made(tmp_path):
     assert known.lora_targets == ("query", "value")
     assert (known.weights, known.head, known.monotone) == ("random", "trained", "isotonic")
     assert f"torch {torch.__version__.split('+')[0]}" in known.software
-    assert known.hardware.endswith("1 threads")
+    assert known.hardware.endswith(", 1 thread")
     evidence = profile.evidence
     assert (evidence.repeats >= 6).all()
     assert (evidence.latency_iqr_s >= 0).all()
