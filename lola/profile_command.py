@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
     )
     _check_outputs(options, workload)
     try:
-        with Progress(console=Console(stderr=True), transient=True) as bar:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("building")
 
             def report(stage: str, done: int, total: int) -> None:
@@ -103,7 +104,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
-    """Refuse, before anything is measured, a missing folder or a file that holds something else."""
+    """Refuse, before anything is measured, an unknown device, a missing folder or a file that holds something else."""
+    from lola.profiling.estimation import reference_device
+
+    if options.reference:
+        reference_device(options.reference)
     for path in (options.out, options.figure):
         if path and not Path(path).parent.is_dir():
             raise ValueError(f"{path}: the folder to write into does not exist")

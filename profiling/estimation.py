@@ -93,7 +93,7 @@ def estimate(
     Operations are those of matrix products, convolutions and attention, always counted with eager attention: the
     counter knows no other on every device. What a kernel allocates within itself is not seen.
     """
-    device = _reference(reference)
+    device = reference_device(reference)
     report = progress or (lambda *_: None)
     saved, peak, flops = [], [], []
     with fake_depths(workload, allocator) as (depths, batch, length):
@@ -154,7 +154,7 @@ def bring_to_reference(profile: Profile, workload: Workload, reference: str = "s
         Its latency adds up, over all depths, to the operations divided by the reference's rate; how it rises is as
         measured.
     """
-    device = _reference(reference)
+    device = reference_device(reference)
     counted = estimate(workload, reference=reference)
     if counted.n_blocks != profile.n_blocks:
         raise ProfilingError(f"the profile has {profile.n_blocks} blocks, {workload.model} has {counted.n_blocks}")
@@ -192,7 +192,14 @@ def alone(workload: Workload, *, allocator: str = "cpu") -> AloneMemory:
         return AloneMemory(weight_bytes(depths.model), peak, _MOMENT_BYTES * sum(trained.values()))
 
 
-def _reference(name: str) -> ReferenceDevice:
+def reference_device(name: str) -> ReferenceDevice:
+    """Return a device of `REFERENCES`.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
     if name not in REFERENCES:
         raise ValueError(f"reference must be one of {', '.join(REFERENCES)}; got {name!r}")
     return REFERENCES[name]

@@ -129,15 +129,11 @@ def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tup
 
     Raises
     ------
-    ValueError
-        If `monotone` is something else.
     ProfilingError
         If the latency falls and nothing was asked for.
     ImportError
         If scipy is missing.
     """
-    if monotone not in (None, "isotonic"):
-        raise ValueError(f"monotone must be None or 'isotonic', got {monotone!r}")
     if monotone == "isotonic":
         try:
             from scipy.optimize import isotonic_regression
@@ -152,3 +148,15 @@ def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tup
             "repeats on a quiet machine, or ask for isotonic regression, which is recorded in the profile"
         )
     return latency, evidence
+
+
+def check_monotone(monotone: str | None) -> None:
+    """Refuse what `rising` does not know, before anything is measured.
+
+    Raises
+    ------
+    ValueError
+        If it is neither None nor ``"isotonic"``.
+    """
+    if monotone not in (None, "isotonic"):
+        raise ValueError(f"monotone must be None or 'isotonic', got {monotone!r}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from lola.profiling.depth import Depths, attach_lora, backward, count_tensors
-from lola.profiling.judgement import rising
+from lola.profiling.judgement import check_monotone, rising
 from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, software
 from lola.profiling.memory import weight_bytes
 from lola.profiling.models import build, import_transformers, make_batch, sequence_length
@@ -79,6 +79,7 @@ def measure(
 
     if device not in _LEAST:
         raise ValueError(f"device must be one of {', '.join(_LEAST)}; got {device!r}")
+    check_monotone(monotone)
     if device == "cuda" and not torch.cuda.is_available():
         raise ProfilingError("no CUDA device is to be had; measure on the cpu, or estimate")
     least = _LEAST[device] if repeats is None else positive_integer("repeats", repeats)

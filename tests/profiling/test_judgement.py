@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from lola.profiling import Grid, ProfilingError, judge
-from lola.profiling.judgement import fit_line, rising
+from lola.profiling.judgement import check_monotone, fit_line, rising
 
 import lola
 
@@ -39,7 +39,7 @@ def test_falls_are_reported_against_the_spread():
     np.testing.assert_array_equal(unchanged, [1.0, 1.0, 2.0])
     assert same.raw_latency_s is None
     with pytest.raises(ValueError, match="monotone must be None or 'isotonic', got 'smooth'"):
-        rising(latency, lola.Evidence(), "smooth")
+        check_monotone("smooth")
 
 
 def test_isotonic_regression_without_scipy_names_the_extra(monkeypatch):
