@@ -9,5 +9,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-bench/gpu}
 mkdir -p "$out"
-export HF_HUB_OFFLINE=1 PYTHONPATH=$PWD PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:False}
+export HF_HUB_OFFLINE=1 PYTHONPATH=$PWD
 exec "${PYTHON:-python3}" bench/gpu_profiles.py "$out"

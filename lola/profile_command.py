@@ -154,6 +154,10 @@ def _print(profile: "Profile") -> None:
     print(f"d(L)/d(1): {profile.latency_s[-1] / profile.latency_s[0]:.3f}")
     for text in verdict.falls:
         print(f"not monotone: {text}")
+    if verdict.noisy:
+        print(
+            f"noisy: the median is not known to 3 % at depth {', '.join(map(str, verdict.noisy))}; repeat it when idle"
+        )
     if profile.provenance is not None and profile.provenance.monotone:
         print(f"made to rise by {profile.provenance.monotone} regression; the medians are kept in the file")
     print(f"profile: {profile.provenance}")

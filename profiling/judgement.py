@@ -5,9 +5,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from lola.profiling.workload import ProfilingError
 from lola.solvers.checks import FloatArray
+from numpy.typing import ArrayLike
 
 from lola.evidence import Evidence
 from lola.profile import Profile
+
+PRECISION = 0.03  # a median counts as known once half its interval is this narrow, relative to it
+_NOTCH = 1.57
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,14 @@ class Judgement:
         In bytes and in seconds.
     falls : tuple of str
         A sentence for every step at which a measured median fell by more than the spread of its two depths.
+    noisy : tuple of int
+        Depths whose median is not known to 3 %.
     """
 
     memory: Line
     latency: Line
     falls: tuple[str, ...]
+    noisy: tuple[int, ...]
 
 
 def judge(profile: Profile) -> Judgement:
@@ -71,7 +78,20 @@ def judge(profile: Profile) -> Judgement:
         memory=fit_line(profile.memory_bytes),
         latency=fit_line(raw),
         falls=tuple(text for text, beyond in _falls(raw, evidence.latency_iqr_s) if beyond),
+        noisy=_noisy(raw, evidence),
     )
+
+
+def uncertainty(median: ArrayLike, iqr: ArrayLike, repeats: ArrayLike) -> FloatArray:
+    """Return half a 95 % interval about a median, relative to it (McGill, Tukey and Larsen 1978)."""
+    return np.asarray(_NOTCH * np.asarray(iqr) / np.sqrt(repeats) / median)
+
+
+def _noisy(latency: FloatArray, evidence: Evidence) -> tuple[int, ...]:
+    if evidence.latency_iqr_s is None or evidence.repeats is None:
+        return ()
+    half = uncertainty(latency, evidence.latency_iqr_s, evidence.repeats)
+    return tuple(int(depth) for depth in np.flatnonzero(half > PRECISION) + 1)
 
 
 def fit_line(values: FloatArray) -> Line:

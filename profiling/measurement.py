@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from lola.profiling.depth import Depths, attach_lora, backward, count_tensors
-from lola.profiling.judgement import check_monotone, rising
+from lola.profiling.judgement import PRECISION, check_monotone, rising, uncertainty
 from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, software
 from lola.profiling.memory import weight_bytes
 from lola.profiling.models import build, import_transformers, make_batch, sequence_length
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     Batch = dict[str, torch.Tensor]
 
 Progress = Callable[[str, int, int], None]
-_PRECISION = 0.03  # the median counts as known once the notch about it is this narrow
-_NOTCH = 1.57  # McGill, Tukey and Larsen 1978: median ± 1.57 · IQR / √n is about a 95 % interval
 _LEAST = {"cpu": 5, "cuda": 30}
 _ON_CUDA_WARM_UP = 3
 
@@ -219,7 +217,7 @@ def _times(
 
 def _known(series: list[float]) -> bool:
     low, median, high = np.percentile(series, [25, 50, 75])
-    return bool(_NOTCH * (high - low) / np.sqrt(len(series)) <= _PRECISION * median)
+    return bool(uncertainty(median, high - low, len(series)) <= PRECISION)
 
 
 def _time(depths: Depths, depth: int, batch: "Batch") -> float:

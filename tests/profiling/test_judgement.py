@@ -84,3 +84,9 @@ def test_grids_of_unlike_profiles_are_refused():
     object.__setattr__(falling, "latency", -falling.latency)
     with pytest.raises(ProfilingError, match="no sensible prediction at batch 4, sequence 32: latency_s"):
         falling.predict(4, 32)
+
+
+def test_noisy_depths_are_named():
+    evidence = lola.Evidence(latency_iqr_s=[0.01, 0.2, 0.02], repeats=[5, 5, 5])
+    assert judge(lola.Profile([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 1.0, PROVENANCE, evidence)).noisy == (2,)
+    assert judge(lola.Profile([1.0, 2.0], [1.0, 2.0], 1.0)).noisy == ()
