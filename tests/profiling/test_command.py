@@ -37,6 +37,15 @@ def test_a_profile_is_measured_saved_and_drawn(tmp_path, capsys):
     assert profile.evidence.latency_iqr_s.shape == (3,)
 
 
+def test_one_device_alone_is_drawn(tmp_path):
+    from lola.figure import save_figure
+    from lola.profile_figure import draw_alone
+
+    profile = lola.Profile([1e9, 2e9], [1.0, 2.0], 1.0)
+    save_figure(draw_alone(profile, {"weights": 1e9, "iteration": 2e9}), tmp_path / "alone.png")
+    assert (tmp_path / "alone.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_profile_is_estimated(tmp_path, capsys):
     assert main(arguments(tmp_path, "--out", tmp_path / "p.json", device="estimate")) == 0
     assert "estimated, snapdragon-8-gen-3 at 1.5 TFLOP/s" in capsys.readouterr().out
@@ -103,6 +112,8 @@ def test_damaged_evidence_is_refused(tmp_path):
         (tmp_path / "p.json").write_text(json.dumps(data | {"evidence": evidence}))
         with pytest.raises(lola.FormatError, match=message):
             lola.load_profile(tmp_path / "p.json")
+    with pytest.raises(TypeError, match="evidence must be a lola.Evidence, got list"):
+        lola.Profile([1.0], [1.0], 1.0, evidence=[5])
     for change, message in (
         ({"seed": 1.5}, "seed must be an integer, got 1.5"),
         ({"lora_targets": "query"}, "lora_targets must be a list of names, got 'query'"),

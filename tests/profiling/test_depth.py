@@ -144,3 +144,10 @@ def test_a_model_without_a_loss_is_refused(tmp_path):
     del batch["labels"]
     with pytest.raises(ProfilingError, match="BertForSequenceClassification gives no loss for its labels"):
         backward(depths, 1, batch)
+
+
+def test_a_parameter_that_cannot_be_frozen_is_refused(tmp_path):
+    depths, _ = tiny(tmp_path, "bert")
+    depths.model.requires_grad_ = lambda flag: None
+    with pytest.raises(ProfilingError, match="depth 2: .*lora_A.* requires a gradient, though another depth owns it"):
+        depths.select(2)

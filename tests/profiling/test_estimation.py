@@ -97,3 +97,16 @@ def test_bad_estimates_are_refused(tmp_path):
         estimate(workload(tmp_path, "bert"), reference="phone")
     with pytest.raises(ValueError, match="allocator must be one of cpu, cuda; got 'tpu'"):
         estimate(workload(tmp_path, "bert"), allocator="tpu")
+
+
+def test_a_model_that_asks_for_values_is_refused(tmp_path, monkeypatch):
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+
+    def ask(*_):
+        raise DataDependentOutputException("aten._local_scalar_dense.default")
+
+    monkeypatch.setattr("lola.profiling.estimation.count_tensors", ask)
+    with pytest.raises(
+        ProfilingError, match="BertForSequenceClassification cannot run on tensors without data: "
+    ):
+        estimate(workload(tmp_path, "bert"))
