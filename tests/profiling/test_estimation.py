@@ -106,7 +106,5 @@ def test_a_model_that_asks_for_values_is_refused(tmp_path, monkeypatch):
         raise DataDependentOutputException("aten._local_scalar_dense.default")
 
     monkeypatch.setattr("lola.profiling.estimation.count_tensors", ask)
-    with pytest.raises(
-        ProfilingError, match="BertForSequenceClassification cannot run on tensors without data: "
-    ):
+    with pytest.raises(ProfilingError, match="BertForSequenceClassification cannot run on tensors without data: "):
         estimate(workload(tmp_path, "bert"))
