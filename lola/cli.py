@@ -115,7 +115,10 @@ def _schedule(options: argparse.Namespace) -> int:
     print(tables.get())
     print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)")
     print(proof_line(answer, problem))
-    print(f"profile: {problem.profile.provenance or 'of unknown provenance'}")
+    provenance = problem.profile.provenance
+    print(f"profile: {provenance or 'of unknown provenance'}")
+    if provenance is not None and provenance.latency_note:
+        print(f"latency: as {provenance.source}, {provenance.latency_note}")
     if options.json:
         save_schedule(answer, problem, options.json)
     if options.figure:

@@ -100,10 +100,14 @@ class Provenance:
 
     def __str__(self) -> str:
         shape = f"batch {self.batch_size}, sequence {self.sequence_length}, {self.dtype}"
-        text = f"{self.model}, {shape}: {self.source}, {self.hardware}"
-        if self.latency_factor is not None:
-            text += f"; latency × {self.latency_factor:.4g} for {self.reference}"
-        return text
+        return f"{self.model}, {shape}: {self.source}, {self.hardware}"
+
+    @property
+    def latency_note(self) -> str:
+        """What was done to the latency after it was measured; empty if nothing was."""
+        scaled = self.latency_factor is not None
+        notes = [f"× {self.latency_factor:.4g} for {self.reference}"] if scaled else []
+        return "; ".join(notes + ([f"made to rise by {self.monotone} regression"] if self.monotone else []))
 
     def given(self) -> dict[str, Any]:
         """Return the fields that are known, by name."""

@@ -158,6 +158,6 @@ def _print(profile: "Profile") -> None:
         print(
             f"noisy: the median is not known to 3 % at depth {', '.join(map(str, verdict.noisy))}; repeat it when idle"
         )
-    if profile.provenance is not None and profile.provenance.monotone:
-        print(f"made to rise by {profile.provenance.monotone} regression; the medians are kept in the file")
     print(f"profile: {profile.provenance}")
+    if profile.provenance is not None and profile.provenance.latency_note:
+        print(f"latency: as {profile.provenance.source}, {profile.provenance.latency_note}")
