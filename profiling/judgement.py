@@ -84,7 +84,8 @@ def judge(profile: Profile) -> Judgement:
 
 def uncertainty(median: ArrayLike, iqr: ArrayLike, repeats: ArrayLike) -> FloatArray:
     """Return half a 95 % interval about a median, relative to it (McGill, Tukey and Larsen 1978)."""
-    return np.asarray(_NOTCH * np.asarray(iqr) / np.sqrt(repeats) / median)
+    half = _NOTCH * np.asarray(iqr, float) / np.sqrt(np.asarray(repeats, float))
+    return np.asarray(half / np.asarray(median, float))
 
 
 def _noisy(latency: FloatArray, evidence: Evidence) -> tuple[int, ...]:
