@@ -26,7 +26,7 @@ def test_a_profile_is_measured_saved_and_drawn(tmp_path, capsys):
         "d(L)/d(1): ",
         "a depth left out is predicted to",
         "made to rise by isotonic regression",
-        "latency × ",
+        "latency: as measured, × ",
     ):
         assert text in said
     assert picture.read_bytes().startswith(b"\x89PNG")
