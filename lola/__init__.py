@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lola.evidence import Evidence as Evidence
     from lola.files import load_fleet as load_fleet
     from lola.files import load_profile as load_profile
     from lola.files import load_scenario as load_scenario
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lola.verification import VerificationError as VerificationError
 
 _HOME = {
+    "Evidence": "evidence",
     "FormatError": "formats",
     "load_fleet": "files",
     "load_profile": "files",

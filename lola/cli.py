@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from lola.profile_command import add_arguments
+
 if TYPE_CHECKING:
     from lola.problem import Problem
     from lola.solution import Schedule
@@ -66,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
         help="also solve it again: by OR-Tools, or (jbba) as a cone program by SCIP (needs lola-deft[oracle])",
     )
     verify.add_argument("--time-limit-s", type=float, default=60.0, metavar="S", help="for the oracle (default 60)")
+
+    profile = commands.add_parser("profile", help="measure or estimate what each depth of a model costs")
+    add_arguments(profile)
     return parser
 
 
@@ -117,7 +122,10 @@ def _schedule(options: argparse.Namespace) -> int:
     print(tables.get())
     print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)")
     print(proof_line(answer, problem))
-    print(f"profile: {problem.profile.provenance or 'of unknown provenance'}")
+    provenance = problem.profile.provenance
+    print(f"profile: {provenance or 'of unknown provenance'}")
+    if provenance is not None and provenance.latency_note:
+        print(f"latency: as {provenance.source}, {provenance.latency_note}")
     if options.json:
         save_schedule(answer, problem, options.json)
     if options.figure:

@@ -25,15 +25,9 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
     ImportError
         If matplotlib is missing; it names the extra to install.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "figures need matplotlib: install lola-deft with its extra 'plot', or matplotlib itself"
-        ) from None
     n_blocks = problem.n_blocks
     rows = np.arange(n_blocks)
-    figure = Figure(figsize=(10.5, 1.9 + 0.33 * n_blocks), layout="constrained")
+    figure = import_figure()(figsize=(10.5, 1.9 + 0.33 * n_blocks), layout="constrained")
     gantt, shares = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     gantt.barh(rows, schedule.compute_s, color=_COMPUTE, label="compute")
     gantt.barh(rows, schedule.upload_s, left=schedule.compute_s, color=_UPLOAD, label="upload")
@@ -60,6 +54,23 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
     return figure
+
+
+def import_figure() -> "type[Figure]":
+    """Return matplotlib's figure class.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is missing; it names the extra to install.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(
+            "figures need matplotlib: install lola-deft with its extra 'plot', or matplotlib itself"
+        ) from None
+    return Figure
 
 
 def save_figure(figure: "Figure", path: StrPath) -> None:

@@ -3,12 +3,13 @@
 import csv
 import io
 import tomllib
-from dataclasses import asdict
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from lola.channel import spectral_efficiency
+from lola.evidence import Evidence
 from lola.fleet import Fleet
 from lola.formats import (
     FormatError,
@@ -141,26 +142,39 @@ def save_profile(profile: Profile, path: StrPath) -> None:
 
 def profile_to_json(profile: Profile) -> dict[str, Any]:
     """Return what `profile_from_json` reads."""
-    return {
+    data: dict[str, Any] = {
         "memory_bytes": profile.memory_bytes.tolist(),
         "latency_s": profile.latency_s.tolist(),
         "upload_bits": profile.upload_bits.tolist(),
-        "provenance": None if profile.provenance is None else asdict(profile.provenance),
+        "provenance": None if profile.provenance is None else profile.provenance.given(),
     }
+    if profile.evidence is not None:
+        data["evidence"] = {name: array.tolist() for name, array in profile.evidence.given().items()}
+    return data
 
 
 def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
     """Build a profile from a JSON object."""
-    check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits"), ("provenance",))
-    provenance = None
+    check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits"), ("provenance", "evidence"))
+    provenance = evidence = None
     if data.get("provenance") is not None:
         given = table(f"{where}, provenance", data["provenance"])
+        known = [field.name for field in fields(Provenance)]
         required = ("model", "batch_size", "sequence_length", "dtype", "source", "hardware")
-        check_keys(f"{where}, provenance", given, required, ("note",))
+        check_keys(f"{where}, provenance", given, required, [name for name in known if name not in required])
         try:
             provenance = Provenance(**given)
         except (TypeError, ValueError) as error:
             raise FormatError(f"{where}, provenance: {error}") from None
+    if data.get("evidence") is not None:
+        found = table(f"{where}, evidence", data["evidence"])
+        check_keys(f"{where}, evidence", found, (), [field.name for field in fields(Evidence)])
+        try:
+            evidence = Evidence(**{name: numbers(f"{where}, evidence, {name}", found[name]) for name in found})
+        except FormatError:
+            raise
+        except ValueError as error:
+            raise FormatError(f"{where}, evidence: {error}") from None
     bits = data["upload_bits"]
     try:
         return Profile(
@@ -170,6 +184,7 @@ def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
             if isinstance(bits, list)
             else number(f"{where}, upload_bits", bits),
             provenance=provenance,
+            evidence=evidence,
         )
     except FormatError:
         raise

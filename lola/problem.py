@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NotRequired, TypedDict
 
@@ -171,7 +171,7 @@ class Problem:
             state.update(
                 np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
             )
-        provenance = None if self.profile.provenance is None else asdict(self.profile.provenance)
+        provenance = None if self.profile.provenance is None else self.profile.provenance.given()
         state.update(
             json.dumps([self.pinned, self.forbidden, self.fleet.name, provenance, self.subcarrier_hz]).encode()
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lola.evidence import Evidence
 from lola.formats import expect
-from lola.solvers.checks import BoolArray, FloatArray, IntArray, per_block, positive_integer, vector
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, per_block, positive_integer, positive_number, vector
 
 Array = TypeVar("Array", FloatArray, IntArray, BoolArray)
 
@@ -28,6 +29,28 @@ class Provenance:
         Whether the hardware ran it.
     note : str, optional
         How to read the numbers.
+    memory : str, optional
+        What the memory counts, for example ``"weights and saved tensors"``.
+    weights : str, optional
+        ``"random"``, or where they were loaded from.
+    attention, mode : str, optional
+        Attention implementation, and ``"train"`` or ``"eval"``.
+    head : str, optional
+        ``"trained"`` if the classifier head is trained and uploaded with depth 1, else ``"frozen"``.
+    lora_rank : int, optional
+    lora_targets : tuple of str, optional
+        Names of the modules that LoRA adapts.
+    seed, threads : int, optional
+        Seed of weights and batch; CPU threads.
+    software : str, optional
+        Versions of what ran.
+    monotone : str, optional
+        ``"isotonic"`` if isotonic regression made the latency rise; it is then said in `Evidence.raw_latency_s` what
+        was measured.
+    reference : str, optional
+        Device that the latency was brought to, if not the hardware that was measured.
+    latency_factor : float, optional
+        What the measured seconds were multiplied by to bring them there.
     """
 
     model: str
@@ -37,19 +60,58 @@ class Provenance:
     source: Literal["measured", "estimated"]
     hardware: str
     note: str = ""
+    memory: str | None = None
+    weights: str | None = None
+    attention: str | None = None
+    mode: str | None = None
+    head: str | None = None
+    lora_rank: int | None = None
+    lora_targets: tuple[str, ...] | None = None
+    seed: int | None = None
+    threads: int | None = None
+    software: str | None = None
+    monotone: str | None = None
+    reference: str | None = None
+    latency_factor: float | None = None
 
     def __post_init__(self) -> None:
-        for field in ("model", "dtype", "hardware", "note"):
-            if not isinstance(getattr(self, field), str):
-                raise TypeError(f"{field} must be text, got {getattr(self, field)!r}")
+        optional = ("memory", "weights", "attention", "mode", "head", "software", "monotone", "reference")
+        for field in ("model", "dtype", "hardware", "note", *optional):
+            value = getattr(self, field)
+            if not isinstance(value, str) and (field not in optional or value is not None):
+                raise TypeError(f"{field} must be text, got {value!r}")
         positive_integer("batch_size", self.batch_size)
         positive_integer("sequence_length", self.sequence_length)
+        for field in ("lora_rank", "threads"):
+            if getattr(self, field) is not None:
+                positive_integer(field, getattr(self, field))
+        if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
+            raise TypeError(f"seed must be an integer, got {self.seed!r}")
+        if self.lora_targets is not None:
+            if isinstance(self.lora_targets, str) or not all(isinstance(name, str) for name in self.lora_targets):
+                raise TypeError(f"lora_targets must be a list of names, got {self.lora_targets!r}")
+            object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
+        if (self.latency_factor is None) != (self.reference is None):
+            raise ValueError("reference and latency_factor belong together; give both or neither")
+        if self.latency_factor is not None:
+            positive_number("latency_factor", self.latency_factor)
         if self.source not in ("measured", "estimated"):
             raise ValueError(f'source must be "measured" or "estimated", got {self.source!r}')
 
     def __str__(self) -> str:
         shape = f"batch {self.batch_size}, sequence {self.sequence_length}, {self.dtype}"
         return f"{self.model}, {shape}: {self.source}, {self.hardware}"
+
+    @property
+    def latency_note(self) -> str:
+        """What was done to the latency after it was measured; empty if nothing was."""
+        scaled = self.latency_factor is not None
+        notes = [f"× {self.latency_factor:.4g} for {self.reference}"] if scaled else []
+        return "; ".join(notes + ([f"made to rise by {self.monotone} regression"] if self.monotone else []))
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that are known, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -66,6 +128,8 @@ class Profile:
         S_l: bits of the block's gradient. Stored as one number per block.
     provenance : Provenance, optional
         Where the numbers come from.
+    evidence : Evidence, optional
+        Spread, repeats and kinds of memory behind them.
 
     Raises
     ------
@@ -81,6 +145,7 @@ class Profile:
     latency_s: FloatArray
     upload_bits: FloatArray
     provenance: Provenance | None
+    evidence: Evidence | None
 
     def __init__(
         self,
@@ -88,6 +153,7 @@ class Profile:
         latency_s: ArrayLike,
         upload_bits: ArrayLike,
         provenance: Provenance | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
         latency = _rising("latency_s", vector("latency_s", latency_s, positive=False))
         per_depth = ("latency_s", latency)
@@ -95,15 +161,45 @@ class Profile:
         bits = vector("upload_bits", per_block("upload_bits", upload_bits, latency.shape[0]), per_depth)
         if provenance is not None:
             expect("provenance", provenance, Provenance)
+        if evidence is not None:
+            expect("evidence", evidence, Evidence)
+            evidence.check_length(latency.shape[0])
         object.__setattr__(self, "memory_bytes", frozen(memory))
         object.__setattr__(self, "latency_s", frozen(latency))
         object.__setattr__(self, "upload_bits", frozen(bits))
         object.__setattr__(self, "provenance", provenance)
+        object.__setattr__(self, "evidence", evidence)
 
     @property
     def n_blocks(self) -> int:
         """Number of blocks, L."""
         return int(self.latency_s.shape[0])
+
+    def on_reference(self, reference: str, latency_factor: float) -> Profile:
+        """Return this profile with its latency brought to another device, and that recorded.
+
+        Parameters
+        ----------
+        reference : str
+            Name of the device.
+        latency_factor : float
+            What the seconds are multiplied by.
+
+        Raises
+        ------
+        ValueError
+            If there is no provenance to record it in, or the latency was scaled before.
+        """
+        factor = positive_number("latency_factor", latency_factor)
+        if self.provenance is None or self.provenance.latency_factor is not None:
+            raise ValueError("latency can be scaled once, and only with a provenance that records it")
+        return Profile(
+            self.memory_bytes,
+            self.latency_s * factor,
+            self.upload_bits,
+            replace(self.provenance, reference=reference, latency_factor=factor),
+            None if self.evidence is None else self.evidence.scaled(factor),
+        )
 
     def __repr__(self) -> str:
         return f"<Profile of {self.n_blocks} blocks: {self.provenance or 'no provenance'}>"

@@ -1,4 +1,4 @@
-"""Schedules as tables for a terminal."""
+"""Schedules and profiles as tables for a terminal."""
 
 import math
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lola.problem import Problem
+from lola.profile import Profile
 from lola.solution import MultiplierProof, Schedule
 
 
@@ -86,4 +87,29 @@ def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
             gap,
             str(int(schedule.hits_memory_wall.sum())),
         )
+    return table
+
+
+def profile_table(profile: Profile) -> Table:
+    """Lay out one line per depth: what it needs, how long it takes, and what it uploads."""
+    evidence = profile.evidence.given() if profile.evidence else {}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = {"needs\nGB": profile.memory_bytes / 1e9, "latency\ns": profile.latency_s}
+    extra = (
+        ("spread\ns", "latency_iqr_s", 1.0),
+        ("runs", "repeats", 1.0),
+        ("saved\nGB", "saved_bytes", 1e9),
+        ("peak\nGB", "peak_bytes", 1e9),
+        ("reserved\nGB", "reserved_bytes", 1e9),
+        ("process\nGB", "process_peak_bytes", 1e9),
+        ("TFLOP", "flops", 1e12),
+    )
+    columns |= {heading: evidence[name] / scale for heading, name, scale in extra if name in evidence}
+    columns["upload\nMbit"] = profile.upload_bits / 1e6
+    table.add_column("depth", justify="right")
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for i in range(profile.n_blocks):
+        cells = [f"{int(v[i])}" if heading == "runs" else _short(float(v[i]), 3) for heading, v in columns.items()]
+        table.add_row(str(i + 1), *cells)
     return table

@@ -31,7 +31,8 @@ def test_bare_schedule_runs_the_builtin_scenario(capsys):
     assert out.count("phone-") == 12
     assert "optimal: no schedule is faster than" in out
     assert ", verified" in out
-    assert "profile: roberta-base, batch 32, sequence 128, float16: estimated" in out
+    assert "profile: roberta-base, batch 32, sequence 128, float32: measured, " in out
+    assert "latency: as measured, × " in out
 
 
 def test_compare_shows_all_methods(capsys):

@@ -1,0 +1,163 @@
+"""``lola profile``: measure or estimate what a depth costs. Only the standard library is imported before it runs."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lola.profile import Profile
+    from lola.profiling import Workload
+
+_INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.set_defaults(run=run)
+    parser.add_argument("--model", required=True, help="built-in configuration, folder, or hub name")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, or estimate: without running it")
+    parser.add_argument("--batch", type=int, default=32, help="examples in a batch (default 32)")
+    parser.add_argument("--seq", type=int, help="tokens of a text (default 128); an image has its own")
+    parser.add_argument("--dtype", default="fp32", help="fp32 (default), fp16 or bf16")
+    parser.add_argument("--out", metavar="p.json", help="save the profile")
+    parser.add_argument("--figure", metavar="p.png", help="draw memory and latency (needs lola-deft[plot])")
+    parser.add_argument("--lora-rank", type=int, default=8, metavar="R", help="default 8")
+    parser.add_argument("--lora-targets", metavar="A,B", help="modules to adapt (default: query and value)")
+    parser.add_argument("--head", default="trained", help="trained (default, with depth 1) or frozen")
+    parser.add_argument("--attention", default="eager", help="eager (default) or sdpa")
+    parser.add_argument("--mode", default="train", help="train (default) or eval: without dropout")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, adapters and batch (default 0)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--repeats", type=int, help="iterations of each depth, at least (default 5, on cuda 30)")
+    parser.add_argument("--limit-s", type=float, default=600.0, help="begin no repeats after this (default 600)")
+    parser.add_argument("--check-process", action="store_true", help="on the cpu: a child process's peak memory, too")
+    parser.add_argument("--monotone", metavar="isotonic", help="make a latency that falls rise, and record it")
+    parser.add_argument("--reference", metavar="DEVICE", help="bring latency to it, such as snapdragon-8-gen-3")
+    parser.add_argument("--force", action="store_true", help="write over the profile of something else")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    # Threads that spin while they wait lose the processor to whatever else runs, just when they need it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lola.profiling import Workload, bring_to_reference, estimate, measure
+
+    targets = tuple(options.lora_targets.split(",")) if options.lora_targets else None
+    workload = Workload(
+        model=options.model,
+        batch_size=options.batch,
+        sequence_length=options.seq,
+        dtype=options.dtype,
+        attention=options.attention,
+        mode=options.mode,
+        lora_rank=options.lora_rank,
+        lora_targets=targets,
+        head=options.head,
+        seed=options.seed,
+    )
+    _check_outputs(options, workload)
+    try:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("building")
+
+            def report(stage: str, done: int, total: int) -> None:
+                bar.update(task, description=stage, completed=done, total=total)
+
+            profile: Profile
+            if options.device == "estimate":
+                profile = estimate(
+                    workload, progress=report, **({"reference": options.reference} if options.reference else {})
+                )
+            else:
+                profile = measure(
+                    workload,
+                    device=options.device,
+                    threads=options.threads,
+                    repeats=options.repeats,
+                    limit_s=options.limit_s,
+                    monotone=options.monotone,
+                    check_process=options.check_process,
+                    progress=report,
+                )
+                if options.reference:
+                    profile = bring_to_reference(profile, workload, options.reference)
+    except KeyboardInterrupt:
+        print("lola: interrupted; no file was written", file=sys.stderr)
+        return _INTERRUPTED
+    _print(profile)
+    if options.out:
+        from lola.files import save_profile
+
+        save_profile(profile, options.out)
+    if options.figure:
+        from lola.figure import save_figure
+        from lola.profile_figure import draw_profile
+
+        save_figure(draw_profile(profile), options.figure)
+    return 0
+
+
+def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
+    """Refuse, before anything is measured, an unknown device, a missing folder or a file that holds something else."""
+    from lola.profiling.estimation import reference_device
+
+    if options.reference:
+        reference_device(options.reference)
+    for path in (options.out, options.figure):
+        if path and not Path(path).parent.is_dir():
+            raise ValueError(f"{path}: the folder to write into does not exist")
+    if options.force or not options.out or not Path(options.out).is_file():
+        return
+    from lola.files import load_profile
+    from lola.profiling.workload import DTYPES
+
+    there = load_profile(options.out).provenance
+    wanted: dict[str, Any] = {
+        "model": workload.model,
+        "batch_size": workload.batch_size,
+        "dtype": DTYPES[workload.dtype],
+        "source": "estimated" if options.device == "estimate" else "measured",
+    }
+    if workload.sequence_length is not None:
+        wanted["sequence_length"] = workload.sequence_length
+    differing = [name for name, value in wanted.items() if getattr(there, name, None) != value]
+    if differing:
+        raise ValueError(
+            f"{options.out}: holds another profile ({there or 'of unknown provenance'}), which differs in "
+            f"{', '.join(differing)}; write elsewhere, or over it with --force"
+        )
+
+
+def _print(profile: "Profile") -> None:
+    from rich.console import Console
+
+    from lola.profiling import judge
+    from lola.report import profile_table
+
+    verdict = judge(profile)
+    console = Console(highlight=False)
+    with console.capture() as table:
+        console.print(profile_table(profile))
+    print(table.get())
+    for name, line, unit, scale in (("memory", verdict.memory, "GB", 1e9), ("latency", verdict.latency, "s", 1.0)):
+        print(
+            f"{name}: {line.intercept / scale:.4g} + {line.slope / scale:.4g}·depth {unit}, R² {line.r_squared:.5f}, "
+            f"off by at most {line.residual / scale:.2g} {unit}; a depth left out is predicted to "
+            f"{100 * line.left_out_error:.2g} %"
+        )
+    print(f"d(L)/d(1): {profile.latency_s[-1] / profile.latency_s[0]:.3f}")
+    for text in verdict.falls:
+        print(f"not monotone: {text}")
+    if verdict.noisy:
+        print(
+            f"noisy: the median is not known to 3 % at depth {', '.join(map(str, verdict.noisy))}; repeat it when idle"
+        )
+    print(f"profile: {profile.provenance}")
+    if profile.provenance is not None and profile.provenance.latency_note:
+        print(f"latency: as {profile.provenance.source}, {profile.provenance.latency_note}")

@@ -1,0 +1,312 @@
+"""The depths of a model: its blocks from the output, adapted once by LoRA, and one selected at a time."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from lola.profiling.memory import count_saved, track_peak
+from lola.profiling.models import import_transformers
+from lola.profiling.workload import ProfilingError
+from lola.solvers.checks import positive_integer
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# Where the backbone of each type keeps its blocks, and which modules project to query and value.
+_BLOCKS = {
+    "bert": "encoder.layer",
+    "roberta": "encoder.layer",
+    "xlm-roberta": "encoder.layer",
+    "electra": "encoder.layer",
+    "deit": "encoder.layer|layers",
+    "vit": "layers|encoder.layer",
+    "gpt2": "h",
+    "llama": "layers",
+    "mistral": "layers",
+    "qwen2": "layers",
+    "gemma": "layers",
+}
+_TARGETS = (("query", "value"), ("q_proj", "v_proj"), ("c_attn",))
+_HEADS = ("classifier", "score")
+_UPLOAD_BITS_PER_VALUE = 32
+
+
+def find_blocks(model: "nn.Module") -> "list[nn.Module]":
+    """Find a model's transformer blocks.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A transformers model of a type that is known here.
+
+    Returns
+    -------
+    list of torch.nn.Module
+        In depth order: entry 0 is depth 1, the block nearest the output.
+
+    Raises
+    ------
+    ProfilingError
+        If the type is not known, or the blocks are not where they should be.
+    """
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    backbone = getattr(model, "base_model", model)
+    for path in _BLOCKS.get(kind or "", "").split("|"):
+        found: Any = backbone
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        if path and found is not None and len(found):
+            return list(found)[::-1]
+    raise ProfilingError(
+        f"no transformer blocks found in {type(model).__name__} (model type {kind!r}; known are {', '.join(_BLOCKS)}); "
+        "pass them as a list of modules, the one nearest the input first: attach_lora(model, blocks=[...])"
+    )
+
+
+class Depths:
+    """A model with LoRA in every block, of which one depth at a time is trainable. Made by `attach_lora`.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        The model, with adapters in place of the targets.
+    blocks : list of torch.nn.Module
+        In depth order.
+    rank : int
+    targets : tuple of str
+    head : str
+        ``"trained"`` if the classifier head goes with depth 1, else ``"frozen"``.
+    """
+
+    def __init__(
+        self, model: "nn.Module", blocks: "list[nn.Module]", rank: int, targets: tuple[str, ...], train_head: bool
+    ) -> None:
+        self.model, self.blocks, self.rank, self.targets = model, blocks, rank, targets
+        heads = [module for name in _HEADS if (module := getattr(model, name, None)) is not None]
+        self._heads = heads if train_head else []
+        self.head = "trained" if self._heads else "frozen"
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+    def parameters(self, depth: int) -> "list[nn.Parameter]":
+        """Return what a depth trains and uploads: its block's adapters, and the head with depth 1."""
+        block = self.blocks[self._index(depth)]
+        adapters = [p for name, p in block.named_parameters() if "lora_" in name]
+        return adapters + [p for head in self._heads for p in head.parameters()] if depth == 1 else adapters
+
+    def upload_bits(self, depth: int, bits_per_value: int = _UPLOAD_BITS_PER_VALUE) -> float:
+        """Return the size of a depth's gradient in bits."""
+        return float(bits_per_value * sum(p.numel() for p in self.parameters(depth)))
+
+    def select(self, depth: int) -> None:
+        """Make one depth trainable and everything else frozen, without rebuilding an adapter.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If there is no such depth.
+        ProfilingError
+            If gradient checkpointing or ``enable_input_require_grads`` is on, or anything below requires a gradient.
+        """
+        index = self._index(depth)
+        self._refuse_checkpointing()
+        self.model.requires_grad_(False)
+        chosen = self.parameters(depth)
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        allowed = {id(p) for p in chosen}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and id(parameter) not in allowed:
+                raise ProfilingError(f"depth {index + 1}: {name} requires a gradient, though another depth owns it")
+
+    def select_all(self) -> None:
+        """Make every depth trainable, as on a device that trains alone."""
+        self.model.requires_grad_(False)
+        for depth in range(1, len(self) + 1):
+            for parameter in self.parameters(depth):
+                parameter.requires_grad_(True)
+
+    @contextmanager
+    def guard(self, depth: int) -> "Iterator[None]":
+        """Refuse, while the model runs, an input of the block that requires a gradient: backward would not stop there.
+
+        Raises
+        ------
+        ProfilingError
+            From within the forward pass.
+        """
+        import torch
+
+        def refuse(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            values = [*args, *kwargs.values()]
+            if any(isinstance(value, torch.Tensor) and value.requires_grad for value in values):
+                raise ProfilingError(
+                    f"depth {depth}: the input of its block requires a gradient, so backward would run on to the "
+                    "embeddings and every depth would cost the same. Something below requires grad, or makes its "
+                    "output require it (enable_input_require_grads does): turn that off"
+                )
+
+        handle = self.blocks[self._index(depth)].register_forward_pre_hook(refuse, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _index(self, depth: int) -> int:
+        if positive_integer("depth", depth) > len(self):
+            raise ValueError(f"depth must be at most {len(self)}, the number of blocks; got {depth}")
+        return depth - 1
+
+    def _refuse_checkpointing(self) -> None:
+        """Refuse what makes backward run to the bottom, or run forward again."""
+        if any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
+            raise ProfilingError(
+                "gradient checkpointing is on: it recomputes the forward pass and makes the embeddings require a "
+                "gradient, so memory and latency no longer depend on the depth; call gradient_checkpointing_disable()"
+            )
+        hooks = [getattr(self.model, name, None) for name in ("_require_grads_hook", "_require_grads_hooks")]
+        if any(hooks):
+            raise ProfilingError(
+                "enable_input_require_grads() is on: it makes the embeddings require a gradient, so backward runs to "
+                "the bottom whatever the depth; call disable_input_require_grads()"
+            )
+
+
+def attach_lora(
+    model: "nn.Module",
+    *,
+    rank: int = 8,
+    targets: Sequence[str] | None = None,
+    blocks: "Sequence[nn.Module] | None" = None,
+    train_head: bool = True,
+    zero_init: bool = True,
+) -> Depths:
+    """Adapt every block by LoRA, once, in place.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A model whose output has a loss. It is changed: adapters stand in for the targets.
+    rank : int
+    targets : sequence of str, optional
+        Names of the modules to adapt. Left out: query and value, or ``c_attn``.
+    blocks : sequence of torch.nn.Module, optional
+        The blocks **in the model's order**, the one nearest the input first; found by `find_blocks` if left out.
+    train_head : bool
+        Whether a classifier head (``classifier`` or ``score``) is trained with depth 1.
+    zero_init : bool
+        Start LoRA's B at zero, as usual. Then A's gradients are zero at first: tests that compare gradients say False.
+
+    Returns
+    -------
+    Depths
+        With depth 1 selected.
+
+    Raises
+    ------
+    ProfilingError
+        If there are no blocks, a target is missing, or a block would stay without an adapter.
+    """
+    import_transformers()
+    from peft import LoraConfig, get_peft_model
+
+    positive_integer("rank", rank)
+    found = find_blocks(model) if blocks is None else list(blocks)[::-1]
+    if not found:
+        raise ProfilingError("blocks is empty; pass at least one module")
+    inside = {name.split(".")[-1] for block in found for name, module in block.named_modules() if _can_adapt(module)}
+    wanted: tuple[str, ...] | None
+    if targets is None:
+        wanted = next((names for names in _TARGETS if inside.issuperset(names)), None)
+    else:
+        wanted = tuple(targets) if inside.issuperset(targets) else None
+    if not wanted:
+        missing = "query and value" if targets is None else ", ".join(name for name in targets if name not in inside)
+        raise ProfilingError(
+            f"LoRA has no target: the blocks have no {missing or 'module of an empty list'}. Modules that can be "
+            f"adapted are {', '.join(sorted(inside)) or 'none'}; name some of them as targets"
+        )
+    members = {id(module) for block in found for module in block.modules()}
+    paths = [
+        name
+        for name, module in model.named_modules()
+        if id(module) in members and name.split(".")[-1] in wanted and _can_adapt(module)
+    ]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=paths,
+        fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in paths),
+        init_lora_weights=zero_init,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
+        get_peft_model(model, config, low_cpu_mem_usage=next(model.parameters()).is_meta)
+    depths = Depths(model, found, rank, wanted, train_head)
+    for depth in range(1, len(depths) + 1):
+        if not any("lora_" in name for name, _ in found[depth - 1].named_parameters()):
+            raise ProfilingError(
+                f"depth {depth} has no module named {' or '.join(wanted)}; its block would upload nothing; name others"
+            )
+    depths.select(1)
+    return depths
+
+
+def _can_adapt(module: "nn.Module") -> bool:
+    return type(module).__name__ in ("Linear", "Conv1D")
+
+
+def backward(depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]") -> None:
+    """Run forward and backward for one selected depth, from no gradient, with the guard in place.
+
+    Parameters
+    ----------
+    depths : Depths
+    depth : int or None
+        None where all depths are trained, so that there is nothing below to guard.
+    batch : dict of str to torch.Tensor
+
+    Raises
+    ------
+    ProfilingError
+        If the model gives no loss, or backward would not stop at the block.
+    """
+    depths.model.zero_grad(set_to_none=True)
+    _loss(depths, depth, batch).backward()
+
+
+def count_tensors(
+    depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]", granularity_bytes: int = 1
+) -> tuple[int, int]:
+    """Run one iteration and return the bytes that it saves for backward and its peak, without weights.
+
+    Parameters
+    ----------
+    depths : Depths
+    depth : int or None
+        None for all depths at once.
+    batch : dict of str to torch.Tensor
+        Real or fake tensors.
+    granularity_bytes : int
+        See `lola.profiling.memory.track_peak`.
+    """
+    depths.select_all() if depth is None else depths.select(depth)
+    depths.model.zero_grad(set_to_none=True)
+    with track_peak(granularity_bytes) as peak:
+        inputs = {name: tensor.clone() for name, tensor in batch.items()}
+        with count_saved(depths.model) as saved:
+            loss = _loss(depths, depth, inputs)
+        loss.backward()
+    depths.model.zero_grad(set_to_none=True)
+    return saved.bytes, peak.peak_bytes
+
+
+def _loss(depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
+    with nullcontext() if depth is None else depths.guard(depth):
+        loss: torch.Tensor | None = depths.model(**batch).loss
+    if loss is None:
+        raise ProfilingError(f"{type(depths.model).__name__} gives no loss for its labels; use a model with a head")
+    return loss

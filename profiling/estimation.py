@@ -1,0 +1,293 @@
+"""Memory and latency of each depth without the hardware: the model runs on tensors that hold no data."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lola.profiling.depth import Depths, attach_lora, count_tensors
+from lola.profiling.machine import software
+from lola.profiling.memory import weight_bytes
+from lola.profiling.models import build, import_transformers, make_batch, sequence_length
+from lola.profiling.workload import ProfilingError, Workload
+
+from lola.evidence import Evidence
+from lola.profile import Profile, Provenance
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Progress = Callable[[str, int, int], None]
+_GRANULARITY_BYTES = {"cpu": 1, "cuda": 512}  # CUDA's caching allocator rounds every tensor up
+_MOMENT_BYTES = 2 * 4  # Adam's two moments, in single precision
+
+
+@dataclass(frozen=True)
+class ReferenceDevice:
+    """A device that latency is stated for.
+
+    Attributes
+    ----------
+    name : str
+    flops_per_s : float
+        Rate that it sustains in half precision; a multiplication and an addition count as two.
+    uncertainty : float
+        The true rate may be this many times higher or lower.
+    source : str
+        Where the rate comes from.
+    """
+
+    name: str
+    flops_per_s: float
+    uncertainty: float
+    source: str
+
+
+REFERENCES = {
+    "snapdragon-8-gen-3": ReferenceDevice(
+        name="snapdragon-8-gen-3",
+        flops_per_s=1.5e12,
+        uncertainty=2.0,
+        source=(
+            "Li et al., Transformer-Lite, arXiv:2403.20041: on the GPU of this chip ChatGLM2 6B reads a prompt at 121 "
+            "token/s; two operations for each of 6.2e9 parameters and token make 1.5 TFLOP/s (Gemma 2B at 330 token/s: "
+            "1.65). That backward sustains the same rate, and the uncertainty, are assumptions"
+        ),
+    )
+}
+
+
+def estimate(
+    workload: Workload,
+    *,
+    reference: str = "snapdragon-8-gen-3",
+    allocator: str = "cpu",
+    progress: Progress | None = None,
+) -> Profile:
+    """Estimate a profile on any machine, for models of any size.
+
+    Parameters
+    ----------
+    workload : Workload
+        Its weights are never loaded.
+    reference : str
+        A device of `REFERENCES`. Its rate turns operations into seconds.
+    allocator : {"cpu", "cuda"}
+        Whose memory is estimated: CUDA keeps a dropout's mask in one byte a value and rounds tensors up.
+    progress : callable, optional
+        Called with what is done, how many of it, and how many there are.
+
+    Returns
+    -------
+    Profile
+        ``memory_bytes``: weights and the peak of live tensors. Its evidence has operations and saved tensors.
+
+    Raises
+    ------
+    ProfilingError
+        If the model cannot be run this way.
+
+    Notes
+    -----
+    Operations are those of matrix products, convolutions and attention, always counted with eager attention: the
+    counter knows no other on every device. What a kernel allocates within itself is not seen.
+    """
+    device = reference_device(reference)
+    report = progress or (lambda *_: None)
+    saved, peak, flops = [], [], []
+    with fake_depths(workload, allocator) as (depths, batch, length):
+        resident = weight_bytes(depths.model)
+        n_blocks = len(depths)
+        for depth in range(1, n_blocks + 1):
+            report("estimate", depth - 1, n_blocks)
+            counts = _count(depths, depth, batch, _GRANULARITY_BYTES[allocator])
+            saved.append(counts[0])
+            peak.append(counts[1])
+            flops.append(counts[2])
+        upload = [depths.upload_bits(depth) for depth in range(1, n_blocks + 1)]
+        head, targets = depths.head, depths.targets
+    if workload.attention != "eager":
+        with fake_depths(replace(workload, attention="eager"), allocator) as (depths, batch, _):
+            flops = [_count(depths, depth, batch, 1)[2] for depth in range(1, n_blocks + 1)]
+    return Profile(
+        memory_bytes=[resident + value for value in peak],
+        latency_s=[value / device.flops_per_s for value in flops],
+        upload_bits=upload,
+        provenance=Provenance(
+            model=workload.model,
+            batch_size=workload.batch_size,
+            sequence_length=length,
+            dtype=workload.dtype,
+            source="estimated",
+            hardware=f"{device.name} at {device.flops_per_s / 1e12:g} TFLOP/s, uncertain by a factor of "
+            f"{device.uncertainty:g}",
+            note=f"rate: {device.source}",
+            memory=f"weights and peak of live tensors, counted as on {allocator}",
+            attention=workload.attention,
+            mode=workload.mode,
+            head=head,
+            lora_rank=workload.lora_rank,
+            lora_targets=targets,
+            seed=workload.seed,
+            software=software(),
+        ),
+        evidence=Evidence(saved_bytes=saved, peak_bytes=peak, flops=flops),
+    )
+
+
+def bring_to_reference(profile: Profile, workload: Workload, reference: str = "snapdragon-8-gen-3") -> Profile:
+    """Scale a measured latency to a reference device, by one factor that the profile records.
+
+    Parameters
+    ----------
+    profile : Profile
+        As measured.
+    workload : Workload
+        What it was measured for; its operations are counted.
+    reference : str
+        A device of `REFERENCES`.
+
+    Returns
+    -------
+    Profile
+        Its latency adds up, over all depths, to the operations divided by the reference's rate; how it rises is as
+        measured.
+    """
+    device = reference_device(reference)
+    counted = estimate(workload, reference=reference)
+    if counted.n_blocks != profile.n_blocks:
+        raise ProfilingError(f"the profile has {profile.n_blocks} blocks, {workload.model} has {counted.n_blocks}")
+    return profile.on_reference(device.name, float(counted.latency_s.sum() / profile.latency_s.sum()))
+
+
+@dataclass(frozen=True)
+class AloneMemory:
+    """What one device needs that trains all blocks itself.
+
+    Attributes
+    ----------
+    weight_bytes : int
+    activation_bytes : int
+        Peak of live tensors within an iteration, gradients among them.
+    moment_bytes : int
+        Adam's two moments of every trained parameter, in single precision.
+    """
+
+    weight_bytes: int
+    activation_bytes: int
+    moment_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.weight_bytes + self.activation_bytes + self.moment_bytes
+
+
+def alone(workload: Workload, *, allocator: str = "cpu") -> AloneMemory:
+    """Estimate the memory of a device that trains alone (the paper's Fig. 4(b)), counted as `estimate` counts."""
+    with fake_depths(workload, allocator) as (depths, batch, _):
+        _, peak = _counted(depths, None, batch, _GRANULARITY_BYTES[allocator])
+        trained = {id(p): p.numel() for depth in range(1, len(depths) + 1) for p in depths.parameters(depth)}
+        return AloneMemory(weight_bytes(depths.model), peak, _MOMENT_BYTES * sum(trained.values()))
+
+
+def reference_device(name: str) -> ReferenceDevice:
+    """Return a device of `REFERENCES`.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    if name not in REFERENCES:
+        raise ValueError(f"reference must be one of {', '.join(REFERENCES)}; got {name!r}")
+    return REFERENCES[name]
+
+
+@contextmanager
+def fake_depths(workload: Workload, allocator: str = "cpu") -> "Iterator[tuple[Depths, dict[str, torch.Tensor], int]]":
+    """Build a model, its adapters and a batch on tensors that have shapes and no data.
+
+    Yields
+    ------
+    depths : Depths
+    batch : dict of str to torch.Tensor
+    sequence_length : int
+    """
+    if allocator not in _GRANULARITY_BYTES:
+        raise ValueError(f"allocator must be one of {', '.join(_GRANULARITY_BYTES)}; got {allocator!r}")
+    import_transformers()
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model, _ = build(workload, "meta")
+    config = model.config
+    depths = attach_lora(
+        model, rank=workload.lora_rank, targets=workload.lora_targets, train_head=workload.head == "trained"
+    )
+    model.train(workload.mode == "train")
+    length = sequence_length(workload, config)
+    with FakeTensorMode():
+        _materialise(model, torch)
+        batch = make_batch(workload, config)
+        with _fused_dropout() if allocator == "cuda" else nullcontext():
+            yield depths, batch, length
+
+
+def _materialise(model: "nn.Module", torch: Any) -> None:
+    """Put fake CPU tensors in the place of meta tensors: they answer questions about values as if traced."""
+    made: dict[int, Any] = {}
+    for module in model.modules():
+        for owned in (module._parameters, module._buffers):
+            for name, tensor in owned.items():
+                if tensor is None:
+                    continue
+                if id(tensor) not in made:
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                    is_parameter = isinstance(tensor, torch.nn.Parameter)
+                    made[id(tensor)] = torch.nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
+                owned[name] = made[id(tensor)]
+
+
+def _fused_dropout() -> Any:
+    """Dropout as CUDA does it: one kernel that saves a mask of one byte a value."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Fused(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            given = kwargs or {}
+            if func is torch.nn.functional.dropout:
+                values = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | given
+                if values.get("training", True) and 0 < values.get("p", 0.5) < 1:
+                    return torch.native_dropout(values["input"], values.get("p", 0.5), True)[0]
+            return func(*args, **given)
+
+    return Fused()
+
+
+def _count(
+    depths: Depths, depth: int, batch: "dict[str, torch.Tensor]", granularity_bytes: int
+) -> tuple[int, int, int]:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with counter:
+        saved, peak = _counted(depths, depth, batch, granularity_bytes)
+    return saved, peak, int(counter.get_total_flops())
+
+
+def _counted(
+    depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]", granularity_bytes: int
+) -> tuple[int, int]:
+    from torch._subclasses.fake_tensor import DataDependentOutputException, UnsupportedOperatorException
+
+    try:
+        return count_tensors(depths, depth, batch, granularity_bytes)
+    except (DataDependentOutputException, UnsupportedOperatorException, NotImplementedError) as error:
+        raise ProfilingError(
+            f"{type(depths.model).__name__} cannot run on tensors without data: {error}; measure it instead"
+        ) from None

@@ -1,0 +1,135 @@
+"""``lola profile`` as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_models import save_config
+
+import lola
+from lola.cli import main
+
+
+def arguments(tmp_path, *more, device="cpu", batch="2"):
+    model = save_config(tmp_path / "m", "bert")
+    options = ["profile", "--model", model, "--device", device, "--batch", batch, "--seq", "6", "--threads", "1"]
+    return [*options, "--limit-s", "0.01", "--monotone", "isotonic", *map(str, more)]
+
+
+def test_a_profile_is_measured_saved_and_drawn(tmp_path, capsys):
+    out, picture = tmp_path / "p.json", tmp_path / "p.png"
+    more = ("--out", out, "--figure", picture, "--reference", "snapdragon-8-gen-3")
+    assert main(arguments(tmp_path, *more)) == 0
+    said = capsys.readouterr().out
+    for text in (
+        "R²",
+        "d(L)/d(1): ",
+        "a depth left out is predicted to",
+        "made to rise by isotonic regression",
+        "latency: as measured, × ",
+    ):
+        assert text in said
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    profile = lola.load_profile(out)
+    lola.save_profile(profile, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_text() == out.read_text()
+    assert profile.provenance.reference == "snapdragon-8-gen-3"
+    assert profile.evidence.latency_iqr_s.shape == (3,)
+
+
+def test_one_device_alone_is_drawn(tmp_path):
+    from lola.figure import save_figure
+    from lola.profile_figure import draw_alone
+
+    profile = lola.Profile([1e9, 2e9], [1.0, 2.0], 1.0)
+    save_figure(draw_alone(profile, {"weights": 1e9, "iteration": 2e9}), tmp_path / "alone.png")
+    assert (tmp_path / "alone.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_profile_is_estimated(tmp_path, capsys):
+    assert main(arguments(tmp_path, "--out", tmp_path / "p.json", device="estimate")) == 0
+    assert "estimated, snapdragon-8-gen-3 at 1.5 TFLOP/s" in capsys.readouterr().out
+    assert (np.diff(lola.load_profile(tmp_path / "p.json").latency_s) > 0).all()
+
+
+def test_what_is_wrong_is_said_before_anything_runs(tmp_path, capsys):
+    foreign, other, stale = tmp_path / "foreign.json", tmp_path / "other.json", tmp_path / "stale.json"
+    foreign.write_text('{"format": "lola-schedule", "version": 1}')
+    stale.write_text('{"format": "lola-profile", "version": 2}')
+    lola.save_profile(
+        lola.Profile([1.0], [1.0], 1.0, lola.Provenance("else", 2, 6, "float32", "measured", "bench")), other
+    )
+    for more, message in (
+        (("--out", foreign), '"format" must be "lola-profile"; is it another kind of file?'),
+        (("--out", stale), '"version" must be 1, got 2; a newer lola may have written it'),
+        (
+            ("--out", other),
+            "holds another profile (else, batch 2, sequence 6, float32: measured, bench), which differs in model",
+        ),
+        (("--out", tmp_path / "no" / "p.json"), "the folder to write into does not exist"),
+        (("--lora-targets", "qkv"), "LoRA has no target: the blocks have no qkv"),
+        (("--dtype", "int8"), "dtype must be one of"),
+        (("--reference", "abacus"), "reference must be one of"),
+    ):
+        assert main(arguments(tmp_path, *more)) == 64
+        error = capsys.readouterr().err
+        assert error.startswith("lola: ")
+        assert message in error
+    assert main(arguments(tmp_path, batch="0")) == 64
+    assert "batch_size must be at least 1, got 0" in capsys.readouterr().err
+    assert main(arguments(tmp_path, device="tpu")) == 64
+    assert "device must be one of cpu, cuda; got 'tpu'" in capsys.readouterr().err
+    assert main(arguments(tmp_path, "--out", other, "--force")) == 0
+    assert main(arguments(tmp_path, "--out", other)) == 0  # the same thing again
+
+
+def test_an_interrupted_profile_leaves_what_was_there(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "p.json"
+    assert main(arguments(tmp_path, "--out", out)) == 0
+    before = out.read_text()
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lola.profiling.measurement._times", interrupt)
+    assert main(arguments(tmp_path, "--out", out)) == 130
+    assert "lola: interrupted; no file was written" in capsys.readouterr().err
+    assert out.read_text() == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_damaged_evidence_is_refused(tmp_path):
+    profile = lola.Profile([1.0, 2.0], [1.0, 2.0], 1.0, evidence=lola.Evidence(repeats=[5, 5]))
+    lola.save_profile(profile, tmp_path / "p.json")
+    data = json.loads((tmp_path / "p.json").read_text())
+    for evidence, message in (
+        ({"repeat": [5, 5]}, "evidence: unknown key 'repeat'. Did you mean 'repeats'?"),
+        ({"repeats": [5]}, "repeats must have 2 entries, as many as latency_s; got 1"),
+        ({"repeats": [5, -5]}, "repeats must be finite and >= 0"),
+        ({"repeats": [5, "x"]}, "repeats\\[1\\]: a plain number was wanted"),
+        ([], "evidence: a table .* was wanted"),
+    ):
+        (tmp_path / "p.json").write_text(json.dumps(data | {"evidence": evidence}))
+        with pytest.raises(lola.FormatError, match=message):
+            lola.load_profile(tmp_path / "p.json")
+    with pytest.raises(TypeError, match="evidence must be a lola.Evidence, got list"):
+        lola.Profile([1.0], [1.0], 1.0, evidence=[5])
+    for change, message in (
+        ({"seed": 1.5}, "seed must be an integer, got 1.5"),
+        ({"lora_targets": "query"}, "lora_targets must be a list of names, got 'query'"),
+        ({"threads": 0}, "threads must be at least 1"),
+        ({"attention": 3}, "attention must be text, got 3"),
+        ({"reference": "phone"}, "reference and latency_factor belong together"),
+        ({"reference": "phone", "latency_factor": -1}, "latency_factor must be finite and > 0"),
+    ):
+        known = {
+            "model": "m",
+            "batch_size": 1,
+            "sequence_length": 1,
+            "dtype": "d",
+            "source": "measured",
+            "hardware": "h",
+        }
+        (tmp_path / "p.json").write_text(json.dumps(data | {"provenance": known | change}))
+        with pytest.raises(lola.FormatError, match=message):
+            lola.load_profile(tmp_path / "p.json")

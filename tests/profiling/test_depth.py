@@ -1,0 +1,153 @@
+"""Depths: found from the output, trained alone, and their gradients the same as in full backpropagation."""
+
+import re
+
+import pytest
+import torch
+from lola.profiling import ProfilingError, Workload, attach_lora, find_blocks
+from lola.profiling.depth import backward
+from lola.profiling.models import build, make_batch
+from tiny_models import TINY, every_model, save_config
+
+
+def tiny(tmp_path, name, *, zero_init=True, train_head=True, targets=None, **changes):
+    workload = Workload(save_config(tmp_path / name, name, **changes), batch_size=2, sequence_length=None)
+    if name != "vit":
+        workload = Workload(workload.model, batch_size=2, sequence_length=6)
+    model, weights = build(workload, "cpu")
+    assert weights == "random"
+    batch = make_batch(workload, model.config)
+    depths = attach_lora(model, rank=2, targets=targets, train_head=train_head, zero_init=zero_init)
+    return depths, batch
+
+
+@every_model
+def test_a_gradient_at_a_depth_equals_the_one_of_full_backpropagation(tmp_path, name):
+    depths, batch = tiny(tmp_path, name, zero_init=False)
+    depths.model.eval()
+    depths.select_all()
+    backward(depths, None, batch)
+    full = {id(p): p.grad.clone() for depth in range(1, len(depths) + 1) for p in depths.parameters(depth)}
+    assert len(depths) == TINY[name].get("num_hidden_layers", TINY[name].get("n_layer"))
+    for depth in range(1, len(depths) + 1):
+        depths.select(depth)
+        backward(depths, depth, batch)
+        chosen = depths.parameters(depth)
+        for parameter in chosen:
+            assert parameter.grad.abs().max() > 0  # neither A nor B starts at zero
+            torch.testing.assert_close(parameter.grad, full[id(parameter)], rtol=1e-5, atol=1e-7)
+        own = {id(p) for p in chosen}
+        assert all(p.grad is None for p in depths.model.parameters() if id(p) not in own)
+
+
+@every_model
+def test_depth_one_is_the_block_nearest_the_output(tmp_path, name):
+    depths, batch = tiny(tmp_path, name)
+    order = []
+    handles = [
+        block.register_forward_pre_hook(lambda *_, depth=depth: order.append(depth))
+        for depth, block in enumerate(depths.blocks, start=1)
+    ]
+    depths.model(**batch)
+    for handle in handles:
+        handle.remove()
+    assert order == list(range(len(depths), 0, -1))
+
+
+def test_uploads_are_counted_and_the_head_goes_with_depth_one(tmp_path):
+    depths, _ = tiny(tmp_path, "roberta")
+    adapters = 2 * 2 * 16 * 2  # A and B, on query and value, of rank 2
+    head = 16 * 16 + 16 + 16 * 2 + 2
+    assert depths.targets == ("query", "value")
+    assert depths.head == "trained"
+    assert [depths.upload_bits(depth) for depth in (1, 2, 3, 4)] == [32 * (adapters + head)] + [32 * adapters] * 3
+    frozen, _ = tiny(tmp_path, "roberta", train_head=False)
+    assert frozen.head == "frozen"
+    assert frozen.upload_bits(1) == 32 * adapters
+
+
+def test_other_models_are_profiled_by_a_list_of_modules():
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = torch.nn.Linear(4, 4)
+
+        def forward(self, hidden):
+            return hidden + torch.tanh(self.mix(hidden))
+
+    class Stack(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = Block(), Block()
+
+        def forward(self, x):
+            return type("Output", (), {"loss": self.second(self.first(x)).square().mean()})
+
+    model = Stack()
+    with pytest.raises(ProfilingError, match=r"no transformer blocks found in Stack .* attach_lora\(model, blocks="):
+        find_blocks(model)
+    with pytest.raises(ProfilingError, match="blocks is empty"):
+        attach_lora(model, blocks=[])
+    depths = attach_lora(model, blocks=[model.first, model.second], targets=["mix"], rank=1)
+    assert depths.blocks == [model.second, model.first]
+    backward(depths, 1, {"x": torch.ones(3, 4)})
+    assert all(p.grad is not None for p in depths.parameters(1))
+    with pytest.raises(ProfilingError, match="requires a gradient, so backward would run on to the embeddings"):
+        backward(depths, 1, {"x": torch.ones(3, 4, requires_grad=True)})
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")  # the names that all of transformers 5 has
+def test_the_checkpointing_trap_is_refused(tmp_path):
+    depths, batch = tiny(tmp_path, "bert")
+    depths.model.gradient_checkpointing_enable()
+    with pytest.raises(ProfilingError, match="gradient checkpointing is on: it recomputes the forward pass"):
+        depths.select(2)
+    depths, batch = tiny(tmp_path, "bert")
+    depths.model.enable_input_require_grads()
+    with pytest.raises(ProfilingError, match=r"enable_input_require_grads\(\) is on"):
+        depths.select(2)
+    depths.model.disable_input_require_grads()
+    depths.select(2)
+    handle = depths.model.get_input_embeddings().register_forward_hook(lambda m, a, out: out.requires_grad_(True))
+    with pytest.raises(ProfilingError, match="depth 2: the input of its block requires a gradient"):
+        backward(depths, 2, batch)
+    handle.remove()
+    backward(depths, 2, batch)
+
+
+def test_what_cannot_be_adapted_is_refused(tmp_path):
+    message = "LoRA has no target: the blocks have no qkv. Modules that can be adapted are dense, key, query, value"
+    with pytest.raises(ProfilingError, match=re.escape(message)):
+        tiny(tmp_path, "bert", targets=["qkv", "value"])
+    with pytest.raises(ProfilingError, match="the blocks have no module of an empty list"):
+        tiny(tmp_path, "bert", targets=[])
+    with pytest.raises(ValueError, match="depth must be at most 3, the number of blocks; got 4"):
+        tiny(tmp_path, "bert")[0].select(4)
+    with pytest.raises(ValueError, match="rank must be at least 1"):
+        attach_lora(torch.nn.Linear(1, 1), rank=0)
+
+
+def test_a_block_without_an_adapter_is_refused():
+    class Stack(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Sequential(torch.nn.Tanh())
+            self.second = torch.nn.ModuleDict({"mix": torch.nn.Linear(4, 4)})
+
+    model = Stack()
+    with pytest.raises(ProfilingError, match="depth 2 has no module named mix; its block would upload nothing"):
+        attach_lora(model, blocks=[model.first, model.second], targets=["mix"])
+
+
+def test_a_model_without_a_loss_is_refused(tmp_path):
+    depths, batch = tiny(tmp_path, "bert")
+    del batch["labels"]
+    with pytest.raises(ProfilingError, match="BertForSequenceClassification gives no loss for its labels"):
+        backward(depths, 1, batch)
+
+
+def test_a_parameter_that_cannot_be_frozen_is_refused(tmp_path):
+    depths, _ = tiny(tmp_path, "bert")
+    depths.model.requires_grad_ = lambda flag: None
+    with pytest.raises(ProfilingError, match="depth 2: .*lora_A.* requires a gradient, though another depth owns it"):
+        depths.select(2)

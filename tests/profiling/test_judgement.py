@@ -1,0 +1,92 @@
+"""Judging profiles: lines, falls, isotonic regression, and prediction from a grid."""
+
+import numpy as np
+import pytest
+from lola.profiling import Grid, ProfilingError, judge
+from lola.profiling.judgement import check_monotone, fit_line, rising
+
+import lola
+
+PROVENANCE = lola.Provenance("toy", 8, 64, "float32", "measured", "bench")
+
+
+def test_a_line_is_found_and_predicts():
+    line = fit_line(2.0 + 3.0 * np.arange(1.0, 6.0))
+    assert (line.intercept, line.slope, line.r_squared) == pytest.approx((2.0, 3.0, 1.0))
+    assert line.residual == pytest.approx(0.0, abs=1e-12)
+    assert line.left_out_error == pytest.approx(0.0, abs=1e-12)
+    bent = fit_line(np.array([1.0, 2.0, 3.0, 4.0, 6.0]))
+    assert bent.r_squared < 0.99
+    assert bent.left_out_error == pytest.approx(0.5)  # the first, from the last four
+    assert np.isnan(fit_line(np.array([1.0, 2.0, 3.0])).left_out_error)
+    assert fit_line(np.array([5.0])).slope == 0.0
+    assert fit_line(np.array([5.0, 5.0])).r_squared == 1.0
+
+
+def test_falls_are_reported_against_the_spread():
+    latency = np.array([1.0, 2.0, 1.5, 1.4])
+    with pytest.raises(ProfilingError, match=r"falls from 2 s at depth 2 to 1.5 s at depth 3, .*: more than noise"):
+        rising(latency, lola.Evidence(latency_iqr_s=[0.2] * 4), None)
+    with pytest.raises(ProfilingError, match="no more than noise explains"):
+        rising(latency, lola.Evidence(latency_iqr_s=[1.0] * 4), None)
+    mended, evidence = rising(latency, lola.Evidence(latency_iqr_s=[0.2] * 4), "isotonic")
+    np.testing.assert_allclose(mended, [1.0, 4.9 / 3, 4.9 / 3, 4.9 / 3])
+    np.testing.assert_array_equal(evidence.raw_latency_s, latency)
+    verdict = judge(lola.Profile([1.0, 2.0, 3.0, 4.0], mended, 1.0, PROVENANCE, evidence))
+    assert len(verdict.falls) == 1
+    assert "falls from 2 s at depth 2" in verdict.falls[0]
+    unchanged, same = rising(np.array([1.0, 1.0, 2.0]), lola.Evidence(), None)
+    np.testing.assert_array_equal(unchanged, [1.0, 1.0, 2.0])
+    assert same.raw_latency_s is None
+    with pytest.raises(ValueError, match="monotone must be None or 'isotonic', got 'smooth'"):
+        check_monotone("smooth")
+
+
+def test_isotonic_regression_without_scipy_names_the_extra(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "scipy.optimize", None)
+    with pytest.raises(ImportError, match="isotonic regression needs scipy: install lola-deft with its extra 'torch'"):
+        rising(np.array([1.0, 2.0]), lola.Evidence(), "isotonic")
+
+
+def made(batch, length, **changes):
+    depth = np.arange(1.0, 5.0)
+    tokens = batch * length
+    provenance = lola.Provenance("toy", batch, length, "float32", "measured", changes.pop("hardware", "bench"))
+    memory = 1e9 + 1e4 * tokens + depth * (2e4 * tokens + 30 * tokens * length)
+    latency = 0.01 + 1e-5 * tokens + depth * (1e-6 * tokens + 1e-9 * tokens * length)
+    return lola.Profile(memory[: changes.get("n", 4)], latency[: changes.get("n", 4)], 1e5, provenance)
+
+
+def test_a_grid_predicts_another_batch_and_length():
+    grid = Grid.fit([made(b, s) for b, s in ((4, 32), (8, 32), (4, 128), (16, 64))])
+    assert max(grid.left_out_error) < 1e-6
+    wanted = made(32, 256)
+    predicted = grid.predict(32, 256)
+    np.testing.assert_allclose(predicted.memory_bytes, wanted.memory_bytes, rtol=1e-6)
+    np.testing.assert_allclose(predicted.latency_s, wanted.latency_s, rtol=1e-6)
+    assert max(grid.errors(wanted)) < 1e-6
+    assert predicted.provenance.source == "estimated"
+    assert predicted.provenance.note == "predicted from 4 profiles, themselves measured"
+    assert np.isnan(Grid.fit([made(4, 32), made(8, 32)]).left_out_error[0])
+
+
+def test_grids_of_unlike_profiles_are_refused():
+    for profiles, message in (
+        ([made(4, 32)], "at two or more batch sizes or sequence lengths"),
+        ([made(4, 32), made(4, 32)], "at two or more batch sizes or sequence lengths"),
+        ([made(4, 32), made(8, 32, hardware="other")], "the profiles of a grid differ in hardware"),
+        ([made(4, 32), made(8, 32, n=3)], "differ in the number of blocks"),
+        ([made(4, 32), lola.Profile([1.0], [1.0], 1.0)], "with provenance"),
+    ):
+        with pytest.raises(ProfilingError, match=message):
+            Grid.fit(profiles)
+    falling = Grid.fit([made(4, 32), made(8, 32)])
+    object.__setattr__(falling, "latency", -falling.latency)
+    with pytest.raises(ProfilingError, match="no sensible prediction at batch 4, sequence 32: latency_s"):
+        falling.predict(4, 32)
+
+
+def test_noisy_depths_are_named():
+    evidence = lola.Evidence(latency_iqr_s=[0.01, 0.2, 0.02], repeats=[5, 5, 5])
+    assert judge(lola.Profile([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 1.0, PROVENANCE, evidence)).noisy == (2,)
+    assert judge(lola.Profile([1.0, 2.0], [1.0, 2.0], 1.0)).noisy == ()
