@@ -103,9 +103,10 @@ def _native_peers(cost: np.ndarray, family: str) -> Iterator[tuple[str, Solve, s
     square = cost.shape[0] == cost.shape[1]
     if square or cost.shape[1] <= _PADDED_SIDE:
         keywords = {"return_cost": False} | ({} if square else {"extend_cost": True})
-        yield "lapx lapjvx", lambda: lap.lapjvx(cost, **keywords), "pair"
         yield "lapx lapjvs", lambda: lap.lapjvs(cost, **keywords), "pair"
-        yield "lapx lapjvc", lambda: lap.lapjvc(cost, return_cost=False), "pair"
+        if family != "measured profile" or cost.shape[0] <= 1000:  # minutes beyond
+            yield "lapx lapjvx", lambda: lap.lapjvx(cost, **keywords), "pair"
+            yield "lapx lapjvc", lambda: lap.lapjvc(cost, return_cost=False), "pair"
     if square and family != "half forbidden" and (family != "measured profile" or cost.shape[0] <= 50):
         # It takes no infinity, and minutes on larger measured profiles.
         yield "lapjv", lambda: lapjv.lapjv(cost, force_doubles=True)[0], "row"
