@@ -31,7 +31,7 @@ STATE = HERE / "results.json"  # sections measured in earlier runs, each whole
 def times(contenders: dict[str, Callable[[], object]], budget_s: float, most: int = 200) -> dict[str, float]:
     """Median seconds of each contender, all run in turn until the budget is spent.
 
-    Three rounds at least, after one to warm up; two where a round takes more than ten seconds.
+    Three rounds at least, after one to warm up; one where a round takes more than ten seconds.
     """
     inner, spent = {}, {name: [] for name in contenders}
     for name, run in contenders.items():
@@ -44,7 +44,7 @@ def times(contenders: dict[str, Callable[[], object]], budget_s: float, most: in
     begin = time.perf_counter()
     rounds = 0
     while (
-        rounds < 2
+        rounds < 1
         or (rounds < 3 and time.perf_counter() - begin < 20)
         or (time.perf_counter() - begin < budget_s and rounds < most)
     ):

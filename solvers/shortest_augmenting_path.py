@@ -8,7 +8,7 @@ from lola.solvers.checks import LARGEST, FloatArray, IntArray
 from lola.solvers.hopcroft_karp import by_row, cost_matrix, infeasible_matrix
 from numpy.typing import ArrayLike
 
-_FLOAT64 = np.dtype(np.float64)
+_FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
 _HEADER = 2  # objective, iterations
 _SOLVED, _UNUSABLE, _INFEASIBLE = 0, 1, 2
 _FEW_COLUMNS = 128  # up to here, scalar loops over what is left beat vector loops over everything
@@ -96,8 +96,8 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     if type(cost) is np.ndarray and cost.dtype is _FLOAT64 and cost.ndim == 2 and cost.flags.c_contiguous:
         n, m = cost.shape
         if 0 < n <= m:
-            mate, packed = np.empty(n, np.int64), np.empty(_HEADER + n + m)
-            if _solve(cost, mate, packed) == _SOLVED:
+            mate, packed = np.empty(n, _INT64), np.empty(_HEADER + n + m)
+            if not _solve(cost, mate, packed):  # _SOLVED is 0
                 return LinearAssignment(mate, packed)
     return _cast_and_solve(cost)
 
