@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class SolverArguments(TypedDict):
     spectral_efficiency: FloatArray
     bandwidth_hz: float
     local_steps: int
-    allowed: NotRequired[BoolArray | None]
+    allowed: BoolArray | None
 
 
 @dataclass(frozen=True, eq=False, init=False)

@@ -1,5 +1,7 @@
 """From a problem to a schedule, by any of the methods."""
 
+from typing import Any
+
 import numpy as np
 
 from lola.formats import expect
@@ -106,8 +108,8 @@ def _solve(problem: Problem, method: str) -> Schedule:
         if method == "ba":
             result = solvers.block_allocation(**arguments)
         else:
-            del arguments["allowed"]
-            result = solvers.crunch(**arguments)
+            unmasked: Any = {name: value for name, value in arguments.items() if name != "allowed"}
+            result = solvers.crunch(**unmasked)
         bound, proof = result.objective, HallProof(frozen(result.hall_violator))
     return _finish(problem, method, result.device_of_block, result.bandwidth_hz, bound, proof, result.iterations)
 

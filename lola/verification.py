@@ -103,8 +103,8 @@ def _check_constraints(schedule: Schedule, problem: Problem) -> None:
         f"the shares sum to {bandwidth.sum():.17g} Hz, more than {problem.bandwidth_hz:.17g} Hz",
     )
     if problem.subcarrier_hz is not None:
-        count = bandwidth / problem.subcarrier_hz
-        whole = np.abs(count - np.round(count)) <= _ROUNDING * count
+        shares = bandwidth / problem.subcarrier_hz
+        whole = np.abs(shares - np.round(shares)) <= _ROUNDING * shares
         _require(
             whole.all(), "bandwidth", f"block {int(np.argmin(whole)) + 1} from the output has no whole subcarriers"
         )

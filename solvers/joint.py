@@ -122,7 +122,7 @@ def joint_allocation(
         return JointAllocation(
             objective=whole.latency,
             device_of_block=whole.device,
-            bandwidth_hz=whole.count * subcarrier_hz,
+            bandwidth_hz=whole.counts.astype(np.float64) * subcarrier_hz,
             iterations=whole.solved,
             lower_bound=whole.latency,
             block_price_hz=whole.block_price * subcarrier_hz,

@@ -20,7 +20,7 @@ class WholeAllocation(NamedTuple):
 
     latency: float
     device: IntArray
-    count: IntArray
+    counts: IntArray
     solved: int
     block_price: FloatArray
     device_price: FloatArray
@@ -57,13 +57,13 @@ def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -
         candidates = np.union1d(candidates, newcomers)
     prices = np.zeros(inputs.n_devices)
     prices[candidates] = device_price
-    return WholeAllocation(answer.latency, candidates[answer.device], answer.count, solved, price, prices)
+    return WholeAllocation(answer.latency, candidates[answer.device], answer.counts, solved, price, prices)
 
 
 class _Round(NamedTuple):
     latency: float
     device: IntArray
-    count: IntArray
+    counts: IntArray
 
 
 def _descend(
