@@ -25,6 +25,7 @@ def test_a_batch_is_the_rounds_one_by_one(rows, instances):
     if rows == "per round":
         inputs["speed"] = rng.uniform(0.5, 1.0, (n_rounds, 14))
         inputs["memory_bytes"] = rng.uniform(0.2, 1.5, (n_rounds, 14))
+        inputs["memory_bytes"][1] = 0.0
     batch = joint_allocation_batch(**inputs, bandwidth_hz=bandwidth, local_steps=2)
     assert (~batch.feasible).any() == (rows == "per round")
     for r in range(n_rounds):
