@@ -18,7 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import table
-from lola.solvers import block_allocation, dual_ascent, joint_allocation, joint_allocation_batch, oracle
+from lola.solvers import (
+    block_allocation,
+    dual_ascent,
+    joint_allocation,
+    joint_allocation_batch,
+    lagrangian_bound,
+    oracle,
+)
 from numpy.typing import NDArray
 
 from lola.channel import rayleigh_efficiency
@@ -198,7 +205,7 @@ def ascent(quick: bool) -> dict:
             found = dual_ascent(**arguments)
             crunched.append(dual_ascent(**arguments, crunched=True).objective / optimum - 1)
             if i < 10:
-                reached.append(found.lower_bound / oracle.lagrangian_bound(**arguments))
+                reached.append(found.lower_bound / lagrangian_bound(**arguments))
             primal.append(found.objective / optimum - 1)
             bound.append(1 - found.lower_bound / optimum)
             best = np.minimum.accumulate(found.primal_s) / optimum - 1

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from lola.solvers.lagrangian import dual_ascent as dual_ascent
     from lola.solvers.nested_matching import BlockAllocation as BlockAllocation
     from lola.solvers.nested_matching import block_allocation as block_allocation
+    from lola.solvers.relaxation import lagrangian_bound as lagrangian_bound
     from lola.solvers.shortest_augmenting_path import LinearAssignment as LinearAssignment
     from lola.solvers.shortest_augmenting_path import linear_assignment as linear_assignment
 
 _HOME = {
+    "lagrangian_bound": "relaxation",
     "BandwidthSplit": "bandwidth",
     "bandwidth_split": "bandwidth",
     "JointAllocationBatch": "batch",

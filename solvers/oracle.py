@@ -5,7 +5,6 @@ Slow and general where lola is fast and special: they share no code and no theor
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -100,7 +99,7 @@ def bottleneck_milp(cost: ArrayLike, *, time_limit_s: float = 60.0) -> OracleAns
 def equal_split_matrix(*arguments: ArrayLike, **keywords: Any) -> FloatArray:
     """Return the cost matrix of (P1), (L, K) in seconds with inf where impossible; arguments of `block_allocation`."""
     inputs = allocation_inputs(*arguments, **keywords)
-    compute, _ = _matrices(inputs)
+    compute, _ = matrices(inputs)
     return compute + (inputs.bits / (inputs.bandwidth / inputs.n_blocks))[:, None] / inputs.efficiency
 
 
@@ -140,7 +139,7 @@ def joint_bisection(
     positive_number("time_limit_s", time_limit_s)
     if subcarrier_hz is not None:
         positive_number("subcarrier_hz", subcarrier_hz)
-    compute, load = _matrices(inputs)
+    compute, load = matrices(inputs)
     possible = np.isfinite(compute)
 
     def attains(deadline: float) -> tuple[Status, IntArray | None]:
@@ -201,8 +200,8 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
     With binary x, a pair's upload c·x ≤ (T − J·x)·B becomes the rotated cone Σ c·x² ≤ (T − Σ J·x)·B_l, one per block.
     """
     inputs = allocation_inputs(*arguments, **keywords)
-    pyscipopt = _optional("pyscipopt")
-    compute, load = _matrices(inputs)
+    pyscipopt = optional("pyscipopt")
+    compute, load = matrices(inputs)
     possible = np.isfinite(compute)
     start = time.perf_counter()
     if not possible.any(axis=1).all():
@@ -242,52 +241,7 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
     return OracleAnswer(status, model.getObjVal() * unit, device, seconds)
 
 
-def lagrangian_bound(*arguments: ArrayLike, **keywords: Any) -> float:
-    """Compute the best bound that any multipliers can give `dual_ascent`, as a cone program (cvxpy with Clarabel).
-
-    Parameters
-    ----------
-    *arguments, **keywords
-        Those of `joint_allocation`.
-
-    Returns
-    -------
-    float
-        Seconds. (P2) with fractional assignments α, where a device involved by β_k = Σ_l α_kl needs
-        β_k²·S/(B_k·r_k) for its upload.
-
-    Raises
-    ------
-    ImportError, TypeError, ValueError
-        If cvxpy is missing, or an argument is not as described.
-    """
-    inputs = allocation_inputs(*arguments, **keywords)
-    cvxpy = _optional("cvxpy")
-    if (inputs.bits != inputs.bits[0]).any():
-        raise ValueError("upload_bits must be the same for every block, as in dual ascent")
-    compute, load = _matrices(inputs)
-    possible = np.isfinite(compute)
-    if not possible.any(axis=1).all():
-        raise ValueError("a block has no device with the memory it needs, so there is no bound; see joint_allocation")
-    unit = float((compute + load / (inputs.bandwidth / inputs.n_blocks))[possible].max())
-    compute, load = np.where(possible, compute, 0.0) / unit, load[0] / unit / inputs.bandwidth
-    share, latency = cvxpy.Variable(inputs.n_devices, nonneg=True), cvxpy.Variable()
-    assigned = cvxpy.Variable(compute.shape, nonneg=True)
-    involved = cvxpy.sum(assigned, axis=0)
-    left = latency - cvxpy.sum(cvxpy.multiply(assigned, compute), axis=0)
-    constraints = [cvxpy.sum(assigned, axis=1) == 1, involved <= 1, cvxpy.sum(share) <= 1]
-    constraints += [cvxpy.multiply(assigned, ~possible) == 0]
-    constraints += [
-        cvxpy.quad_over_lin(math.sqrt(load[k]) * involved[k], share[k]) <= left[k] for k in range(inputs.n_devices)
-    ]
-    problem = cvxpy.Problem(cvxpy.Minimize(latency), constraints)
-    problem.solve(solver=cvxpy.CLARABEL)
-    if problem.status != cvxpy.OPTIMAL:
-        raise ValueError(f"the cone program has no proven answer: {problem.status}")
-    return float(latency.value) * unit
-
-
-def _matrices(inputs: Inputs) -> tuple[FloatArray, FloatArray]:
+def matrices(inputs: Inputs) -> tuple[FloatArray, FloatArray]:
     """Return seconds of computation, inf where impossible, and bits over efficiency; both (L, K)."""
     possible = inputs.memory >= inputs.need[:, None]
     if inputs.mask is not None:
@@ -298,7 +252,7 @@ def _matrices(inputs: Inputs) -> tuple[FloatArray, FloatArray]:
 
 def _assignment_model(allowed: np.ndarray, time_limit_s: float) -> tuple[Any, list[dict[tuple[int, int], Any]]]:
     """Return an OR-Tools model with one binary a pair, one pair a row, at most one a column."""
-    pywraplp = _optional("ortools.linear_solver.pywraplp")
+    pywraplp = optional("ortools.linear_solver.pywraplp")
     solver = pywraplp.Solver.CreateSolver("SCIP")
     solver.SetTimeLimit(max(1, round(positive_number("time_limit_s", time_limit_s) * 1000)))
     chosen = []
@@ -317,7 +271,7 @@ def _solve(solver: Any, chosen: list[dict[tuple[int, int], Any]]) -> tuple[Statu
     """Run an OR-Tools model; return its status and the column of each row where it found any."""
     if not all(chosen):
         return Status.INFEASIBLE, None  # a row without any pair; some back ends refuse an empty sum
-    pywraplp = _optional("ortools.linear_solver.pywraplp")
+    pywraplp = optional("ortools.linear_solver.pywraplp")
     exactly = pywraplp.MPSolverParameters()
     exactly.SetDoubleParam(exactly.RELATIVE_MIP_GAP, 0.0)  # 1e-4 unless told
     outcome = solver.Solve(exactly)
@@ -333,7 +287,7 @@ def _solve(solver: Any, chosen: list[dict[tuple[int, int], Any]]) -> tuple[Statu
     return status, np.array(columns, dtype=np.int64)
 
 
-def _optional(name: str) -> ModuleType:
+def optional(name: str) -> ModuleType:
     """Import an optional package, or say which extra brings it."""
     from importlib import import_module
 

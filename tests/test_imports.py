@@ -89,7 +89,7 @@ def test_every_public_name_is_there():
 def test_no_file_outgrows_its_subject():
     for path in [*ROOT.glob("*/*.py"), *ROOT.glob("tests/*/*.py")]:
         if ".venv" not in path.parts:
-            assert len(path.read_text().splitlines()) <= 350, path  # about 300
+            assert len(path.read_text().splitlines()) <= 330, path
 
 
 def test_an_incomplete_copy_says_what_to_do(tmp_path):

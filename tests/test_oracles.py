@@ -14,6 +14,7 @@ from lola.solvers import (
     conventional_allocation,
     crunch,
     joint_allocation,
+    lagrangian_bound,
     oracle,
 )
 from lola.solvers.oracle import Status
@@ -127,7 +128,7 @@ def test_dual_ascent_reaches_the_best_lagrangian_bound():
     """The bound is as good as its relaxation allows: within half a percent, and never above it."""
     for seed in range(6):
         problem = random_problem(seed, n_devices=12, n_blocks=5, equal_uploads=True)
-        best = oracle.lagrangian_bound(**problem.solver_arguments())
+        best = lagrangian_bound(**problem.solver_arguments())
         reached = lola.schedule(problem, "jbba-dual-ascent").lower_bound_s
         assert best * 0.995 <= reached <= best * (1 + 1e-6)
         assert best < lola.schedule(problem).latency_s
@@ -144,9 +145,9 @@ def test_bad_oracle_calls_are_refused(monkeypatch):
         with pytest.raises(ValueError, match=message):
             oracle.joint_bisection(**inputs, bandwidth_hz=bandwidth, **change)
     with pytest.raises(ValueError, match="upload_bits must be the same for every block, as in dual ascent"):
-        oracle.lagrangian_bound(**(inputs | {"upload_bits": [1.0, 2.0]}), bandwidth_hz=bandwidth)
+        lagrangian_bound(**(inputs | {"upload_bits": [1.0, 2.0]}), bandwidth_hz=bandwidth)
     with pytest.raises(ValueError, match="a block has no device with the memory it needs, so there is no bound"):
-        oracle.lagrangian_bound(**(inputs | {"memory_bytes": np.zeros(4)}), bandwidth_hz=bandwidth)
+        lagrangian_bound(**(inputs | {"memory_bytes": np.zeros(4)}), bandwidth_hz=bandwidth)
     with pytest.raises(ValueError, match="time_limit_s must be finite and > 0"):
         oracle.bottleneck_milp(np.ones((2, 3)), time_limit_s=0.0)
     monkeypatch.setitem(sys.modules, "ortools.linear_solver.pywraplp", None)
