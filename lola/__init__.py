@@ -53,7 +53,7 @@ _HOME = {
     "InfeasibleError": "solvers.errors",
     "VerificationError": "verification",
 }
-_SUBMODULES = ("channel", "profiling", "solvers")
+_SUBMODULES = ("adapters", "channel", "profiling", "solvers")
 __all__ = [*sorted(_HOME), *_SUBMODULES]  # pyright: ignore
 
 # In a checkout, solvers/ and profiling/ stand beside this folder; installed, they are inside it.

@@ -97,6 +97,15 @@ class Depths:
         adapters = [p for name, p in block.named_parameters() if "lora_" in name]
         return adapters + [p for head in self._heads for p in head.parameters()] if depth == 1 else adapters
 
+    def names(self, depth: int) -> list[str]:
+        """Return the names in the model of a depth's parameters, in the order of `parameters`."""
+        name_of = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return [name_of[id(parameter)] for parameter in self.parameters(depth)]
+
+    def all_parameters(self) -> "list[nn.Parameter]":
+        """Return what all depths train, depth 1 first: what the server's optimizer is made over."""
+        return [parameter for depth in range(1, len(self) + 1) for parameter in self.parameters(depth)]
+
     def upload_bits(self, depth: int, bits_per_value: int = _UPLOAD_BITS_PER_VALUE) -> float:
         """Return the size of a depth's gradient in bits."""
         return float(bits_per_value * sum(p.numel() for p in self.parameters(depth)))
@@ -125,9 +134,8 @@ class Depths:
     def select_all(self) -> None:
         """Make every depth trainable, as on a device that trains alone."""
         self.model.requires_grad_(False)
-        for depth in range(1, len(self) + 1):
-            for parameter in self.parameters(depth):
-                parameter.requires_grad_(True)
+        for parameter in self.all_parameters():
+            parameter.requires_grad_(True)
 
     @contextmanager
     def guard(self, depth: int) -> "Iterator[None]":

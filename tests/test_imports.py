@@ -34,7 +34,7 @@ MAY = {
         "peft",
         "scipy",
     },
-    "lola": {"numpy", "rich", "lola", "matplotlib"},
+    "lola": {"numpy", "rich", "lola", "matplotlib", "torch", "safetensors"},
 }
 
 
@@ -72,6 +72,7 @@ def test_nothing_heavy_is_loaded_early(cwd):
     assert not loaded_after("import lola; lola.Problem; lola.schedule; lola.solvers.joint_allocation", cwd) & HEAVY
     names = "p = lola.profiling; [getattr(p, name) for name in dir(p)]"
     code = f"import lola.profiling, lola.cli; lola.save_profile; lola.Problem; {names}"
+    code += "\np = lola.adapters; [getattr(p, name) for name in dir(p)]"
     assert not loaded_after(code, cwd) & (HEAVY | {"numba", "scipy"})
 
 
@@ -80,8 +81,9 @@ def test_every_public_name_is_there():
     import lola.solvers
 
     import lola
+    import lola.adapters
 
-    for package in (lola, lola.solvers, lola.profiling):
+    for package in (lola, lola.adapters, lola.solvers, lola.profiling):
         for name in dir(package):
             assert getattr(package, name).__doc__ or name in ("METHODS",), name
 

@@ -1,0 +1,131 @@
+"""Checkpoints of a session: trained weights, optimizer and clock, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lola.formats import FormatError, read_json, write_atomically, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from lola.profiling import Depths
+
+_FORMAT = "lola-checkpoint"
+_PREFIX = "round-"
+_DRAFT = ".draft-"
+# The one before the latest stays until the latest is complete.
+_KEPT = 2
+
+
+def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
+    """Write ``round-NNNNNN/``: trained weights and the optimizer's tensors in safetensors, the rest in JSON.
+
+    Everything goes into a draft that is renamed at the end, so a kill at any moment leaves the checkpoint before it.
+    ``metrics.csv`` has one line a round.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{_PREFIX}{state['version']:06d}"
+    if not target.exists():
+        tensors, scalars = _split(optimizer.state_dict())
+        draft = folder / f"{_DRAFT}{target.name}"
+        shutil.rmtree(draft, ignore_errors=True)  # left by a run that was killed
+        draft.mkdir()
+        weights = {name: weight.detach().contiguous() for name, weight in _trained(depths).items()}
+        save_file(weights, draft / "weights.safetensors")
+        save_file(tensors, draft / "optimizer.safetensors")
+        write_json(draft / "state.json", _FORMAT, {"session": state, "optimizer": scalars})
+        for path in (*draft.iterdir(), draft):
+            _flush(path)
+        os.replace(draft, target)
+        _flush(folder)
+    for old in [*sorted(folder.glob(f"{_PREFIX}*"))[:-_KEPT], *folder.glob(f"{_DRAFT}*")]:
+        shutil.rmtree(old)
+    write_atomically(folder / "metrics.csv", _csv(state["records"]))
+    return target
+
+
+def load_latest(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer) -> tuple[Path, dict[str, Any]] | None:
+    """Put the newest checkpoint's weights and optimizer state in place; return where it is and the session's state.
+
+    Raises
+    ------
+    FormatError
+        If the checkpoint is of another model or optimizer.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    found = sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
+    if not found:
+        return None
+    path = found[-1]
+    data = read_json(path / "state.json", _FORMAT)
+    stored, weights = load_file(path / "weights.safetensors"), _trained(depths)
+    if stored.keys() != weights.keys() or any(stored[name].shape != weights[name].shape for name in weights):
+        raise FormatError(f"{path}: the checkpoint is of another model; start this run in another folder")
+    try:
+        optimizer.load_state_dict(_join(load_file(path / "optimizer.safetensors"), data["optimizer"]))
+    except (ValueError, KeyError) as error:
+        raise FormatError(f"{path}: the checkpoint is of another optimizer: {error}") from None
+    with torch.no_grad():
+        for name, weight in weights.items():
+            weight.copy_(stored[name])
+    return path, data["session"]
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _trained(depths: Depths) -> dict[str, torch.nn.Parameter]:
+    return {
+        name: parameter
+        for depth in range(1, len(depths) + 1)
+        for name, parameter in zip(depths.names(depth), depths.parameters(depth), strict=True)
+    }
+
+
+def _csv(records: list[dict[str, Any]]) -> str:
+    """One line a round; scores have columns of their own, empty where nothing was evaluated."""
+    scored = sorted({name for record in records for name in record["scores"]})
+    text = io.StringIO(newline="")
+    plain = [name for name in records[0] if name != "scores"] if records else []
+    writer = csv.DictWriter(text, fieldnames=[*plain, *scored], lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({**{name: record[name] for name in plain}, **record["scores"]})
+    return text.getvalue()
+
+
+def _split(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Part an optimizer's state into tensors by path, and JSON for the rest."""
+    import torch
+
+    tensors, scalars = {}, {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"{index}/{name}"] = value.detach().contiguous()
+            else:
+                scalars[f"{index}/{name}"] = value
+    return tensors, {"scalars": scalars, "param_groups": state["param_groups"]}
+
+
+def _join(tensors: dict[str, torch.Tensor], rest: dict[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {}
+    for path, value in (tensors | rest["scalars"]).items():
+        index, name = path.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": rest["param_groups"]}
