@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from lola.formats import expect
 from lola.solution import Schedule
+from lola.solvers.checks import positive_integer
 
 if TYPE_CHECKING:
     import torch
@@ -174,6 +175,7 @@ def block_gradient(
     lola.profiling.ProfilingError
         If backward would not stop at the block.
     """
+    positive_integer("local_steps", local_steps)
     depths.select(task.depth)
     model = depths.model
     model.zero_grad(set_to_none=True)
@@ -221,6 +223,13 @@ def apply_round(
         What was applied, what is missing, and what was refused and why: an old version, a block that was not asked for,
         a second answer, a shape or name that is not the block's, a value that is not finite.
     """
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for task in plan.tasks:
+        for name, parameter in zip(depths.names(task.depth), depths.parameters(task.depth), strict=True):
+            if id(parameter) not in held:
+                raise ValueError(
+                    f"the optimizer does not hold {name} of depth {task.depth}; make it over depths.all_parameters()"
+                )
     asked = {(task.device, task.depth) for task in plan.tasks}
     accepted: dict[int, BlockGradient] = {}
     refused = []

@@ -16,7 +16,7 @@ from lola.adapters.shards import ShardedData
 from lola.fleet import Fleet
 from lola.formats import FormatError, StrPath
 from lola.problem import Problem
-from lola.scheduling import schedule
+from lola.scheduling import METHODS, schedule
 from lola.solution import Schedule
 from lola.solvers.checks import FloatArray, IntArray, positive_integer
 from lola.solvers.errors import InfeasibleError
@@ -52,7 +52,7 @@ class Setting:
     Raises
     ------
     ValueError, TypeError
-        If a chance or a number of rounds is none.
+        If there is no such method, or a chance or a number of rounds is none.
     """
 
     method: str = "jbba"
@@ -63,6 +63,8 @@ class Setting:
     evaluate_every: int = 10
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if not 0 < self.participation <= 1:
             raise ValueError(f"participation must be a chance in (0, 1], got {self.participation}")
         if not 0 <= self.failure < 1:
@@ -214,10 +216,11 @@ class CooperativeSession:
         for task, out_of_memory in zip(plan.tasks, chosen.hits_memory_wall.tolist(), strict=True):
             if silent[task.device] or out_of_memory:
                 continue
-            # Dropout too must not depend on what else this machine has computed.
-            torch.manual_seed(int(self._rng(_DROPOUT, task.device).integers(2**63)))
             batches = self.data.batches(task.device, self.version)
-            answers.append(block_gradient(self.depths, task, batches, self.problem.local_steps, loss=self.loss))
+            # Dropout too must not depend on what else this process has computed, nor change what it computes later.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(int(self._rng(_DROPOUT, task.device).integers(2**63)))
+                answers.append(block_gradient(self.depths, task, batches, self.problem.local_steps, loss=self.loss))
         report = apply_round(self.optimizer, self.depths, plan, answers)
         self.version, self.clock_s = report.version, self.clock_s + chosen.latency_s
         losses = [answer.loss for answer in answers if answer.depth in report.applied]
@@ -250,12 +253,16 @@ class CooperativeSession:
 
     def _schedule_of(self, present: IntArray) -> Schedule:
         problem, fleet = self.problem, self.problem.fleet
-        efficiency = fleet.spectral_efficiency if self.channel is None else self.channel(self.version, self.clock_s)
+        efficiency = fleet.spectral_efficiency
+        if self.channel is not None:
+            efficiency = np.asarray(self.channel(self.version, self.clock_s))
+            if efficiency.shape != (fleet.n_devices,):
+                raise ValueError(
+                    f"channel must give an efficiency for each of {fleet.n_devices} devices, got shape "
+                    f"{efficiency.shape}"
+                )
         now = Fleet(
-            fleet.speed[present],
-            fleet.memory_bytes[present],
-            np.asarray(efficiency)[present],
-            headroom=fleet.headroom[present],
+            fleet.speed[present], fleet.memory_bytes[present], efficiency[present], headroom=fleet.headroom[present]
         )
         round_of = Problem(
             problem.profile, now, problem.bandwidth_hz, problem.local_steps, subcarrier_hz=problem.subcarrier_hz

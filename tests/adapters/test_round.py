@@ -1,0 +1,235 @@
+"""A round in three pieces: its gradient is the one of central backpropagation, and a fault stays where it is."""
+
+import copy
+import itertools
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from cooperative import n_blocks_of, tiny_columns, tiny_depths, tiny_problem, weights_of
+from lola.profiling import ProfilingError
+
+import lola
+from lola.adapters import BlockTask, RoundPlan, apply_round, block_gradient
+
+every_architecture = pytest.mark.parametrize("name", ["bert", "roberta", "vit", "gpt2"])
+OPTIMIZERS = {
+    "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1),
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-2, momentum=0.9, weight_decay=0.1),
+}
+
+
+def plan_for(n_blocks, version=0):
+    return RoundPlan.from_schedule(lola.schedule(tiny_problem(n_blocks)), version)
+
+
+@every_architecture
+def test_the_gradient_of_a_round_equals_central_backpropagation(tmp_path, name):
+    """With B not zero, so that every gradient is there to compare."""
+    depths = tiny_depths(tmp_path, name, zero_init=False, dtype=torch.float64)
+    depths.model.eval()
+    batch = tiny_columns(name, 6, seed=4, dtype=torch.float64)
+    answers = [block_gradient(depths, task, [batch], 1) for task in plan_for(n_blocks_of(name)).tasks]
+    assembled = {name: gradient for answer in answers for name, gradient in answer.gradients.items()}
+    depths.select_all()
+    depths.model(**batch).loss.backward()
+    central = {name: p.grad for name, p in depths.model.named_parameters() if p.requires_grad}
+    assert assembled.keys() == central.keys()
+    for parameter, gradient in central.items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(assembled[parameter], gradient, rtol=1e-10, atol=1e-12)
+
+
+@every_architecture
+def test_a_cooperative_run_is_centralised_training_step_by_step(tmp_path, name):
+    depths = tiny_depths(tmp_path, name, dtype=torch.float64)
+    depths.model.eval()
+    central = copy.deepcopy(depths)
+    steps, losses, central_losses = 50, [], []
+    optimizer = OPTIMIZERS["adam"](depths.all_parameters())
+    central_optimizer = OPTIMIZERS["adam"](central.all_parameters())
+    central.select_all()
+    for version in range(steps):
+        batch = tiny_columns(name, 6, seed=version, dtype=torch.float64)
+        plan = plan_for(n_blocks_of(name), version)
+        answers = [block_gradient(depths, task, [batch], 1) for task in plan.tasks]
+        report = apply_round(optimizer, depths, plan, answers)
+        assert (report.version, report.missing, report.refused) == (version + 1, (), ())
+        losses.append(answers[0].loss)
+        loss = central.model(**batch).loss
+        loss.backward()
+        central_optimizer.step()
+        central_optimizer.zero_grad()
+        central_losses.append(loss.item())
+    assert losses[-1] != losses[0]
+    np.testing.assert_allclose(losses, central_losses, rtol=1e-8)
+
+
+def test_local_steps_are_averaged_at_fixed_parameters(tmp_path):
+    depths = tiny_depths(tmp_path, zero_init=False, dtype=torch.float64)
+    depths.model.eval()
+    columns = tiny_columns("bert", 6, seed=4)
+    batches = [{name: column[start : start + 2] for name, column in columns.items()} for start in (0, 2, 4)]
+    task = BlockTask(0, 0, 2, 1e6)
+    whole = block_gradient(depths, task, [columns], 1)
+    parts = block_gradient(depths, task, itertools.cycle(batches), 3)
+    assert parts.loss == pytest.approx(whole.loss)
+    for name, gradient in whole.gradients.items():
+        torch.testing.assert_close(parts.gradients[name], gradient)
+    assert all(parameter.grad is None for parameter in depths.model.parameters())
+
+
+def test_backward_does_not_go_below_the_block(tmp_path):
+    depths = tiny_depths(tmp_path)
+    reached = []
+    for depth, block in enumerate(depths.blocks, start=1):
+        block.register_full_backward_hook(lambda *_, depth=depth: reached.append(depth))
+    block_gradient(depths, BlockTask(0, 0, 2, 1e6), [tiny_columns("bert", 4, seed=0)], 1)
+    assert set(reached) <= {1, 2}
+    assert 1 in reached
+
+
+def test_an_own_loss_can_be_given(tmp_path):
+    depths = tiny_depths(tmp_path)
+    columns = tiny_columns("bert", 4, seed=0)
+    task = BlockTask(0, 0, 1, 1e6)
+    ours = block_gradient(depths, task, [columns], 1, loss=lambda model, batch: 3 * model(**batch).loss)
+    depths_again = tiny_depths(tmp_path)
+    usual = block_gradient(depths_again, task, [columns], 1)
+    assert ours.loss == pytest.approx(3 * usual.loss)
+
+
+def test_what_a_device_cannot_do_is_said(tmp_path):
+    depths = tiny_depths(tmp_path)
+    batch = tiny_columns("bert", 4, seed=0)
+    with pytest.raises(ValueError, match="3 local batches are needed, device 6 has 2; give it more data"):
+        block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch, batch], 3)
+    with pytest.raises(ValueError, match="depth must be at most 3"):
+        block_gradient(depths, BlockTask(0, 6, 4, 1e6), [batch], 1)
+    with pytest.raises(ValueError, match="local_steps must be"):
+        block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 0)
+    with pytest.raises(ValueError, match="the loss does not depend on .*lora_A.*, which depth 3 trains"):
+        block_gradient(depths, BlockTask(0, 6, 3, 1e6), [batch], 1, loss=_loss_of_the_head_alone)
+    depths.model.enable_input_require_grads()
+    with pytest.raises(ProfilingError, match="it makes the embeddings require a gradient"):
+        block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 1)
+
+
+def _loss_of_the_head_alone(model, batch):
+    head = model.classifier.weight.requires_grad_(True)
+    return head.square().sum() * len(batch)
+
+
+def poison(answer, value):
+    name = next(iter(answer.gradients))
+    gradients = dict(answer.gradients)
+    gradients[name] = torch.full_like(gradients[name], value)
+    return replace(answer, gradients=gradients)
+
+
+def reshaped(answer):
+    name = next(iter(answer.gradients))
+    return replace(answer, gradients={**answer.gradients, name: torch.zeros(1, 2)})
+
+
+FAULTS = {
+    "NaN": (lambda a: [poison(a, float("nan"))], "has a value that is not finite"),
+    "infinite": (lambda a: [poison(a, float("inf"))], "has a value that is not finite"),
+    "shape": (lambda a: [reshaped(a)], r"has shape \(1, 2\), wanted \(2, 16\)"),
+    "a parameter left out": (
+        lambda a: [replace(a, gradients=dict(list(a.gradients.items())[1:]))],
+        "are not those of the block; .* is on one side only",
+    ),
+    "block of another": (lambda a: [replace(a, depth=1)], "was not asked for this depth"),
+    "no such block": (lambda a: [replace(a, depth=9)], "was not asked for this depth"),
+    "device that was not asked": (lambda a: [replace(a, device=99)], "was not asked for this depth"),
+    "stale": (lambda a: [replace(a, version=0)], "the gradient is of version 0, the model is at 1"),
+    "from the future": (lambda a: [replace(a, version=2)], "the gradient is of version 2, the model is at 1"),
+    "loss": (lambda a: [replace(a, loss=float("nan"))], "the loss is not finite"),
+    "never answers": (lambda a: [], None),
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_leaves_its_block_alone_and_the_others_as_without_it(tmp_path, fault, optimizer):
+    spoil, why = FAULTS[fault]
+    depths = tiny_depths(tmp_path, zero_init=False)
+    depths.model.eval()
+    server = OPTIMIZERS[optimizer](depths.all_parameters())
+    batch = tiny_columns("bert", 6, seed=4)
+    plan = plan_for(3)
+    first = [block_gradient(depths, task, [batch], 1) for task in plan.tasks]
+    apply_round(server, depths, plan, first)  # so that there is optimizer state to be spoiled
+    plan = replace(plan, version=1, tasks=tuple(replace(task, version=1) for task in plan.tasks))
+    answers = [block_gradient(depths, task, [batch], 1) for task in plan.tasks]
+    before, state_before = weights_of(depths), copy.deepcopy(server.state_dict()["state"])
+    healthy = copy.deepcopy(depths)
+    healthy_server = OPTIMIZERS[optimizer](healthy.all_parameters())
+    healthy_server.load_state_dict(copy.deepcopy(server.state_dict()))
+    apply_round(healthy_server, healthy, plan, answers)
+
+    report = apply_round(server, depths, plan, [answers[0], *spoil(answers[1]), answers[2]])
+
+    assert (report.version, report.applied, report.missing) == (2, (1, 3), (2,))
+    if why is None:
+        assert report.refused == ()
+    else:
+        assert len(report.refused) == 1
+        assert re.search(why, report.refused[0][2])
+        assert report.refused[0][2] in str(report)
+    assert "depths 1, 3 applied; 2 missing" in str(report)
+    own = {id(parameter) for parameter in depths.parameters(2)}
+    after, with_all = depths.all_parameters(), healthy.all_parameters()
+    states = server.state_dict()["state"], healthy_server.state_dict()["state"]
+    for i, parameter in enumerate(after):
+        wanted = before[i] if id(parameter) in own else with_all[i].detach()
+        assert torch.equal(parameter.detach(), wanted), i
+        wanted_state = state_before[i] if id(parameter) in own else states[1][i]
+        for entry, value in wanted_state.items():
+            assert torch.equal(torch.as_tensor(states[0][i][entry]), torch.as_tensor(value)), (i, entry)
+
+
+def test_the_first_of_two_answers_counts(tmp_path):
+    depths = tiny_depths(tmp_path)
+    server = OPTIMIZERS["sgd"](depths.all_parameters())
+    plan = plan_for(3)
+    answers = [block_gradient(depths, task, [tiny_columns("bert", 6, seed=4)], 1) for task in plan.tasks]
+    report = apply_round(server, depths, plan, [*answers, answers[1]])
+    assert report.applied == (1, 2, 3)
+    assert report.refused == ((answers[1].device, 2, "this depth was answered already"),)
+
+
+def test_a_round_without_any_answer_changes_nothing_but_the_version(tmp_path):
+    depths = tiny_depths(tmp_path)
+    server = OPTIMIZERS["adamw"](depths.all_parameters())
+    before = weights_of(depths)
+    report = apply_round(server, depths, plan_for(3), [])
+    assert str(report) == "version 1: depths none applied; 1, 2, 3 missing"
+    assert all(torch.equal(a, b) for a, b in zip(before, weights_of(depths), strict=True))
+
+
+def test_an_optimizer_of_something_else_is_refused(tmp_path):
+    depths = tiny_depths(tmp_path)
+    plan = plan_for(3)
+    answers = [block_gradient(depths, task, [tiny_columns("bert", 6, seed=4)], 1) for task in plan.tasks]
+    part = torch.optim.SGD(depths.parameters(1), lr=1.0)
+    with pytest.raises(ValueError, match=r"the optimizer does not hold .* of depth 2; make it over depths.all_param"):
+        apply_round(part, depths, plan, answers)
+
+
+def test_a_plan_says_who_does_what():
+    schedule = lola.schedule(tiny_problem(3))
+    plan = RoundPlan.from_schedule(schedule, 4)
+    assert [task.depth for task in plan.tasks] == [1, 2, 3]
+    assert [task.device for task in plan.tasks] == schedule.device_of_block.tolist()
+    assert [task.bandwidth_hz for task in plan.tasks] == schedule.bandwidth_hz.tolist()
+    assert {task.version for task in plan.tasks} == {4}
+    assert plan.latency_s == schedule.latency_s
+    part = RoundPlan.from_schedule(schedule, 4, devices=np.arange(7) + 100)
+    assert [task.device for task in part.tasks] == (schedule.device_of_block + 100).tolist()
+    with pytest.raises(TypeError, match="schedule must be"):
+        RoundPlan.from_schedule("jbba", 0)
