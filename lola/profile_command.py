@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from lola.profiling import Workload, bring_to_reference, estimate, measure
+    from lola.profiling import NotMonotoneError, ProfilingError, Workload, bring_to_reference, estimate, measure
 
     targets = tuple(options.lora_targets.split(",")) if options.lora_targets else None
     workload = Workload(
@@ -90,6 +90,14 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("lola: interrupted; no file was written", file=sys.stderr)
         return _INTERRUPTED
+    except NotMonotoneError as error:
+        if not options.out or error.profile is None:
+            raise
+        from lola.files import save_profile
+
+        kept = Path(options.out).with_suffix(".isotonic.json")
+        save_profile(error.profile, kept)
+        raise ProfilingError(f"{error}. What was measured is kept in {kept}, with that regression") from None
     _print(profile)
     if options.out:
         from lola.files import save_profile

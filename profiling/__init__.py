@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lola.profiling.judgement import judge as judge
     from lola.profiling.measurement import measure as measure
     from lola.profiling.predict import Grid as Grid
+    from lola.profiling.workload import NotMonotoneError as NotMonotoneError
     from lola.profiling.workload import ProfilingError as ProfilingError
     from lola.profiling.workload import Workload as Workload
 
@@ -39,6 +40,7 @@ _HOME = {
     "judge": "judgement",
     "measure": "measurement",
     "Grid": "predict",
+    "NotMonotoneError": "workload",
     "ProfilingError": "workload",
     "Workload": "workload",
 }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from lola.profiling.workload import ProfilingError
+from lola.profiling.workload import NotMonotoneError
 from lola.solvers.checks import FloatArray
 from numpy.typing import ArrayLike
 
@@ -146,29 +146,29 @@ def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tup
     -------
     latency : (L,) float64 array
     evidence : Evidence
-        With the medians kept, if they were changed or could have been.
+        With the medians kept, if they were changed.
 
     Raises
     ------
-    ProfilingError
+    NotMonotoneError
         If the latency falls and nothing was asked for.
     ImportError
         If scipy is missing.
     """
+    falls = _falls(latency, evidence.latency_iqr_s)
+    if not falls:
+        return latency, evidence
     if monotone == "isotonic":
         try:
             from scipy.optimize import isotonic_regression
         except ImportError:
             raise ImportError("isotonic regression needs scipy: install lola-deft with its extra 'torch'") from None
         return isotonic_regression(latency).x, replace(evidence, raw_latency_s=latency)
-    falls = _falls(latency, evidence.latency_iqr_s)
-    if falls:
-        text, beyond = max(falls, key=lambda fall: fall[1])
-        raise ProfilingError(
-            f"{text}: {'more' if beyond else 'no more'} than noise explains. A profile must rise: measure with more "
-            "repeats on a quiet machine, or ask for isotonic regression, which is recorded in the profile"
-        )
-    return latency, evidence
+    text, beyond = max(falls, key=lambda fall: fall[1])
+    raise NotMonotoneError(
+        f"{text}: {'more' if beyond else 'no more'} than noise explains. A profile must rise: measure with more "
+        "repeats on a quiet machine, or ask for isotonic regression, which is recorded in the profile"
+    )
 
 
 def check_monotone(monotone: str | None) -> None:

@@ -14,7 +14,7 @@ from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, s
 from lola.profiling.memory import weight_bytes
 from lola.profiling.models import build, import_transformers, make_batch, sequence_length
 from lola.profiling.process_peak import process_peaks
-from lola.profiling.workload import ProfilingError, Workload
+from lola.profiling.workload import NotMonotoneError, ProfilingError, Workload
 from lola.solvers.checks import FloatArray, positive_integer, positive_number
 
 from lola.evidence import Evidence
@@ -70,7 +70,9 @@ def measure(
     Raises
     ------
     ProfilingError
-        If the model cannot be profiled, memory runs out at some depth, or the latency falls with depth.
+        If the model cannot be profiled, or memory runs out at some depth.
+    NotMonotoneError
+        If the latency falls with depth and `monotone` is not given; it holds what was measured.
     """
     import_transformers()
     import torch
@@ -111,39 +113,41 @@ def measure(
     if check_process and device == "cpu":
         report("child process", 0, 1)
         evidence = replace(evidence, process_peak_bytes=process_peaks(workload, len(depths), used_threads))
-    latency, evidence = rising(latency, evidence, monotone)
     hardware = (
         torch.cuda.get_device_name()
         if device == "cuda"
         else f"{cpu_name()}, {used_threads} thread{'s' * (used_threads > 1)}"
     )
-    return Profile(
-        memory_bytes=resident + above,
-        latency_s=latency,
-        upload_bits=[depths.upload_bits(depth) for depth in range(1, len(depths) + 1)],
-        provenance=Provenance(
-            model=workload.model,
-            batch_size=workload.batch_size,
-            sequence_length=sequence_length(workload, config),
-            dtype=workload.dtype,
-            source="measured",
-            hardware=hardware,
-            memory="weights and saved tensors"
-            if device == "cpu"
-            else "weights and peak allocated above the idle model",
-            weights=weights,
-            attention=workload.attention,
-            mode=workload.mode,
-            head=depths.head,
-            lora_rank=depths.rank,
-            lora_targets=depths.targets,
-            seed=workload.seed,
-            threads=used_threads,
-            software=software(),
-            monotone=monotone,
-        ),
-        evidence=evidence,
+    provenance = Provenance(
+        model=workload.model,
+        batch_size=workload.batch_size,
+        sequence_length=sequence_length(workload, config),
+        dtype=workload.dtype,
+        source="measured",
+        hardware=hardware,
+        memory="weights and saved tensors" if device == "cpu" else "weights and peak allocated above the idle model",
+        weights=weights,
+        attention=workload.attention,
+        mode=workload.mode,
+        head=depths.head,
+        lora_rank=depths.rank,
+        lora_targets=depths.targets,
+        seed=workload.seed,
+        threads=used_threads,
+        software=software(),
     )
+    upload = [depths.upload_bits(depth) for depth in range(1, len(depths) + 1)]
+
+    def made(monotone: str | None) -> Profile:
+        rising_latency, kept = rising(latency, evidence, monotone)
+        made_to_rise = None if kept.raw_latency_s is None else monotone
+        return Profile(resident + above, rising_latency, upload, replace(provenance, monotone=made_to_rise), kept)
+
+    try:
+        return made(monotone)
+    except NotMonotoneError as error:
+        error.profile = made("isotonic")
+        raise
 
 
 def iterate(depths: Depths, depth: int, batch: "Batch", device: str) -> None:

@@ -1,8 +1,12 @@
 """What is profiled: a model, the batch it works on, and how it is adapted."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lola.solvers.checks import positive_integer
+
+if TYPE_CHECKING:
+    from lola.profile import Profile
 
 DTYPES = {
     "fp32": "float32",
@@ -16,6 +20,19 @@ DTYPES = {
 
 class ProfilingError(ValueError):
     """A model could not be profiled; the message says at which depth, why, and what to change."""
+
+
+class NotMonotoneError(ProfilingError):
+    """A measured latency falls with depth.
+
+    Attributes
+    ----------
+    profile : Profile or None
+        What `measure` measured, made to rise by isotonic regression with the medians beside it, so that a long
+        measurement is not lost: use it if you accept that.
+    """
+
+    profile: "Profile | None" = None
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,10 @@ def test_falls_are_reported_against_the_spread():
     verdict = judge(lola.Profile([1.0, 2.0, 3.0, 4.0], mended, 1.0, PROVENANCE, evidence))
     assert len(verdict.falls) == 1
     assert "falls from 2 s at depth 2" in verdict.falls[0]
-    unchanged, same = rising(np.array([1.0, 1.0, 2.0]), lola.Evidence(), None)
-    np.testing.assert_array_equal(unchanged, [1.0, 1.0, 2.0])
-    assert same.raw_latency_s is None
+    for monotone in (None, "isotonic"):  # where nothing falls, nothing is done and nothing recorded
+        unchanged, same = rising(np.array([1.0, 1.0, 2.0]), lola.Evidence(), monotone)
+        np.testing.assert_array_equal(unchanged, [1.0, 1.0, 2.0])
+        assert same.raw_latency_s is None
     with pytest.raises(ValueError, match="monotone must be None or 'isotonic', got 'smooth'"):
         check_monotone("smooth")
 
@@ -45,7 +46,7 @@ def test_falls_are_reported_against_the_spread():
 def test_isotonic_regression_without_scipy_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "scipy.optimize", None)
     with pytest.raises(ImportError, match="isotonic regression needs scipy: install lola-deft with its extra 'torch'"):
-        rising(np.array([1.0, 2.0]), lola.Evidence(), "isotonic")
+        rising(np.array([2.0, 1.0]), lola.Evidence(), "isotonic")
 
 
 def made(batch, length, **changes):

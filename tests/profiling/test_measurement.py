@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from lola.profiling import ProfilingError, Workload, measure
+from lola.profiling import NotMonotoneError, ProfilingError, Workload, measure
 from lola.profiling.depth import Depths
 from lola.profiling.memory import count_saved, track_peak, weight_bytes
 from tiny_models import save_config
+
+import lola
+from lola.cli import main
 
 
 def quick(tmp_path, **changes):
@@ -29,18 +32,34 @@ def test_a_measurement_records_how_it_was_made(tmp_path):
     assert (known.source, known.batch_size, known.sequence_length, known.dtype) == ("measured", 2, 6, "float32")
     assert (known.attention, known.mode, known.seed, known.threads, known.lora_rank) == ("eager", "train", 5, 1, 2)
     assert known.lora_targets == ("query", "value")
-    assert (known.weights, known.head, known.monotone) == ("random", "trained", "isotonic")
+    assert (known.weights, known.head) == ("random", "trained")
     assert f"torch {torch.__version__.split('+')[0]}" in known.software
     assert known.hardware.endswith(", 1 thread")
     evidence = profile.evidence
     assert (evidence.repeats >= 6).all()
     assert (evidence.latency_iqr_s >= 0).all()
-    assert evidence.raw_latency_s.shape == (3,)
+    assert (known.monotone == "isotonic") == (evidence.raw_latency_s is not None)
     assert (evidence.saved_bytes < evidence.peak_bytes).all()
     assert (evidence.process_peak_bytes > 0).all()
     np.testing.assert_allclose(np.diff(evidence.saved_bytes[1:]), evidence.saved_bytes[2] - evidence.saved_bytes[1])
     assert {stage for stage, _, _ in stages} == {"memory", "latency", "child process"}
     assert torch.get_num_threads() >= 1
+
+
+def test_a_fall_is_refused_and_what_was_measured_is_kept(tmp_path, monkeypatch, capsys):
+    series = [[3.0] * 5, [2.0] * 5, [4.0] * 5]
+    monkeypatch.setattr("lola.profiling.measurement._times", lambda *_: series)
+    with pytest.raises(NotMonotoneError, match="falls from 3 s at depth 1 to 2 s at depth 2") as refused:
+        measure(quick(tmp_path), threads=1)
+    kept = refused.value.profile
+    np.testing.assert_array_equal(kept.latency_s, [2.5, 2.5, 4.0])
+    np.testing.assert_array_equal(kept.evidence.raw_latency_s, [3.0, 2.0, 4.0])
+    assert kept.provenance.monotone == "isotonic"
+    out = tmp_path / "p.json"
+    assert main(["profile", "--model", quick(tmp_path).model, "--batch", "2", "--seq", "6", "--out", str(out)]) == 64
+    assert f"What was measured is kept in {tmp_path / 'p.isotonic.json'}" in capsys.readouterr().err
+    assert not out.exists()
+    np.testing.assert_array_equal(lola.load_profile(tmp_path / "p.isotonic.json").latency_s, [2.5, 2.5, 4.0])
 
 
 def test_half_precision_takes_less(tmp_path):
