@@ -58,6 +58,8 @@ TINY = {
     },
 }
 
+FALLING = [[3.0] * 5, [2.0] * 5, [4.0] * 5]  # seconds of three depths, which no profile may have
+
 
 def save_config(folder, name, **changes):
     """Write a tiny model's configuration and return its folder as text."""

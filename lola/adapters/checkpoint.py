@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _FORMAT = "lola-checkpoint"
 _PREFIX = "round-"
 _DRAFT = ".draft-"
-# The one before the latest stays until the latest is complete.
+# The latest, and one to fall back on should a disk lose it.
 _KEPT = 2
 
 
@@ -46,8 +46,12 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
             _flush(path)
         os.replace(draft, target)
         _flush(folder)
-    for old in [*sorted(folder.glob(f"{_PREFIX}*"))[:-_KEPT], *folder.glob(f"{_DRAFT}*")]:
-        shutil.rmtree(old)
+    for old in sorted(folder.glob(f"{_PREFIX}*"))[:-_KEPT]:
+        os.replace(old, folder / f"{_DRAFT}{old.name}")  # half deleted, it must not look like a checkpoint
+    for draft in folder.glob(f"{_DRAFT}*"):
+        shutil.rmtree(draft)
+    for draft in folder.glob(".metrics.csv.*"):
+        draft.unlink()
     write_atomically(folder / "metrics.csv", _csv(state["records"]))
     return target
 

@@ -82,14 +82,18 @@ def test_local_steps_are_averaged_at_fixed_parameters(tmp_path):
     assert all(parameter.grad is None for parameter in depths.model.parameters())
 
 
-def test_backward_does_not_go_below_the_block(tmp_path):
+def test_no_block_below_keeps_anything_for_backward(tmp_path):
     depths = tiny_depths(tmp_path)
-    reached = []
+    kept = {}
+
+    def note(depth, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        kept[depth] = hidden.requires_grad
+
     for depth, block in enumerate(depths.blocks, start=1):
-        block.register_full_backward_hook(lambda *_, depth=depth: reached.append(depth))
+        block.register_forward_hook(lambda _, __, output, depth=depth: note(depth, output))
     block_gradient(depths, BlockTask(0, 0, 2, 1e6), [tiny_columns("bert", 4, seed=0)], 1)
-    assert set(reached) <= {1, 2}
-    assert 1 in reached
+    assert kept == {1: True, 2: True, 3: False}
 
 
 def test_an_own_loss_can_be_given(tmp_path):

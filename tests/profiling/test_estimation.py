@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from lola.profiling import REFERENCES, ProfilingError, Workload, alone, bring_to_reference, estimate, measure
-from tiny_models import every_model, save_config
+from tiny_models import FALLING, every_model, save_config
 
 
 def workload(tmp_path, name, **changes):
@@ -62,7 +62,8 @@ def test_alone_needs_more_than_any_depth(tmp_path):
     assert needs.total_bytes > estimate(given).memory_bytes[-1]
 
 
-def test_latency_is_brought_to_a_reference_and_recorded(tmp_path):
+def test_latency_is_brought_to_a_reference_and_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr("lola.profiling.measurement._times", lambda *_: FALLING)
     given = workload(tmp_path, "gpt2")
     measured = measure(given, threads=1, monotone="isotonic", limit_s=0.01)
     scaled, estimated = bring_to_reference(measured, given), estimate(given)

@@ -6,7 +6,7 @@ import torch
 from lola.profiling import NotMonotoneError, ProfilingError, Workload, measure
 from lola.profiling.depth import Depths
 from lola.profiling.memory import count_saved, track_peak, weight_bytes
-from tiny_models import save_config
+from tiny_models import FALLING, save_config
 
 import lola
 from lola.cli import main
@@ -47,8 +47,7 @@ def test_a_measurement_records_how_it_was_made(tmp_path):
 
 
 def test_a_fall_is_refused_and_what_was_measured_is_kept(tmp_path, monkeypatch, capsys):
-    series = [[3.0] * 5, [2.0] * 5, [4.0] * 5]
-    monkeypatch.setattr("lola.profiling.measurement._times", lambda *_: series)
+    monkeypatch.setattr("lola.profiling.measurement._times", lambda *_: FALLING)
     with pytest.raises(NotMonotoneError, match="falls from 3 s at depth 1 to 2 s at depth 2") as refused:
         measure(quick(tmp_path), threads=1)
     kept = refused.value.profile
