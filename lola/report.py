@@ -124,7 +124,15 @@ def simulation_table(simulation: Simulation) -> Table:
         table.add_column(f"{label}\n{unit}".rstrip(), justify="right", no_wrap=True)
     table.add_column("method")
     first = f"against\n{simulation.methods[0]}"
-    for heading in ("mean\ns", "95 %\n± s", first, "memory wall\n% of rounds", "memory wall\n% of devices", "rounds"):
+    for heading in (
+        "mean\ns",
+        "95 %\n± s",
+        first,
+        "median\ns",
+        "memory wall\n% of rounds",
+        "memory wall\n% of devices",
+        "rounds",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = simulation.rows()
     for i, row in enumerate(rows):
@@ -138,6 +146,7 @@ def simulation_table(simulation: Simulation) -> Table:
             _short(row["mean_s"], 3),
             _short(row["half_width_s"], 3),
             f"{row['mean_s'] / rows[i - i % len(simulation.methods)]['mean_s']:.3f}",
+            _short(row["median_s"], 3),
             f"{100 * row['wall_rounds']:.1f}",
             f"{100 * row['wall_devices']:.1f}",
             f"{row['rounds']:,}",

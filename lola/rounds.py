@@ -92,37 +92,36 @@ def latencies(problem: Problem, method: str, rounds: Rounds, seed: int) -> tuple
     """Latency of each round by a method, and how many chosen devices lack the memory, (R,) each."""
     from lola import solvers
 
-    profile = problem.profile
     fleets = rounds.speed, rounds.memory_bytes, rounds.spectral_efficiency
     if method in BASELINES:
-        return _baseline(problem, method, rounds, seed)
+        rows = zip(rounds.number.tolist(), rounds.speed, rounds.spectral_efficiency, strict=True)
+        chosen = [
+            baseline_devices(method, speed, efficiency, problem.n_blocks, np.random.default_rng([seed, r, _METHOD]))
+            for r, speed, efficiency in rows
+        ]
+        return equal_split(problem, np.stack(chosen), rounds)
+    profile = problem.profile
     costs = profile.latency_s, profile.memory_bytes, profile.upload_bits
     shared: dict[str, Any] = {"bandwidth_hz": problem.bandwidth_hz, "local_steps": problem.local_steps}
     no_wall = np.zeros(rounds.number.size, dtype=np.int64)
     if method == "jbba":
         return solvers.joint_allocation_batch(*costs, *fleets, **shared).objective, no_wall
-    solve: Callable[..., Any] = {
+    solvers_by_method: dict[str, Callable[..., Any]] = {
         "ba": solvers.block_allocation,
         "ba-crunch": solvers.crunch,
         "jbba-dual-ascent": solvers.dual_ascent,
-    }[method]
+    }
+    solve = solvers_by_method[method]
     return np.array([solve(*costs, *fleet, **shared).objective for fleet in zip(*fleets, strict=True)]), no_wall
 
 
-def _baseline(problem: Problem, method: str, rounds: Rounds, seed: int) -> tuple[FloatArray, IntArray]:
-    profile, n_blocks = problem.profile, problem.n_blocks
-    chosen = np.stack(
-        [
-            baseline_devices(method, speed, efficiency, n_blocks, np.random.default_rng([seed, r, _METHOD]))
-            for r, speed, efficiency in zip(
-                rounds.number.tolist(), rounds.speed, rounds.spectral_efficiency, strict=True
-            )
-        ]
-    )
+def equal_split(problem: Problem, device_of_block: IntArray, rounds: Rounds) -> tuple[FloatArray, IntArray]:
+    """Latency of each round if the devices given, (R, L), share the spectrum equally, and how many lack the memory."""
+    profile = problem.profile
     speed, memory, efficiency = (
-        np.take_along_axis(array, chosen, axis=1)
+        np.take_along_axis(array, device_of_block, axis=1)
         for array in (rounds.speed, rounds.memory_bytes, rounds.spectral_efficiency)
     )
     compute = problem.local_steps * profile.latency_s / speed
-    upload = profile.upload_bits / (problem.bandwidth_hz / n_blocks) / efficiency
+    upload = profile.upload_bits / (problem.bandwidth_hz / problem.n_blocks) / efficiency
     return (compute + upload).max(axis=1), (memory < profile.memory_bytes).sum(axis=1)

@@ -56,6 +56,10 @@ class Point:
 class Simulation:
     """Latencies of the same rounds under several methods, at P points of a sweep.
 
+    Who chooses blindly for the channel (``"computation-aware"``, ``"random"``, and anyone where K = L) now and then
+    waits for a device in a deep fade. Under Rayleigh fading the latency then has no mean: it grows with the number of
+    rounds. Compare medians there.
+
     Attributes
     ----------
     points : tuple of Point
@@ -87,6 +91,11 @@ class Simulation:
         return np.asarray(np.nanmean(self.latency_s, axis=2))
 
     @property
+    def median_s(self) -> FloatArray:
+        """Median latency of a round, (P, methods)."""
+        return np.asarray(np.nanmedian(self.latency_s, axis=2))
+
+    @property
     def half_width_s(self) -> FloatArray:
         """Half the 95 % confidence interval of the mean, (P, methods): 1.96 standard errors."""
         error = np.nanstd(self.latency_s, axis=2, ddof=1) / np.sqrt(self.feasible.sum(axis=1))[:, None]
@@ -105,7 +114,7 @@ class Simulation:
     def rows(self) -> list[dict[str, Any]]:
         """Return one line per point and method: where, how many rounds, the mean with its interval, the memory wall."""
         count = self.feasible.sum(axis=1)
-        columns = ("mean_s", "half_width_s", "wall_rounds", "wall_devices")
+        columns = ("mean_s", "half_width_s", "median_s", "wall_rounds", "wall_devices")
         values = {name: getattr(self, name) for name in columns}
         return [
             {

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.figure import import_figure
-from lola.scheduling import BASELINES
 from lola.simulation import PARAMETERS, Simulation
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ _STYLE = {
     "communication-aware": ("#b3261e", "D", "--"),
     "random": ("#777777", "P", "--"),
 }
+_OTHER = ("#000000", "*", "-.")  # a scheme that a study puts beside lola's methods
 
 
 def draw_simulation(simulation: Simulation) -> "Figure":
@@ -37,25 +37,25 @@ def draw_simulation(simulation: Simulation) -> "Figure":
     if simulation.axis is None:
         _draw_distribution(figure.subplots(), simulation)
     else:
-        baselines = [method for method in simulation.methods if method in BASELINES]
-        if baselines:
+        if simulation.wall.any():
             left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-            _draw_walls(right, simulation, baselines)
+            _draw_walls(right, simulation)
         else:
             left = figure.subplots()
         _draw_means(left, simulation)
+        handles, labels = left.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3, which="both")
         axes.set_axisbelow(True)
-        axes.legend(frameon=False)
     return figure
 
 
 def _draw_means(axes: "Axes", simulation: Simulation) -> None:
     at = _place(axes, simulation)
     for m, method in enumerate(simulation.methods):
-        color, marker, line = _STYLE[method]
+        color, marker, line = _STYLE.get(method, _OTHER)
         mean, half = simulation.mean_s[:, m], simulation.half_width_s[:, m]
         axes.errorbar(at, mean, half, color=color, marker=marker, linestyle=line, markersize=4, capsize=3, label=method)
     means = simulation.mean_s
@@ -69,12 +69,13 @@ def _draw_means(axes: "Axes", simulation: Simulation) -> None:
     axes.set_title(f"mean of {between} rounds, with 95 % confidence interval", loc="left")
 
 
-def _draw_walls(axes: "Axes", simulation: Simulation, methods: list[str]) -> None:
+def _draw_walls(axes: "Axes", simulation: Simulation) -> None:
     at = _place(axes, simulation)
-    for method in methods:
-        color, marker, line = _STYLE[method]
-        share = 100 * simulation.wall_rounds[:, simulation.methods.index(method)]
-        axes.plot(at, share, color=color, marker=marker, linestyle=line, markersize=4, label=method)
+    for m in np.flatnonzero(simulation.wall.any(axis=(0, 2))):
+        method = simulation.methods[m]
+        color, marker, line = _STYLE.get(method, _OTHER)
+        share = 100 * simulation.wall_rounds[:, m]
+        axes.plot(at, share, color=color, marker=marker, linestyle=line, markersize=4)
     axes.set_ylim(0, 105)
     axes.set_ylabel("% of rounds")
     axes.set_title("a chosen device lacks the memory", loc="left")
@@ -90,7 +91,7 @@ def _place(axes: "Axes", simulation: Simulation) -> list[float]:
 def _draw_distribution(axes: "Axes", simulation: Simulation) -> None:
     count = int(simulation.feasible.sum())
     for m, method in enumerate(simulation.methods):
-        color, _, line = _STYLE[method]
+        color, _, line = _STYLE.get(method, _OTHER)
         latency = np.sort(simulation.latency_s[0, m, simulation.feasible[0]])
         label = f"{method}: mean {simulation.mean_s[0, m]:.4g} ± {simulation.half_width_s[0, m]:.2g} s"
         axes.plot(latency, 100 * np.arange(1, count + 1) / count, color=color, linestyle=line, label=label)
@@ -99,3 +100,4 @@ def _draw_distribution(axes: "Axes", simulation: Simulation) -> None:
     axes.set_xlabel("latency of a round, s")
     axes.set_ylabel("% of rounds that take no longer")
     axes.set_title(f"{count:,} rounds; means with 95 % confidence interval", loc="left")
+    axes.legend(loc="lower right", frameon=False)
