@@ -117,22 +117,14 @@ def profile_table(profile: Profile) -> Table:
 
 
 def simulation_table(simulation: Simulation) -> Table:
-    """Lay out one line per point and method: mean latency, against the first method's, and the memory wall."""
+    """Lay out one line per point and method: mean latency, against the first method's, median, and the memory wall."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     if simulation.axis:
         label, unit, scale = PARAMETERS[simulation.axis]
         table.add_column(f"{label}\n{unit}".rstrip(), justify="right", no_wrap=True)
-    table.add_column("method")
+    table.add_column("method", no_wrap=True)
     first = f"against\n{simulation.methods[0]}"
-    for heading in (
-        "mean\ns",
-        "95 %\n± s",
-        first,
-        "median\ns",
-        "memory wall\n% of rounds",
-        "memory wall\n% of devices",
-        "rounds",
-    ):
+    for heading in ("mean\ns", "95 %\n± s", first, "median\ns", "wall, %\nrounds", "wall, %\ndevices", "rounds"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = simulation.rows()
     for i, row in enumerate(rows):

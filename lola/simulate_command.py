@@ -138,6 +138,8 @@ def _print(simulation: "Simulation", options: argparse.Namespace) -> None:
     channel = f"traces of {options.trace}" if options.trace else "Rayleigh fading"
     fleet = "speed, memory and channel" if options.redraw == "fleet" else "the channel"
     print(f"{', '.join(constant)}; {channel}; each round draws {fleet} anew (seed {options.seed})")
+    if simulation.wall.any():
+        print("wall: % of rounds in which a chosen device lacks the memory for its block, % of chosen devices that do")
     left_out = (~simulation.feasible).sum(axis=1)
     if left_out.any():
         print(

@@ -203,8 +203,9 @@ def test_the_command_prints_saves_and_draws(tmp_path, capsys):
     options = ["--rounds", "30", "--seed", "2", "--csv", str(out), "--figure", str(picture)]
     assert main(["simulate", "--snr-db", "0,10", *options]) == 0
     said = capsys.readouterr().out
-    for text in ("transmit SNR", "dB", "memory wall", "communication-aware", "bandwidth 100 MHz, devices K 20, local"):
+    for text in ("transmit SNR", "dB", "wall, %", "communication-aware", "bandwidth 100 MHz, devices K 20, local"):
         assert text in said
+    assert "wall: % of rounds in which a chosen device lacks the memory" in said
     assert "Rayleigh fading; each round draws speed, memory and channel anew (seed 2)" in said
     assert picture.read_bytes().startswith(b"\x89PNG")
     from lola.files import builtin_scenario
