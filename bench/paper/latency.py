@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +17,13 @@ from parameters import (
     ratios,
     residual,
     rounds_of,
-    shallowest_first,
+    with_shallow,
 )
 
 import lola
 from lola.figure import save_figure
 from lola.profile_figure import draw_alone, draw_profile
-from lola.rounds import draw_rounds, equal_split
 from lola.simulation import PARAMETERS as AXES
-from lola.simulation import Simulation
 from lola.simulation_figure import draw_simulation
 
 PLOTS = Path(__file__).parent / "plots"
@@ -67,25 +64,6 @@ def run() -> dict:
     found = np.array([ratios(profile, factor, fifty) for factor in np.geomspace(1.0, 400.0, 25)])
     results["least at 50"] = [found[:, 1].min(), found.prod(axis=1).min()]
     return results
-
-
-def with_shallow(simulation: Simulation) -> Simulation:
-    """Put beside the others the communication-aware scheme whose best channel serves depth 1, on the same rounds."""
-    latency = np.full((len(simulation.points), 1, simulation.latency_s.shape[2]), np.nan)
-    wall = np.zeros(latency.shape, dtype=np.int64)
-    for p, point in enumerate(simulation.points):
-        channel = lola.RayleighFading(point.n_devices, point.transmit_snr_db)
-        drawn = draw_rounds(problem().fleet, point.n_devices, channel, latency.shape[2], 0, "fleet")
-        at_point = lola.Problem(problem().profile, drawn.fleet(0), point.bandwidth_hz, point.local_steps)
-        counted = drawn.that_can_hold(at_point)
-        chosen = shallowest_first(counted, at_point.n_blocks)
-        latency[p, 0, counted.number], wall[p, 0, counted.number] = equal_split(at_point, chosen, counted)
-    return replace(
-        simulation,
-        methods=(*simulation.methods, SHALLOW),
-        latency_s=np.concatenate([simulation.latency_s, latency], axis=1),
-        wall=np.concatenate([simulation.wall, wall], axis=1),
-    )
 
 
 def costs() -> dict:

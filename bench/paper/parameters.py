@@ -13,6 +13,7 @@ from lola.solvers.checks import FloatArray, IntArray
 
 import lola
 from lola.rounds import Rounds, draw_rounds, equal_split, latencies
+from lola.simulation import Simulation
 
 HERE = Path(__file__).parent
 PROFILE = HERE / "profile.json"
@@ -56,6 +57,25 @@ def rounds_of(n_devices: int, count: int, *, path_loss: float = 1e-3) -> Rounds:
 def shallowest_first(rounds: Rounds, n_blocks: int) -> IntArray:
     """Choose the devices with the best channels, the best for depth 1, (R, L)."""
     return np.argsort(-rounds.spectral_efficiency, axis=1, kind="stable")[:, :n_blocks]
+
+
+def with_shallow(simulation: Simulation) -> Simulation:
+    """Put beside the others the communication-aware scheme whose best channel serves depth 1, on the same rounds."""
+    latency = np.full((len(simulation.points), 1, simulation.latency_s.shape[2]), np.nan)
+    wall = np.zeros(latency.shape, dtype=np.int64)
+    for p, point in enumerate(simulation.points):
+        channel = lola.RayleighFading(point.n_devices, point.transmit_snr_db)
+        drawn = draw_rounds(problem().fleet, point.n_devices, channel, latency.shape[2], 0, "fleet")
+        at_point = lola.Problem(problem().profile, drawn.fleet(0), point.bandwidth_hz, point.local_steps)
+        counted = drawn.that_can_hold(at_point)
+        chosen = shallowest_first(counted, at_point.n_blocks)
+        latency[p, 0, counted.number], wall[p, 0, counted.number] = equal_split(at_point, chosen, counted)
+    return replace(
+        simulation,
+        methods=(*simulation.methods, SHALLOW),
+        latency_s=np.concatenate([simulation.latency_s, latency], axis=1),
+        wall=np.concatenate([simulation.wall, wall], axis=1),
+    )
 
 
 def published() -> FloatArray:
