@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lola.channel import RayleighFading as RayleighFading
     from lola.evidence import Evidence as Evidence
     from lola.files import load_fleet as load_fleet
     from lola.files import load_profile as load_profile
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from lola.schedule_file import save_schedule as save_schedule
     from lola.scheduling import METHODS as METHODS
     from lola.scheduling import schedule as schedule
+    from lola.simulation import Simulation as Simulation
+    from lola.simulation import simulate as simulate
     from lola.solution import HallProof as HallProof
     from lola.solution import MultiplierProof as MultiplierProof
     from lola.solution import PriceProof as PriceProof
     from lola.solution import Schedule as Schedule
     from lola.solvers.errors import InfeasibleError as InfeasibleError
+    from lola.traces import TraceReplay as TraceReplay
+    from lola.traces import load_traces as load_traces
     from lola.verification import VerificationError as VerificationError
 
 _HOME = {
@@ -46,11 +51,16 @@ _HOME = {
     "Provenance": "profile",
     "METHODS": "scheduling",
     "schedule": "scheduling",
+    "Simulation": "simulation",
+    "simulate": "simulation",
     "HallProof": "solution",
     "MultiplierProof": "solution",
     "PriceProof": "solution",
     "Schedule": "solution",
     "InfeasibleError": "solvers.errors",
+    "RayleighFading": "channel",
+    "TraceReplay": "traces",
+    "load_traces": "traces",
     "VerificationError": "verification",
 }
 _SUBMODULES = ("adapters", "channel", "profiling", "solvers")

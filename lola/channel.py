@@ -1,11 +1,19 @@
-"""The radio channel: Shannon efficiency, path loss and Rayleigh fading."""
+"""The radio channel: Shannon efficiency, path loss and Rayleigh fading, once or round by round."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray
+from lola.solvers.checks import FloatArray, positive_integer, positive_number, seed_number
+
+# channel(round, clock_s) gives the spectral efficiency of every device in a round, (K,) in bit/s/Hz.
+Channel = Callable[[int, float], FloatArray]
+# Keeps the fading apart from what else a round draws from the same seed.
+_FADING = int.from_bytes(b"fading")
 
 
 def from_decibel(value_db: ArrayLike) -> FloatArray:
@@ -70,3 +78,50 @@ def rayleigh_efficiency(
         bit/s/Hz. The defaults are those of the LoLa-DEFT paper, section VI-A.
     """
     return shannon(from_decibel(transmit_snr_db) * path_loss * rayleigh_power(shape, seed))
+
+
+@dataclass(frozen=True)
+class RayleighFading:
+    """A channel with block fading: constant within a round, drawn anew for the next.
+
+    Parameters
+    ----------
+    n_devices : int
+    transmit_snr_db : float
+        p/N0 in dB.
+    path_loss : float
+        Mean of the channel power H, as a ratio.
+    seed : int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a number is not as described.
+
+    Notes
+    -----
+    A draw depends on the seed and the round alone, so that a run that goes on after a stop meets the same channel. The
+    first devices of a larger fleet fade as those of a smaller one. The defaults are those of the LoLa-DEFT paper,
+    section VI-A.
+    """
+
+    n_devices: int
+    transmit_snr_db: float = 10.0
+    path_loss: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive_integer("n_devices", self.n_devices)
+        if not -1000 < self.transmit_snr_db < 1000:
+            raise ValueError(f"transmit_snr_db must be a ratio in decibels, got {self.transmit_snr_db}")
+        positive_number("path_loss", self.path_loss)
+        seed_number("seed", self.seed)
+
+    def __call__(self, round_index: int, clock_s: float) -> FloatArray:
+        """Return the spectral efficiency of every device in a round, (K,) in bit/s/Hz; the clock has no say."""
+        return rayleigh_efficiency(
+            self.n_devices,
+            transmit_snr_db=self.transmit_snr_db,
+            path_loss=self.path_loss,
+            seed=np.random.default_rng([self.seed, round_index, _FADING]),
+        )

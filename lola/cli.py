@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lola.profile_command import add_arguments
+from lola import profile_command, simulate_command
 
 if TYPE_CHECKING:
     from lola.problem import Problem
@@ -70,7 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--time-limit-s", type=float, default=60.0, metavar="S", help="for the oracle (default 60)")
 
     profile = commands.add_parser("profile", help="measure or estimate what each depth of a model costs")
-    add_arguments(profile)
+    profile_command.add_arguments(profile)
+
+    simulate = commands.add_parser("simulate", help="compare methods over many random rounds; nothing is trained")
+    simulate_command.add_arguments(simulate)
     return parser
 
 

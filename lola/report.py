@@ -8,6 +8,7 @@ from rich.text import Text
 
 from lola.problem import Problem
 from lola.profile import Profile
+from lola.simulation import PARAMETERS, Simulation
 from lola.solution import MultiplierProof, Schedule
 
 
@@ -112,4 +113,34 @@ def profile_table(profile: Profile) -> Table:
     for i in range(profile.n_blocks):
         cells = [f"{int(v[i])}" if heading == "runs" else _short(float(v[i]), 3) for heading, v in columns.items()]
         table.add_row(str(i + 1), *cells)
+    return table
+
+
+def simulation_table(simulation: Simulation) -> Table:
+    """Lay out one line per point and method: mean latency, against the first method's, median, and the memory wall."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    if simulation.axis:
+        label, unit, scale = PARAMETERS[simulation.axis]
+        table.add_column(f"{label}\n{unit}".rstrip(), justify="right", no_wrap=True)
+    table.add_column("method", no_wrap=True)
+    first = f"against\n{simulation.methods[0]}"
+    for heading in ("mean\ns", "95 %\n± s", first, "median\ns", "wall, %\nrounds", "wall, %\ndevices", "rounds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rows = simulation.rows()
+    for i, row in enumerate(rows):
+        new = i % len(simulation.methods) == 0
+        if new and i:
+            table.add_row()
+        at = [f"{row[simulation.axis] / scale:.6g}" if new else ""] if simulation.axis else []
+        table.add_row(
+            *at,
+            row["method"],
+            _short(row["mean_s"], 3),
+            _short(row["half_width_s"], 3),
+            f"{row['mean_s'] / rows[i - i % len(simulation.methods)]['mean_s']:.3f}",
+            _short(row["median_s"], 3),
+            f"{100 * row['wall_rounds']:.1f}",
+            f"{100 * row['wall_devices']:.1f}",
+            f"{row['rounds']:,}",
+        )
     return table

@@ -8,7 +8,7 @@ from lola.formats import expect
 from lola.problem import Problem
 from lola.profile import frozen
 from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
-from lola.solvers.checks import IntArray
+from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import InfeasibleError
 
 # Optimal for the problem they solve, with a proof.
@@ -59,7 +59,8 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: int | np.random.Ge
     if reason:
         raise ValueError(f"{method!r} {reason}; use 'jbba'")
     if method in BASELINES:
-        devices = _baseline_devices(problem, method, seed)
+        fleet = problem.fleet
+        devices = baseline_devices(method, fleet.speed, fleet.spectral_efficiency, problem.n_blocks, seed)
         bandwidth = np.full(problem.n_blocks, problem.bandwidth_hz / problem.n_blocks)
         return _finish(problem, method, devices, bandwidth, np.nan, None, 0)
     try:
@@ -114,12 +115,17 @@ def _solve(problem: Problem, method: str) -> Schedule:
     return _finish(problem, method, result.device_of_block, result.bandwidth_hz, bound, proof, result.iterations)
 
 
-def _baseline_devices(problem: Problem, method: str, seed: int | np.random.Generator | None) -> IntArray:
-    """Choose L devices, the one meant for depth 1 first."""
-    fleet, n_blocks = problem.fleet, problem.n_blocks
+def baseline_devices(
+    method: str,
+    speed: FloatArray,
+    spectral_efficiency: FloatArray,
+    n_blocks: int,
+    seed: int | np.random.Generator | None,
+) -> IntArray:
+    """Choose L devices by a baseline, the one meant for depth 1 first."""
     if method == "random":
-        return np.random.default_rng(seed).permutation(fleet.n_devices)[:n_blocks]
-    merit = fleet.speed if method == "computation-aware" else fleet.spectral_efficiency
+        return np.random.default_rng(seed).permutation(speed.size)[:n_blocks]
+    merit = speed if method == "computation-aware" else spectral_efficiency
     best_first = np.argsort(-merit, kind="stable")[:n_blocks]
     return best_first[::-1]
 

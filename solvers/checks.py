@@ -92,3 +92,12 @@ def positive_integer(name: str, value: object) -> int:
     if value > 2**53:  # beyond this a float64 skips integers; Python even refuses to print very long ones
         raise ValueError(f"{name} must be at most 2**53, got one of {int(value).bit_length()} bits")
     return int(value)
+
+
+def seed_number(name: str, value: object) -> int:
+    """Return `value` as an int ≥ 0 that seeds a random generator, or say why it cannot."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} must be at least 0, got {value}")
+    return int(value)

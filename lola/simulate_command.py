@@ -1,0 +1,148 @@
+"""``lola simulate``: the latency of many rounds. Only the standard library is imported before it runs."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lola.simulation import Simulation
+
+_INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.set_defaults(run=run)
+    parser.add_argument("scenario", nargs="?", metavar="scenario.toml", help="without it, the built-in scenario")
+    sweep = parser.add_argument_group("sweep", "one value each, or several values of one of them, separated by commas")
+    sweep.add_argument("--snr-db", type=_floats, metavar="A,B,C", help="transmit SNR (default 10)")
+    sweep.add_argument("--bandwidth-hz", type=_floats, metavar="A,B,C", help="uplink spectrum")
+    sweep.add_argument("--devices", type=_integers, metavar="A,B,C", help="fleet sizes")
+    sweep.add_argument("--local-steps", type=_integers, metavar="A,B,C", help="local iterations in a round")
+    parser.add_argument("--methods", type=_names, metavar="A,B,C", help="default: all but the published algorithms")
+    parser.add_argument("--rounds", type=int, default=2000, metavar="N", help="at each point (default 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="everything random follows from it (default 0)")
+    parser.add_argument(
+        "--redraw",
+        choices=("fleet", "channel"),
+        default="fleet",
+        help="fleet (default): speed and memory are drawn anew each round, as in the paper, and only the size of the "
+        "scenario's fleet counts; channel: its devices stay as they are",
+    )
+    parser.add_argument("--trace", metavar="t.csv.gz", help="replay measured uplink traces in place of Rayleigh fading")
+    parser.add_argument(
+        "--trace-bandwidth-hz",
+        type=float,
+        default=10e6,
+        metavar="HZ",
+        help="spectrum over which a trace of capacity was measured (default 10 MHz)",
+    )
+    parser.add_argument("--csv", metavar="out.csv", help="save the numbers")
+    parser.add_argument("--figure", metavar="out.png", help="draw them (needs lola-deft[plot])")
+
+
+def _floats(text: str) -> list[float]:
+    return _list(text, float, "numbers")
+
+
+def _integers(text: str) -> list[int]:
+    return _list(text, int, "integers")
+
+
+def _list(text: str, kind: type, what: str) -> list:  # type: ignore[type-arg]
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{what} separated by commas were wanted, got {text!r}") from None
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lola.files import builtin_scenario, load_scenario
+    from lola.simulation import DEFAULT_METHODS, simulate
+    from lola.traces import load_traces
+
+    _check_outputs(options)
+    problem = load_scenario(options.scenario) if options.scenario else builtin_scenario()
+    traces = load_traces(options.trace, bandwidth_hz=options.trace_bandwidth_hz) if options.trace else None
+    try:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task("drawing")
+
+            def report(stage: str, done: int, total: int) -> None:
+                bar.update(task, description=stage, completed=done, total=total)
+
+            simulation = simulate(
+                problem,
+                options.methods or DEFAULT_METHODS,
+                rounds=options.rounds,
+                seed=options.seed,
+                transmit_snr_db=options.snr_db,
+                bandwidth_hz=options.bandwidth_hz,
+                n_devices=options.devices,
+                local_steps=options.local_steps,
+                redraw=options.redraw,
+                traces=traces,
+                progress=report,
+            )
+    except KeyboardInterrupt:
+        print("lola: interrupted; no file was written", file=sys.stderr)
+        return _INTERRUPTED
+    _print(simulation, options)
+    if options.csv:
+        simulation.save_csv(options.csv)
+    if options.figure:
+        from lola.figure import save_figure
+        from lola.simulation_figure import draw_simulation
+
+        save_figure(draw_simulation(simulation), options.figure)
+    return 0
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Refuse, before anything is simulated, to write where there is no folder or over an input."""
+    inputs = [Path(path).resolve() for path in (options.scenario, options.trace) if path]
+    for path in (options.csv, options.figure):
+        if path and not Path(path).parent.is_dir():
+            raise ValueError(f"{path}: the folder to write into does not exist")
+        if path and Path(path).resolve() in inputs:
+            raise ValueError(f"{path}: is an input; write to another file")
+
+
+def _print(simulation: "Simulation", options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from lola.report import simulation_table
+    from lola.simulation import PARAMETERS
+
+    console = Console(highlight=False)
+    console.width = max(console.width, 100)
+    with console.capture() as table:
+        console.print(simulation_table(simulation))
+    print(table.get())
+    point = simulation.points[0]
+    constant = [
+        f"{label} {getattr(point, name) / scale:.6g} {unit}".rstrip()
+        for name, (label, unit, scale) in PARAMETERS.items()
+        if name != simulation.axis and not (options.trace and name == "transmit_snr_db")
+    ]
+    channel = f"traces of {options.trace}" if options.trace else "Rayleigh fading"
+    fleet = "speed, memory and channel" if options.redraw == "fleet" else "the channel"
+    print(f"{', '.join(constant)}; {channel}; each round draws {fleet} anew (seed {options.seed})")
+    if simulation.wall.any():
+        print("wall: % of rounds in which a chosen device lacks the memory for its block, % of chosen devices that do")
+    left_out = (~simulation.feasible).sum(axis=1)
+    if left_out.any():
+        print(
+            f"infeasible: {left_out.min():,} to {left_out.max():,} of {options.rounds:,} rounds at a point lack the "
+            "memory for the model, whoever takes which block; they are left out for every method"
+        )

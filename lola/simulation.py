@@ -1,0 +1,265 @@
+"""The latency of many rounds under each method; nothing is trained."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lola.channel import Channel, RayleighFading
+from lola.formats import StrPath, expect, write_atomically
+from lola.problem import Problem
+from lola.rounds import draw_rounds, latencies
+from lola.scheduling import BASELINES, METHODS, unsuited
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, seed_number
+from lola.traces import TraceReplay
+
+# Dual ascent takes a thousand times as long as the exact method, and CRUNCH gives what "ba" gives.
+DEFAULT_METHODS = ("jbba", "ba", *BASELINES)
+REDRAWN = ("fleet", "channel")
+# How a parameter is written: its name, its unit, and what it is divided by.
+PARAMETERS = {
+    "transmit_snr_db": ("transmit SNR", "dB", 1.0),
+    "bandwidth_hz": ("bandwidth", "MHz", 1e6),
+    "n_devices": ("devices K", "", 1.0),
+    "local_steps": ("local steps M", "", 1.0),
+}
+Progress = Callable[[str, int, int], None]
+_Z = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where rounds are simulated.
+
+    Attributes
+    ----------
+    transmit_snr_db : float
+        NaN where traces are replayed.
+    bandwidth_hz : float
+    n_devices, local_steps : int
+    """
+
+    transmit_snr_db: float
+    bandwidth_hz: float
+    n_devices: int
+    local_steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """Latencies of the same rounds under several methods, at P points of a sweep.
+
+    Who chooses blindly for the channel (``"computation-aware"``, ``"random"``, and anyone where K = L) now and then
+    waits for a device in a deep fade. Under Rayleigh fading the latency then has no mean: it grows with the number of
+    rounds. Compare medians there.
+
+    Attributes
+    ----------
+    points : tuple of Point
+    axis : str or None
+        The field in which the points differ; None if there is one point.
+    methods : tuple of str
+    n_blocks : int
+    latency_s : (P, methods, R) float64 array
+        NaN in rounds where the fleet lacks the memory for the model: those are left out for every method.
+    wall : (P, methods, R) int64 array
+        Chosen devices that lack the memory for their block. Only baselines, which ignore memory, have any.
+    """
+
+    points: tuple[Point, ...]
+    axis: str | None
+    methods: tuple[str, ...]
+    n_blocks: int
+    latency_s: FloatArray
+    wall: IntArray
+
+    @property
+    def feasible(self) -> BoolArray:
+        """Rounds that count, (P, R)."""
+        return np.asarray(~np.isnan(self.latency_s[:, 0, :]))
+
+    @property
+    def mean_s(self) -> FloatArray:
+        """Mean latency of a round, (P, methods)."""
+        return np.asarray(np.nanmean(self.latency_s, axis=2))
+
+    @property
+    def median_s(self) -> FloatArray:
+        """Median latency of a round, (P, methods)."""
+        return np.asarray(np.nanmedian(self.latency_s, axis=2))
+
+    @property
+    def half_width_s(self) -> FloatArray:
+        """Half the 95 % confidence interval of the mean, (P, methods): 1.96 standard errors."""
+        error = np.nanstd(self.latency_s, axis=2, ddof=1) / np.sqrt(self.feasible.sum(axis=1))[:, None]
+        return np.asarray(_Z * error)
+
+    @property
+    def wall_rounds(self) -> FloatArray:
+        """Share of the rounds in which at least one chosen device lacks the memory, (P, methods)."""
+        return np.asarray((self.wall > 0).sum(axis=2) / self.feasible.sum(axis=1)[:, None])
+
+    @property
+    def wall_devices(self) -> FloatArray:
+        """Share of the chosen devices that lack the memory, (P, methods)."""
+        return np.asarray(self.wall.sum(axis=2) / self.feasible.sum(axis=1)[:, None] / self.n_blocks)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one line per point and method: where, how many rounds, the mean with its interval, the memory wall."""
+        count = self.feasible.sum(axis=1)
+        columns = ("mean_s", "half_width_s", "median_s", "wall_rounds", "wall_devices")
+        values = {name: getattr(self, name) for name in columns}
+        return [
+            {
+                **asdict(point),
+                "method": method,
+                "rounds": int(count[p]),
+                "infeasible_rounds": int(self.latency_s.shape[2] - count[p]),
+                **{name: float(value[p, m]) for name, value in values.items()},
+            }
+            for p, point in enumerate(self.points)
+            for m, method in enumerate(self.methods)
+        ]
+
+    def save_csv(self, path: StrPath) -> None:
+        """Write `rows` as CSV, every digit kept."""
+        rows = self.rows()
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue())
+
+
+def simulate(
+    problem: Problem,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    *,
+    rounds: int = 2000,
+    seed: int = 0,
+    transmit_snr_db: float | Sequence[float] | None = None,
+    bandwidth_hz: float | Sequence[float] | None = None,
+    n_devices: int | Sequence[int] | None = None,
+    local_steps: int | Sequence[int] | None = None,
+    path_loss: float = 1e-3,
+    redraw: str = "fleet",
+    traces: Mapping[str, ArrayLike] | None = None,
+    progress: Progress | None = None,
+) -> Simulation:
+    """Schedule the same random rounds by several methods, over a sweep of one parameter.
+
+    Parameters
+    ----------
+    problem : Problem
+        Profile and headroom, and whatever the arguments below leave open.
+    methods : sequence of str
+        Of `lola.METHODS`.
+    rounds : int
+        At each point, at least 2.
+    seed : int
+        Every point meets the same luck: what a round draws depends on the seed and the round alone.
+    transmit_snr_db, bandwidth_hz, n_devices, local_steps : number or sequence of numbers, optional
+        One of them may have several values: the axis. Left out, they are the problem's, and 10 dB.
+    path_loss : float
+        Mean channel power; see `lola.RayleighFading`.
+    redraw : {"fleet", "channel"}
+        ``"fleet"``: each round draws speed and memory as `Fleet.sample` does, as in the LoLa-DEFT paper, section VI-A;
+        of the problem's fleet, only its size and headroom count. ``"channel"``: its devices stay as they are. The
+        channel is drawn anew either way.
+    traces : mapping of str to (T,) array_like, optional
+        Replayed in place of Rayleigh fading: a device stays on its trace, each round falls on a random moment.
+    progress : callable, optional
+        Called as ``progress(stage, done, total)``.
+
+    Returns
+    -------
+    Simulation
+
+    Raises
+    ------
+    InfeasibleError
+        If at some point fewer than two rounds have the memory for the model. A few without it are left out.
+    TypeError, ValueError
+        If an argument is not as described, a method cannot heed what the problem asks for, or two parameters have
+        several values.
+    """
+    expect("problem", problem, Problem)
+    if positive_integer("rounds", rounds) < 2:
+        raise ValueError("rounds must be at least 2, for an interval; got 1")
+    seed_number("seed", seed)
+    axis, points = _points(problem, transmit_snr_db, bandwidth_hz, n_devices, local_steps, traced=traces is not None)
+    _check(problem, methods, redraw, points)
+    latency = np.full((len(points), len(methods), rounds), np.nan)
+    wall = np.zeros(latency.shape, dtype=np.int64)
+    for p, point in enumerate(points):
+        channel: Channel
+        if traces is None:
+            channel = RayleighFading(point.n_devices, point.transmit_snr_db, path_loss, seed)
+        else:
+            channel = TraceReplay(traces, point.n_devices, seed)
+        drawn = draw_rounds(problem.fleet, point.n_devices, channel, rounds, seed, redraw)
+        at_point = Problem(problem.profile, drawn.fleet(0), point.bandwidth_hz, point.local_steps)
+        counted = drawn.that_can_hold(at_point)
+        for m, method in enumerate(methods):
+            if progress is not None:
+                progress(method, p * len(methods) + m, len(points) * len(methods))
+            latency[p, m, counted.number], wall[p, m, counted.number] = latencies(at_point, method, counted, seed)
+    return Simulation(tuple(points), axis, tuple(methods), problem.n_blocks, latency, wall)
+
+
+def _points(
+    problem: Problem,
+    transmit_snr_db: float | Sequence[float] | None,
+    bandwidth_hz: float | Sequence[float] | None,
+    n_devices: int | Sequence[int] | None,
+    local_steps: int | Sequence[int] | None,
+    traced: bool,
+) -> tuple[str | None, list[Point]]:
+    """Lay out the sweep, and name its axis."""
+    if traced and transmit_snr_db is not None:
+        raise ValueError("transmit_snr_db has no say over traces, which hold the channel as measured; leave one out")
+    given = {
+        "transmit_snr_db": (np.nan if traced else 10.0) if transmit_snr_db is None else transmit_snr_db,
+        "bandwidth_hz": problem.bandwidth_hz if bandwidth_hz is None else bandwidth_hz,
+        "n_devices": problem.n_devices if n_devices is None else n_devices,
+        "local_steps": problem.local_steps if local_steps is None else local_steps,
+    }
+    swept = {name: list(value) for name, value in given.items() if isinstance(value, Sequence | np.ndarray)}
+    for name, values in swept.items():
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{name} must hold different values, at least one; got {values}")
+    several = [name for name, values in swept.items() if len(values) > 1]
+    if len(several) > 1:
+        raise ValueError(f"one parameter can be swept at a time, got several values for {' and '.join(several)}")
+    axis = several[0] if several else None
+    fixed: dict[str, Any] = {name: swept[name][0] if name in swept else value for name, value in given.items()}
+    return axis, [Point(**fixed | {axis: value}) for value in swept[axis]] if axis else [Point(**fixed)]
+
+
+def _check(problem: Problem, methods: Sequence[str], redraw: str, points: Sequence[Point]) -> None:
+    """Refuse what makes no sense over many rounds."""
+    if isinstance(methods, str) or not methods or len(set(methods)) < len(methods):
+        raise ValueError(f"methods must be different methods, at least one; got {methods!r}")
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"a method must be one of {', '.join(METHODS)}; got {method!r}")
+        if reason := unsuited(problem, method):
+            raise ValueError(f"{method!r} {reason}; leave it out")
+    if redraw not in REDRAWN:
+        raise ValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {redraw!r}")
+    if problem.pinned or problem.forbidden or problem.subcarrier_hz is not None:
+        raise ValueError("pinned and forbidden pairs and subcarriers are of one round; leave them out of the scenario")
+    if redraw == "channel" and any(point.n_devices != problem.n_devices for point in points):
+        raise ValueError(
+            f"n_devices can differ from the fleet's {problem.n_devices} only where the fleet is redrawn; "
+            "leave it out, or let redraw be 'fleet'"
+        )
+    if redraw == "fleet" and np.ptp(problem.fleet.headroom) > 0:
+        raise ValueError("headroom must be the same for every device where the fleet is redrawn; give one number")

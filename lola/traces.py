@@ -1,0 +1,182 @@
+"""Measured uplink traces as a channel."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lola.channel import spectral_efficiency
+from lola.formats import FormatError, StrPath, read_text
+from lola.profile import frozen
+from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, seed_number, vector
+
+_CAPACITY_COLUMNS = ("trace", "direction", "t_s", "mbps")
+_SNR_COLUMNS = ("trace", "SNR")
+# One packet of 1,500 bytes in a second: the least that a trace of packet deliveries tells from none.
+_ONE_PACKET_MBPS = 0.012
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class TraceReplay:
+    """A channel that replays traces: each device lives on one of them, from a second of its own.
+
+    Parameters
+    ----------
+    traces : mapping of str to (T,) array_like
+        Spectral efficiency in bit/s/Hz, one value a second, by name; see `load_traces`. Lengths may differ.
+    n_devices : int
+        Traces are dealt out evenly, in random order; several devices share one if there are fewer traces.
+    seed : int
+        Traces and first seconds of the devices follow from it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no trace, or one is not as described.
+
+    Notes
+    -----
+    At clock time t a device's channel is the sample of second ``offset + floor(t)`` of its trace, which starts again
+    when it ends. A run that goes on after a stop meets the same channel. Arrays are read-only copies.
+    """
+
+    traces: Mapping[str, FloatArray]
+    n_devices: int
+    seed: int
+    trace_of_device: tuple[str, ...]
+    offset_s: IntArray
+
+    def __init__(self, traces: Mapping[str, ArrayLike], n_devices: int, seed: int = 0) -> None:
+        if not traces:
+            raise ValueError("traces is empty; at least one trace is needed")
+        checked = {name: frozen(vector(f"trace {name!r}", samples)) for name, samples in traces.items()}
+        count = positive_integer("n_devices", n_devices)
+        rng = np.random.default_rng(seed_number("seed", seed))
+        order = [list(checked)[i] for i in rng.permutation(len(checked))]
+        trace_of_device = tuple(order[k % len(order)] for k in range(count))
+        object.__setattr__(self, "traces", checked)
+        object.__setattr__(self, "n_devices", count)
+        object.__setattr__(self, "seed", seed)
+        object.__setattr__(self, "trace_of_device", trace_of_device)
+        object.__setattr__(self, "offset_s", frozen(rng.integers([checked[name].size for name in trace_of_device])))
+
+    def __call__(self, round_index: int, clock_s: float) -> FloatArray:
+        """Return the spectral efficiency of every device at a time, (K,) in bit/s/Hz; the round has no say."""
+        if not 0 <= clock_s < np.inf:
+            raise ValueError(f"clock_s must be finite and >= 0, got {clock_s}")
+        second = self.offset_s + int(clock_s)
+        samples = (self.traces[name] for name in self.trace_of_device)
+        return np.array([trace[s % trace.size] for trace, s in zip(samples, second.tolist(), strict=True)])
+
+
+def load_traces(path: StrPath, *, bandwidth_hz: float = 10e6) -> dict[str, FloatArray]:
+    """Read traces of one sample a second from CSV, plain or compressed (``.gz``).
+
+    Parameters
+    ----------
+    path : path-like
+        Either of two formats, told apart by the header.
+
+        Capacity: ``trace,direction,t_s,mbps``, as made from mahimahi's recordings of packet deliveries. Rows whose
+        direction is not ``up`` are passed over; ``t_s`` counts seconds without a gap. A second without a delivery
+        (an outage) counts as one of a single packet, 0.012 Mbit/s, because a channel of no capacity never ends a round.
+
+        SNR: columns ``trace`` and ``SNR`` in dB among others, as in the Irish 5G traces; the efficiency is
+        ``log2(1 + SNR)``. Samples are taken to follow one another by a second. Those without an SNR (the phone had
+        fallen back to a network that reports none) are left out, so that every value replayed was measured; so is a
+        trace that has none at all.
+    bandwidth_hz : float
+        Spectrum over which the capacity was measured, by which it is divided. 10 MHz, a usual LTE carrier, is assumed.
+        The SNR format needs none.
+
+    Returns
+    -------
+    dict of str to (T,) float64 array
+        bit/s/Hz by name of the trace, in the file's order; for `TraceReplay`.
+
+    Raises
+    ------
+    FormatError
+        Naming the file, the line, and the mend.
+    OSError
+        If the file cannot be read.
+    """
+    width = positive_number("bandwidth_hz", bandwidth_hz)
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    samples: dict[str, list[float]] = {}
+    try:
+        header = [column.strip() for column in next(reader, [])]
+        read = _reader(path, header)
+        for row in reader:
+            if row:
+                where = f"{path}, line {reader.line_num}"
+                if len(row) != len(header):
+                    raise FormatError(f"{where}: {len(header)} columns are needed, got {len(row)}")
+                read(where, dict(zip(header, row, strict=True)), samples)
+    except csv.Error as error:
+        raise FormatError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
+    if not samples:
+        raise FormatError(f"{path}: no sample of an uplink; is it another kind of file?")
+    if "mbps" in header:
+        return {name: np.maximum(mbps, _ONE_PACKET_MBPS) * 1e6 / width for name, mbps in samples.items()}
+    return {name: spectral_efficiency(snr_db) for name, snr_db in samples.items()}
+
+
+def _text(path: StrPath) -> str:
+    if Path(path).suffix != ".gz":
+        return read_text(path)
+    try:
+        with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise FormatError(f"{path}: not a whole gzip file: {error}") from None
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+
+
+def _reader(path: StrPath, header: list[str]) -> Callable[[str, dict[str, str], dict[str, list[float]]], None]:
+    for columns, read in ((_CAPACITY_COLUMNS, _read_capacity), (_SNR_COLUMNS, _read_snr)):
+        if all(header.count(column) == 1 for column in columns):
+            return read
+    raise FormatError(
+        f"{path}, line 1: the columns {','.join(_CAPACITY_COLUMNS)} (capacity) or {','.join(_SNR_COLUMNS)} (in dB, "
+        f"among others) are needed, each once; got {','.join(header)!r}"
+    )
+
+
+def _read_capacity(where: str, row: dict[str, str], samples: dict[str, list[float]]) -> None:
+    if row["direction"] != "up":
+        return
+    trace = samples.setdefault(row["trace"], [])
+    mbps = _number(f"{where}, mbps", row["mbps"])
+    if mbps < 0:
+        raise FormatError(f"{where}, mbps: must be >= 0, got {mbps}")
+    if _number(f"{where}, t_s", row["t_s"]) != len(trace):
+        raise FormatError(f"{where}, t_s: second {len(trace)} of the trace was wanted, got {row['t_s']}")
+    trace.append(mbps)
+
+
+def _read_snr(where: str, row: dict[str, str], samples: dict[str, list[float]]) -> None:
+    if row["SNR"].strip():
+        snr_db = _number(f"{where}, SNR", row["SNR"])
+        if not -1000 < snr_db < 1000:
+            raise FormatError(f"{where}, SNR: must be a ratio in decibels, got {snr_db}")
+        samples.setdefault(row["trace"], []).append(snr_db)
+
+
+def _number(where: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise FormatError(f"{where}: a finite number was wanted, got {text!r}")
+    return value
