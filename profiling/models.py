@@ -178,13 +178,16 @@ def make_batch(workload: Workload, config: Any) -> "dict[str, torch.Tensor]":
     -------
     dict of str to torch.Tensor
         ``input_ids`` and ``attention_mask``, (batch, sequence) int64, or ``pixel_values``, (batch, channels, side,
-        side) in the workload's dtype; ``labels``, (batch,) int64, or (batch, sequence) for a language model.
+        side) in the workload's dtype; ``labels``, (batch,) int64, or (batch, sequence) for a language model; in the
+        workload's dtype for a regression.
     """
     import torch
 
     generator = torch.Generator().manual_seed(workload.seed)
     length, batch = sequence_length(workload, config), workload.batch_size
     classes = torch.randint(0, getattr(config, "num_labels", 2), (batch,), generator=generator)
+    if getattr(config, "problem_type", None) == "regression":
+        classes = classes.to(getattr(torch, workload.dtype))
     if _sees(config):
         side = config.image_size if isinstance(config.image_size, int) else config.image_size[0]
         pixels = torch.randn((batch, config.num_channels, side, side), generator=generator)

@@ -19,6 +19,9 @@ HEAVY = {
     "highspy",
     "matplotlib",
     "pandas",
+    "sklearn",
+    "datasets",
+    "tensorboard",
 }
 # What each folder may import, apart from the standard library; the exceptions import when they are called.
 MAY = {
@@ -34,7 +37,19 @@ MAY = {
         "peft",
         "scipy",
     },
-    "lola": {"numpy", "rich", "lola", "matplotlib", "torch", "safetensors"},
+    # The last four where a model of texts is fine-tuned and scored.
+    "lola": {
+        "numpy",
+        "rich",
+        "lola",
+        "matplotlib",
+        "torch",
+        "safetensors",
+        "transformers",
+        "datasets",
+        "sklearn",
+        "scipy",
+    },
 }
 
 

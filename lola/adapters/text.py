@@ -1,0 +1,188 @@
+"""Text classifiers: loading a checkpoint, turning texts into tensors, and predicting."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lola.adapters.glue import Examples
+from lola.adapters.shards import trim_padding
+from lola.profiling.models import import_transformers, load_config, sequence_length
+from lola.profiling.workload import Workload
+
+if TYPE_CHECKING:
+    import torch
+
+_ENCODERS = ("bert", "roberta", "xlm-roberta", "electra")
+# What a checkpoint of an encoder alone does not have.
+_NEW = ("classifier.", "bert.pooler.")
+_CHUNK = 4096  # texts; a chunk's token lists take far more memory than its tensors
+
+
+@dataclass(frozen=True, eq=False)
+class TextClassifier:
+    """A model with its tokenizer. Made by `load_classifier`.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        On the CPU, in single precision.
+    tokenizer : transformers.PreTrainedTokenizerBase
+    source : str
+        Where they were loaded from.
+    """
+
+    model: Any
+    tokenizer: Any
+    source: str
+
+    def encode(self, examples: Examples, length: int) -> dict[str, torch.Tensor]:
+        """Turn texts into what the model takes.
+
+        Parameters
+        ----------
+        examples : Examples
+        length : int
+            Tokens of a text, or of both texts, at most; what is longer is cut.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            ``input_ids``, ``attention_mask`` and, where the model tells two texts apart by them, ``token_type_ids``:
+            (n, width) int64, padded on the right; ``labels``, (n,) int64, or float32 for a regression.
+
+        Raises
+        ------
+        ValueError
+            If the model has fewer positions, or nothing of a text would be left.
+        """
+        import torch
+
+        config, tokenizer = self.model.config, self.tokenizer
+        sequence_length(Workload(self.source, sequence_length=length), config)
+        n_special = tokenizer.num_special_tokens_to_add(pair=examples.second is not None)
+        if length <= n_special:
+            raise ValueError(
+                f"{n_special} tokens are special ones, so a sequence must be longer; got {length}; 128 is usual"
+            )
+        names = ["input_ids", "attention_mask"]
+        if "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 1) > 1:
+            names.append("token_type_ids")
+        parts = []
+        for start in range(0, len(examples), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            tokens = tokenizer(
+                list(examples.first[chunk]),
+                None if examples.second is None else list(examples.second[chunk]),
+                truncation=True,
+                max_length=length,
+                padding="max_length",
+                padding_side="right",
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+            parts.append([tokens[name] for name in names])
+        columns = {name: torch.cat(tensors) for name, tensors in zip(names, zip(*parts, strict=True), strict=True)}
+        dtype = torch.float32 if config.num_labels == 1 else torch.int64
+        return {**trim_padding(columns), "labels": torch.as_tensor(examples.labels, dtype=dtype)}
+
+    def predict(self, columns: dict[str, torch.Tensor], *, batch_size: int = 64) -> NDArray[Any]:
+        """Predict, with the model in the mode that it is in; call ``model.eval()`` before if it is training.
+
+        Parameters
+        ----------
+        columns : dict of str to torch.Tensor
+            From `encode`.
+        batch_size : int
+            Texts of similar length are batched together.
+
+        Returns
+        -------
+        (n,) int64 or float32 array
+            Classes, or the values of a regression, in the order of the rows.
+        """
+        import torch
+
+        inputs = {name: column for name, column in columns.items() if name != "labels"}
+        order = torch.argsort(inputs["attention_mask"].sum(dim=1), stable=True)
+        with torch.no_grad():
+            parts = [
+                self.model(**trim_padding({name: column[rows] for name, column in inputs.items()})).logits
+                for rows in order.split(batch_size)
+            ]
+        sorted_logits = torch.cat(parts)
+        logits = torch.empty_like(sorted_logits)
+        logits[order] = sorted_logits
+        found = logits[:, 0] if logits.shape[1] == 1 else logits.argmax(dim=1)
+        return np.asarray(found.numpy())
+
+
+def load_classifier(source: str, n_labels: int, *, seed: int) -> TextClassifier:
+    """Load a checkpoint of an encoder as a classifier of texts.
+
+    Parameters
+    ----------
+    source : str
+        Local folder or hub name of a BERT, RoBERTa or ELECTRA, with its tokenizer. An encoder alone gets a head.
+    n_labels : int
+        1 for a regression by least squares.
+    seed : int
+        Of the head, where the checkpoint has none of this size.
+
+    Returns
+    -------
+    TextClassifier
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or it is of another type, incomplete or damaged.
+
+    Notes
+    -----
+    Weights are read from safetensors, or else with ``weights_only=True``; no code from a model's folder is run.
+    """
+    transformers = import_transformers()
+    import torch
+    from safetensors import SafetensorError
+
+    config = load_config(source)
+    if config.model_type not in _ENCODERS:
+        raise ValueError(
+            f"{source}: is a {config.model_type}; texts are classified by an encoder: {', '.join(_ENCODERS)}"
+        )
+    config.num_labels = n_labels
+    config.problem_type = "regression" if n_labels == 1 else "single_label_classification"
+    torch.manual_seed(seed)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+            source,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            weights_only=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{source}: no model and tokenizer that transformers can read: {reason}") from None
+    lost = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if encoder := [name for name in lost if not name.startswith(_NEW)]:
+        raise ValueError(
+            f"{source}: {len(encoder)} weights of the encoder are missing or of another shape, such as {encoder[0]}; "
+            "is it a whole checkpoint of its config.json?"
+        )
+    if not len(tokenizer.all_special_ids) < len(tokenizer) <= config.vocab_size:
+        raise ValueError(
+            f"{source}: the tokenizer knows {len(tokenizer)} tokens, the model {config.vocab_size}; its files are "
+            "missing, or of another model"
+        )
+    model.config.architectures = [type(model).__name__]
+    return TextClassifier(model, tokenizer, source)
