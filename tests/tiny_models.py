@@ -1,4 +1,4 @@
-"""Tiny models of four architectures, saved as configurations that need no network."""
+"""Tiny models of five architectures, saved as configurations that need no network, or with weights and tokenizer."""
 
 import json
 
@@ -65,6 +65,32 @@ def save_config(folder, name, **changes):
     """Write a tiny model's configuration and return its folder as text."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(TINY[name] | changes))
+    return str(folder)
+
+
+def save_checkpoint(folder, name="bert"):
+    """Save an encoder without a head, with a tokenizer that knows the words w0…w44, and return its folder as text."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+    save_config(folder, name)
+    torch.manual_seed(7)
+    AutoModel.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
+    start, pad, end, unknown = (
+        ("[CLS]", "[PAD]", "[SEP]", "[UNK]") if name == "bert" else ("<s>", "<pad>", "</s>", "<unk>")
+    )
+    special = [pad, start, end, unknown] if name == "bert" else [start, pad, end, unknown]  # where the model pads
+    words = [*special, "[MASK]", *(f"w{i}" for i in range(45))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}",
+        pair=f"{start} $A {end} $B:1 {end}:1",
+        special_tokens=[(word, words.index(word)) for word in (start, end)],
+    )
+    names = {"cls_token": start, "sep_token": end, "unk_token": unknown, "pad_token": pad, "mask_token": "[MASK]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     return str(folder)
 
 

@@ -212,7 +212,7 @@ def test_the_hub_is_read_by_the_package_datasets(monkeypatch):
             {"matthews": (3 * 2 - 1 * 2) / math.sqrt(4 * 5 * 3 * 4)},
         ),
         ("mnli", [0, 1, 2, 2], [0, 1, 1, 2], {"accuracy": 3 / 4}),
-        # Covariance 9/4 − … by hand: deviations (−1.5, −.5, .5, 1.5) and (−1, −2, 0, 3); ranks 2, 1, 3, 4.
+        # Deviations from the mean are (−1, −2, 0, 3) and (−1.5, −0.5, 0.5, 1.5), ranks 2, 1, 3, 4 and 1, 2, 3, 4.
         (
             "stsb",
             [2.0, 1.0, 3.0, 6.0],

@@ -1,0 +1,101 @@
+"""What `lola train` costs over plain torch: the same batches, LoRA steps and stops of backward, written by hand.
+
+    python bench/adapter_cost.py --model FOLDER --data FOLDER_OF_GLUE
+
+Rounds of the two alternate in one process. Needs lola-deft[train].
+"""
+
+import argparse
+import copy
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+
+from lola import train_command
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--task", default="mrpc")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--local-steps", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        options = command(given, Path(folder) / "out")
+        start = time.perf_counter()
+        session = train_command._prepare(options, train_command._check(options))
+        prepared = time.perf_counter() - start
+        session.evaluate = None
+        compare(session, given.rounds, prepared)
+
+
+def command(given, out):
+    parser = argparse.ArgumentParser()
+    train_command.add_arguments(parser)
+    # A round more than is compared: the first one warms up.
+    options = {**vars(given), "rounds": given.rounds + 1, "out": out, "checkpoint_every": 5}
+    return parser.parse_args([f"--{name.replace('_', '-')}={value}" for name, value in options.items()])
+
+
+def compare(session, rounds, prepared):
+    plain = copy.deepcopy(session.depths)
+    optimizer = type(session.optimizer)(plain.all_parameters(), lr=session.optimizer.param_groups[0]["lr"])
+    used, draw = [], session.data.batches
+
+    def recorded(device, version):
+        for batch in draw(device, version):
+            used.append(batch)
+            yield batch
+
+    session.data.batches = recorded
+    ours, theirs = [], []
+    running = session.run(rounds + 1)
+    for _ in range(rounds + 1):
+        used.clear()
+        start = time.perf_counter()
+        next(running)
+        middle = time.perf_counter()
+        step(plain, optimizer, used, session.problem.local_steps)
+        ours.append(middle - start)
+        theirs.append(time.perf_counter() - middle)
+    pairs = zip(session.depths.all_parameters(), plain.all_parameters(), strict=True)
+    print(f"weights differ by at most {max(float((a - b).detach().abs().max()) for a, b in pairs):.2g}")
+    ours, theirs = np.array(ours[1:]), np.array(theirs[1:])
+    print(f"{rounds} rounds of {len(used)} steps, {torch.get_num_threads()} thread(s); checkpoints among them")
+    print(f"lola train   {ours.sum():8.2f} s   median of a round {np.median(ours):.3f} s")
+    print(f"plain torch  {theirs.sum():8.2f} s   median of a round {np.median(theirs):.3f} s")
+    print(f"ratio        {ours.sum() / theirs.sum():8.3f}     of medians {np.median(ours) / np.median(theirs):.3f}")
+    print(f"before the first round: {prepared:.1f} s (reading, loading, tokenising, estimating the profile)")
+
+
+def step(depths, optimizer, batches, local_steps):
+    """One round: the gradient of each depth on its own batches, then one step of the optimizer over all."""
+    model, gradients = depths.model, {}
+    for i in range(len(depths)):
+        parameters = depths.parameters(i + 1)
+        model.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        for batch in batches[i * local_steps : (i + 1) * local_steps]:
+            torch.manual_seed(0)
+            (model(**batch).loss / local_steps).backward()
+        gradients.update({parameter: parameter.grad for parameter in parameters})
+        for parameter in parameters:
+            parameter.grad = None
+    for parameter, gradient in gradients.items():
+        parameter.grad = gradient
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+if __name__ == "__main__":
+    main()

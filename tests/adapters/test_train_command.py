@@ -1,0 +1,199 @@
+"""``lola train`` as a user runs it, killed and resumed as well."""
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+from tiny_models import save_checkpoint
+
+import lola
+from lola.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a checkpoint, MRPC and STS-B of nonsense that can be learnt, and a fleet of five."""
+    folder = tmp_path_factory.mktemp("place")
+    save_checkpoint(folder / "model")
+    rng = np.random.default_rng(0)
+    for task, targets in (("MRPC", ["0", "1"]), ("STS-B", ["0.5", "4.5"])):
+        (folder / task).mkdir()
+        for split, count in (("train", 60), ("dev", 20)):
+            rows = ["idx\tsentence1\tsentence2\tlabel"]
+            for i in range(count):
+                label = int(rng.integers(2))
+                first, second = (" ".join(f"w{w}" for w in rng.integers(20, size=4) + 20 * label) for _ in range(2))
+                rows.append(f"{i}\t{first}\t{second}\t{targets[label]}")
+            (folder / task / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    lola.save_fleet(lola.Fleet.sample(5, seed=0), folder / "fleet.csv")
+    return folder
+
+
+def arguments(place, out, *more, task="mrpc", rounds=6):
+    options = ["train", "--model", place / "model", "--task", task, "--data", place, "--fleet", place / "fleet.csv"]
+    options += ["--out", out, "--rounds", rounds, "--batch", 8, "--seq", 16, "--lr", 0.01, "--threads", 1]
+    return [str(option) for option in (*options, "--eval-every", 2, "--checkpoint-every", 2, *more)]
+
+
+def test_a_run_leaves_metrics_a_summary_and_checkpoints(place, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(arguments(place, out, "--local-steps", "2", rounds=5)) == 0
+    said = capsys.readouterr().out
+    for text in (
+        f"data: train.tsv and dev.tsv of {place / 'MRPC'}",
+        "60 rows to train on, dealt evenly to 5 devices; 20 to score",
+        "profile: model, batch 8, sequence 16, float32: estimated, snapdragon-8-gen-3 at 1.5 TFLOP/s",
+        "accuracy",
+        "rounds at the",
+        f"written: {out}",
+    ):
+        assert text in said
+    names = {path.name for path in out.iterdir()}
+    assert {"metrics.csv", "settings.json", "summary.json", "round-000004", "round-000005"} <= names
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    assert [int(row["version"]) for row in rows] == [1, 2, 3, 4, 5]
+    assert [bool(row["accuracy"]) for row in rows] == [False, True, False, True, True]
+    assert {row["applied"] for row in rows} == {"3"}
+    assert float(rows[-1]["clock_s"]) == pytest.approx(sum(float(row["latency_s"]) for row in rows))
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["headline"] == "accuracy"
+    assert summary["scores"] == {name: float(rows[-1][name]) for name in ("accuracy", "f1")}
+    assert (summary["rounds"], summary["blocks_missing"], summary["memory_wall_rounds"]) == (5, 0, 0)
+    assert summary["simulated_s"] == float(rows[-1]["clock_s"])
+    assert summary["settings"]["lr"] == 0.01
+    assert summary["settings"]["model"] == str(place / "model")
+    assert (
+        main(arguments(place, out, "--local-steps", "2", rounds=5)) == 0
+    )  # nothing left to do: the same is said again
+    said = capsys.readouterr().out
+    assert f"goes on from round 5 in {out}" in said
+    assert json.loads((out / "summary.json").read_text()) == summary
+
+
+def test_it_learns(place, tmp_path):
+    for task, name, least in (("mrpc", "accuracy", 0.9), ("stsb", "pearson", 0.8)):
+        out = tmp_path / task
+        assert main(arguments(place, out, "--lr", "0.03", task=task, rounds=40)) == 0
+        assert json.loads((out / "summary.json").read_text())["scores"][name] > least
+
+
+def test_trouble_is_counted(place, tmp_path, capsys):
+    out = tmp_path / "out"
+    profile = tmp_path / "p.json"
+    lola.save_profile(lola.Profile([1e6, 1e6, 1e15], [1.0, 2.0, 3.0], 1e6), profile)
+    more = ("--method", "random", "--failure", "0.3", "--participation", "0.9", "--alpha", "0.5", "--profile", profile)
+    assert main(arguments(place, out, *more, "--train-rows", "40", "--optimizer", "adamw")) == 0
+    assert "40 rows to train on, dealt by Dirichlet(0.5) to 5 devices" in capsys.readouterr().out
+    rows = list(csv.DictReader((out / "metrics.csv").open()))
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["memory_wall_rounds"] == 6
+    assert summary["blocks_missing"] == sum(int(row["missing"]) for row in rows) > 6
+    assert summary["profile"] == "of unknown provenance"
+
+
+def weights(out, rounds):
+    return (out / f"round-{rounds:06d}" / "weights.safetensors").read_bytes()
+
+
+HARD = ("--failure", "0.1", "--participation", "0.9", "--alpha", "1", "--checkpoint-every", "1")
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bits(place, tmp_path):
+    straight, out, rounds = tmp_path / "straight", tmp_path / "killed", 40
+    assert main(arguments(place, straight, *HARD, rounds=rounds)) == 0
+    rng = random.Random(1)
+    latest = ""
+    for _ in range(3):
+        command = [sys.executable, "-m", "lola", *arguments(place, out, *HARD, rounds=rounds)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        before, limit = latest, time.monotonic() + 120
+        while (latest := max((path.name for path in out.glob("round-*")), default="")) == before:
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0.0, 0.3))
+        process.kill()
+        process.wait()
+        latest = max(path.name for path in out.glob("round-*"))
+    assert "round-000002" < latest < f"round-{rounds:06d}"
+    assert main(arguments(place, out, *HARD, rounds=rounds)) == 0
+    assert weights(out, rounds) == weights(straight, rounds)
+    for name in ("metrics.csv", "summary.json", "settings.json", f"round-{rounds:06d}/optimizer.safetensors"):
+        assert (out / name).read_bytes() == (straight / name).read_bytes(), name
+    assert not list(out.glob(".draft*"))
+
+
+def test_interrupted_it_says_where_it_goes_on(place, tmp_path, capsys, monkeypatch):
+    from lola.adapters import CooperativeSession
+
+    straight, out = tmp_path / "straight", tmp_path / "out"
+    assert main(arguments(place, straight)) == 0
+    whole = CooperativeSession._round
+
+    def interrupt(session, last):
+        if session.version == 3:
+            raise KeyboardInterrupt
+        return whole(session, last)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CooperativeSession, "_round", interrupt)
+        assert main(arguments(place, out)) == 130
+    assert f"lola: interrupted; the same command goes on from round-000002 of {out}" in capsys.readouterr().err
+    assert not (out / "summary.json").exists()
+    assert main(arguments(place, out)) == 0
+    assert weights(out, 6) == weights(straight, 6)
+    assert main(arguments(place, out, rounds=8)) == 0  # further than was asked for at first
+    assert json.loads((out / "summary.json").read_text())["rounds"] == 8
+
+
+def test_the_seed_decides(place, tmp_path):
+    for out, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        assert main(arguments(place, tmp_path / out, "--seed", seed, rounds=2)) == 0
+    assert weights(tmp_path / "a", 2) == weights(tmp_path / "b", 2) != weights(tmp_path / "c", 2)
+    stored = load_file(tmp_path / "a" / "round-000002" / "weights.safetensors")
+    assert sum("lora_" in name for name in stored) == 12
+    assert {"classifier.weight", "classifier.bias"} <= stored.keys()
+
+
+def test_what_is_wrong_is_said(place, tmp_path, capsys):
+    out, other = tmp_path / "out", tmp_path / "other"
+    assert main(arguments(place, out, rounds=1)) == 0
+    (other / "photos").mkdir(parents=True)
+    lola.save_profile(lola.Profile([1.0], [1.0], 1.0), tmp_path / "one.json")
+    lola.save_fleet(lola.Fleet.sample(2, seed=0), tmp_path / "two.csv")
+    capsys.readouterr()
+    new = tmp_path / "new"
+    for folder, more, message in (
+        (out, ("--lr", "0.02"), "holds another run, which differs in lr (0.01, now 0.02); name a new folder"),
+        (out, ("--task", "stsb"), "which differs in task (mrpc, now stsb)"),
+        (other, (), "holds something else than a run of lola train; name a new folder"),
+        (tmp_path / "one.json", (), "holds something else than a run"),
+        (tmp_path / "no" / "out", (), "the folder to make it in does not exist"),
+        (new, ("--task", "wnli"), "task must be one of cola"),
+        (new, ("--method", "best"), "method must be one of jbba"),
+        (new, ("--seed", "-1"), "seed must be at least 0, got -1"),
+        (new, ("--rounds", "0"), "rounds must be at least 1, got 0"),
+        (new, ("--lr", "0"), "lr must be finite and > 0"),
+        (new, ("--participation", "0"), "participation must be a chance in (0, 1]"),
+        (new, ("--train-rows", "61"), "train-rows asks for 61 rows, but there are 60"),
+        (new, ("--train-rows", "3"), "3 rows cannot be dealt to 5 devices"),
+        (new, ("--seq", "99"), "has 24 positions; shorten the sequence from 99"),
+        (new, ("--model", str(tmp_path)), "the folder has no config.json"),
+        (new, ("--profile", str(tmp_path / "one.json")), "the profile must have as many blocks as the model, 3; got 1"),
+        (new, ("--fleet", str(tmp_path / "two.csv")), "at least as many devices as blocks are needed, got 2 devices"),
+        (new, ("--data", str(tmp_path)), "no data of mrpc; looked for train*.tsv"),
+    ):
+        assert main(arguments(place, folder, *more)) == 64, message
+        error = capsys.readouterr().err
+        assert error.startswith("lola: ")
+        assert message in error
+        assert not new.exists()
