@@ -137,7 +137,7 @@ class Trap:
 def test_no_code_of_a_checkpoint_is_run(tmp_path):
     save_checkpoint(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Trap(tmp_path / "trapped")}))
+    (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Trap(tmp_path / "trapped")}, protocol=2))
     with pytest.raises(ValueError, match="no model and tokenizer that transformers can read"):
         load_classifier(str(tmp_path), 2, seed=0)
     assert not (tmp_path / "trapped").exists()
