@@ -43,7 +43,9 @@ class _Version(argparse.Action):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="lola", description="Schedule rounds of cooperative fine-tuning, with proof of optimality.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print lola's version and exit")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print lola's version and exit"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     schedule = commands.add_parser("schedule", help="decide who takes which block, with how much bandwidth")

@@ -143,9 +143,11 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
 
 def _prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSession":
     """Read, load, tokenise, adapt and deal out; say what was done."""
+    from lola.profiling.models import import_transformers
+
+    transformers = import_transformers()
     import numpy as np
     import torch
-    import transformers
 
     from lola.adapters import CooperativeSession, ShardedData, dirichlet_shards, iid_shards, trim_padding
     from lola.adapters.glue import glue_task, read_glue, score
@@ -250,7 +252,7 @@ def _scalars(folder: Path, version: int) -> "Iterator[Callable[[RoundRecord], No
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(folder), purge_step=version + 1)  # type: ignore[no-untyped-call]
+    writer: Any = SummaryWriter(str(folder), purge_step=version + 1)
 
     def note(record: "RoundRecord") -> None:
         values = {name: getattr(record, name) for name in ("loss", "clock_s", "latency_s", "missing", "memory_wall")}

@@ -19,6 +19,7 @@ TINY = {
         "model_type": "roberta",
         "architectures": ["RobertaForSequenceClassification"],
         "vocab_size": 50,
+        "type_vocab_size": 1,
         "hidden_size": 16,
         "intermediate_size": 32,
         "num_hidden_layers": 4,
@@ -74,7 +75,7 @@ def save_checkpoint(folder, name="bert"):
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
-    save_config(folder, name)
+    save_config(folder, name, initializer_range=0.3)  # large, so that texts differ
     torch.manual_seed(7)
     AutoModel.from_config(AutoConfig.from_pretrained(folder)).save_pretrained(folder)
     start, pad, end, unknown = (

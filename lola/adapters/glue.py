@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -181,13 +182,13 @@ def _first(folder: Path, split: str) -> Path:
 
 def _read(task: GlueTask, path: Path) -> Examples:
     lines = enumerate(read_text(path).split("\n"), start=1)
-    rows = ((number, line.split("\t")) for number, line in lines if line)
+    rows: Iterator[tuple[int, list[str]]] = ((number, line.split("\t")) for number, line in lines if line)
     line, header = next(rows, (1, []))
     if not header:
         raise FormatError(f"{path}: the file is empty; its first line must name the columns")
     names, columns = _columns(task, path, header)
     if columns is _COLA_COLUMNS:
-        rows = iter([(line, header), *rows])
+        rows = chain([(line, header)], rows)
     places = [columns.index(name) for name in names]
     texts: list[list[str]] = [[] for _ in places[:-1]]
     labels = []

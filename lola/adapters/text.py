@@ -69,9 +69,7 @@ class TextClassifier:
             raise ValueError(
                 f"{n_special} tokens are special ones, so a sequence must be longer; got {length}; 128 is usual"
             )
-        names = ["input_ids", "attention_mask"]
-        if "token_type_ids" in tokenizer.model_input_names and getattr(config, "type_vocab_size", 1) > 1:
-            names.append("token_type_ids")
+        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if config.type_vocab_size > 1 else [])
         parts = []
         for start in range(0, len(examples), _CHUNK):
             chunk = slice(start, start + _CHUNK)
@@ -83,6 +81,7 @@ class TextClassifier:
                 padding="max_length",
                 padding_side="right",
                 return_attention_mask=True,
+                return_token_type_ids=True,
                 return_tensors="pt",
             )
             parts.append([tokens[name] for name in names])
@@ -109,11 +108,12 @@ class TextClassifier:
 
         inputs = {name: column for name, column in columns.items() if name != "labels"}
         order = torch.argsort(inputs["attention_mask"].sum(dim=1), stable=True)
+        parts = []
         with torch.no_grad():
-            parts = [
-                self.model(**trim_padding({name: column[rows] for name, column in inputs.items()})).logits
-                for rows in order.split(batch_size)
-            ]
+            for start in range(0, len(order), batch_size):
+                rows = order[start : start + batch_size]
+                batch = trim_padding({name: column[rows] for name, column in inputs.items()})
+                parts.append(self.model(**batch).logits)
         sorted_logits = torch.cat(parts)
         logits = torch.empty_like(sorted_logits)
         logits[order] = sorted_logits
