@@ -108,7 +108,18 @@ def weights(out, rounds):
     return (out / f"round-{rounds:06d}" / "weights.safetensors").read_bytes()
 
 
-HARD = ("--failure", "0.1", "--participation", "0.9", "--alpha", "1", "--checkpoint-every", "1")
+HARD = (
+    "--failure",
+    "0.1",
+    "--participation",
+    "0.9",
+    "--alpha",
+    "1",
+    "--channel",
+    "rayleigh",
+    "--checkpoint-every",
+    "1",
+)
 
 
 def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_bits(place, tmp_path):
