@@ -78,6 +78,9 @@ def _parser() -> argparse.ArgumentParser:
     simulate = commands.add_parser("simulate", help="compare methods over many random rounds; nothing is trained")
     simulate_command.add_arguments(simulate)
     train = commands.add_parser("train", help="fine-tune a text classifier over a simulated fleet")
+    train = commands.add_parser(
+        "train", help="fine-tune a text classifier over a simulated fleet (needs lola-deft[train])"
+    )
     train_command.add_arguments(train)
     return parser
 

@@ -71,21 +71,22 @@ def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     # Threads that spin while they wait lose the processor to whatever else runs, just when they need it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    setting, settings, out = _check(options), _settings(options), Path(options.out)
-    _check_folder(out, settings)
     from lola.formats import write_json
 
+    out = Path(options.out)
     try:
+        setting, settings = _check(options), _settings(options)
+        _check_folder(out, settings)
         session = _prepare(options, setting)
         out.mkdir(exist_ok=True)
         write_json(out / _SETTINGS, _SETTINGS_FORMAT, settings)
         _train(session, options)
         session.save()  # a run that was killed between its last checkpoint and its metrics lacks but the metrics
+        _summarise(session, settings, out)
     except KeyboardInterrupt:
         latest = max((path.name for path in out.glob("round-*")), default="the start")
         print(f"lola: interrupted; the same command goes on from {latest} of {out}", file=sys.stderr)
         return _INTERRUPTED
-    _summarise(session, settings, out)
     return 0
 
 
@@ -130,9 +131,11 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
 
     if not out.parent.is_dir():
         raise ValueError(f"{out}: the folder to make it in does not exist")
-    if not (out / _SETTINGS).exists():
+    if not (out / _SETTINGS).is_file():
         if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
             raise FormatError(f"{out}: holds something else than a run of lola train; name a new folder")
+        return
+    if not any(out.glob("round-*")):  # nothing of that run is left to protect
         return
     there = read_json(out / _SETTINGS, _SETTINGS_FORMAT)
     differing = sorted(name for name in {*settings, *there} if settings.get(name) != there.get(name))
@@ -156,6 +159,7 @@ def _prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSes
     from lola.problem import Problem
     from lola.profiling import attach_lora
 
+    score(options.task, [0], [0])  # a missing package is better missed now than at the first evaluation
     transformers.logging.set_verbosity_error()  # what it has to say of a new head is no news here
     transformers.logging.disable_progress_bar()
     if options.threads is not None:

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ def test_a_run_leaves_metrics_a_summary_and_checkpoints(place, tmp_path, capsys)
         assert text in said
     names = {path.name for path in out.iterdir()}
     assert {"metrics.csv", "settings.json", "summary.json", "round-000004", "round-000005"} <= names
+    assert ("tensorboard" in names) == (find_spec("tensorboard") is not None)
     rows = metrics(out)
     assert [int(row["version"]) for row in rows] == [1, 2, 3, 4, 5]
     assert [bool(row["accuracy"]) for row in rows] == [False, True, False, True, True]
@@ -212,3 +214,15 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         assert error.startswith("lola: ")
         assert message in error
         assert not new.exists()
+
+
+def test_a_run_that_never_began_leaves_its_folder_free(place, tmp_path, capsys, monkeypatch):
+    out, profile = tmp_path / "out", tmp_path / "p.json"
+    lola.save_profile(lola.Profile([1e15] * 3, [1.0, 2.0, 3.0], 1e6), profile)
+    assert main(arguments(place, out, "--profile", profile)) == 2
+    assert "lola: infeasible: " in capsys.readouterr().err
+    assert main(arguments(place, out, rounds=1)) == 0
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert main(arguments(place, tmp_path / "new")) == 64
+    assert "install lola-deft with its extra 'train'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
