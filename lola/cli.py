@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from lola import profile_command, simulate_command
-from lola import profile_command, train_command
+from lola import profile_command, simulate_command, train_command
 
 if TYPE_CHECKING:
     from lola.problem import Problem
@@ -77,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
     simulate = commands.add_parser("simulate", help="compare methods over many random rounds; nothing is trained")
     simulate_command.add_arguments(simulate)
-    train = commands.add_parser("train", help="fine-tune a text classifier over a simulated fleet")
+
     train = commands.add_parser(
         "train", help="fine-tune a text classifier over a simulated fleet (needs lola-deft[train])"
     )
