@@ -33,7 +33,8 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: int | np.random.Ge
         ``"ba"``: blocks under an equal split of the bandwidth, optimal (P1, Theorem 1).
         ``"ba-crunch"``: the same as published, Algorithm 2: optimal, slower.
         ``"computation-aware"``: the L fastest devices, the deepest block to the fastest.
-        ``"communication-aware"``: the L devices with the best channels, the deepest block to the best.
+        ``"communication-aware"``: the L devices with the best channels, depth 1 to the best. The paper does not say
+        which block the best channel serves; this order, unlike the other, meets its Table I.
         ``"random"``: any L devices.
         The last three ignore memory, as in the LoLa-DEFT paper, section VI-A: ``Schedule.hits_memory_wall`` tells which
         devices could not do what they are given.
@@ -125,9 +126,9 @@ def baseline_devices(
     """Choose L devices by a baseline, the one meant for depth 1 first."""
     if method == "random":
         return np.random.default_rng(seed).permutation(speed.size)[:n_blocks]
-    merit = speed if method == "computation-aware" else spectral_efficiency
-    best_first = np.argsort(-merit, kind="stable")[:n_blocks]
-    return best_first[::-1]
+    if method == "computation-aware":
+        return np.argsort(-speed, kind="stable")[:n_blocks][::-1]
+    return np.argsort(-spectral_efficiency, kind="stable")[:n_blocks]
 
 
 def _finish(

@@ -13,13 +13,13 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import numpy as np
-from lola.adapters.glue import GLUE, read_glue, score
-from parameters import PARAMETERS, PROFILE
-
 import lola
+import numpy as np
 from lola.adapters import CooperativeSession, Setting, ShardedData, iid_shards
+from lola.adapters.glue import GLUE, read_glue, score
 from lola.channel import RayleighFading
+
+from parameters import PARAMETERS, PROFILE
 
 RESULTS = Path(__file__).parent / "convergence.json"
 CENTRALISED = "centralised"
@@ -80,8 +80,9 @@ def channel_of(seed):
 def run_job(task, seed, method, encoder, data):
     """Fine-tune once, and return the history of (round, simulated seconds, score)."""
     import torch
-    from encoder import PooledClassifier, encode, predict
     from lola.profiling import attach_lora
+
+    from encoder import PooledClassifier, encode, predict
 
     torch.set_num_threads(1)
     start = time.monotonic()
@@ -111,6 +112,7 @@ def run_job(task, seed, method, encoder, data):
 def centralised(depths, optimizer, columns, evaluate, seed, _, rounds):
     """Train every block at once, on one batch a step from all of the data."""
     import torch
+
     from encoder import loss_of, trim
 
     everything = ShardedData(

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+import lola
 import numpy as np
+from lola.figure import import_figure, save_figure
+
 from convergence import CENTRALISED, METHODS, TASKS, channel_of, round_problem
 from parameters import TABLE_I
 from parameters import TASKS as PUBLISHED_TASKS
-
-import lola
-from lola.figure import import_figure, save_figure
 
 PLOTS = Path(__file__).parent / "plots"
 DESIRED = 0.9
@@ -74,10 +74,10 @@ def sections(results):
         f"{scale['batch_size']} rows of its shard in a round; at most {scale['train_rows']} training rows are dealt at "
         f"random to {scale['n_devices']} devices; texts are cut to {scale['sequence_length']} tokens.",
         "",
-        "The clock is the paper's scenario, with RoBERTa-base's twelve layers in six blocks of two: depth l of six takes "
-        "the memory and the time of depth 2·l of twelve, and uploads two layers' adapters. Channels fade from round to "
-        f"round. M = {scale['local_steps']} local steps of 32 rows, fitted to Table I above, are on the clock alone: one "
-        "batch is computed.",
+        "The clock is the paper's scenario, with RoBERTa-base's twelve layers in six blocks of two: depth l of six "
+        "takes the memory and the time of depth 2·l of twelve, and uploads two layers' adapters. Channels fade from "
+        f"round to round. M = {scale['local_steps']} local steps of 32 rows, fitted to Table I above, are on the clock "
+        "alone: one batch is computed.",
         "",
         "The desired score is 90 % of the best that centralised training sees in as many steps, as in the paper. In "
         "*italics*: the scheme shares JBBA's run (data are dealt at random, so who computes a block changes nothing in "
