@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import lola
 import numpy as np
-from lola.figure import import_figure, save_figure
-
 from convergence import CENTRALISED, METHODS, TASKS, channel_of, round_problem
 from parameters import TABLE_I
 from parameters import TASKS as PUBLISHED_TASKS
+
+import lola
+from lola.figure import import_figure, save_figure
 
 PLOTS = Path(__file__).parent / "plots"
 DESIRED = 0.9
