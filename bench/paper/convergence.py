@@ -26,14 +26,14 @@ CENTRALISED = "centralised"
 METHODS = ("communication-aware", "ba", "jbba-dual-ascent", "jbba")
 # Rounds are the server's steps, and the centralised run's. The first two tasks are run for every method and seed.
 TASKS = {
-    "sst2": {"rounds": 120, "seeds": (0, 1, 2), "dev_rows": 872, "evaluate_every": 10},
-    "stsb": {"rounds": 60, "seeds": (0, 1, 2), "dev_rows": 300, "evaluate_every": 5},
-    "mrpc": {"rounds": 60, "seeds": (0,), "dev_rows": 300, "evaluate_every": 5},
-    "qqp": {"rounds": 60, "seeds": (0,), "dev_rows": 300, "evaluate_every": 5},
-    "qnli": {"rounds": 60, "seeds": (0,), "dev_rows": 300, "evaluate_every": 5},
-    "rte": {"rounds": 60, "seeds": (0,), "dev_rows": 300, "evaluate_every": 5},
-    "mnli": {"rounds": 60, "seeds": (0,), "dev_rows": 300, "evaluate_every": 5},
-    "cola": {"rounds": 150, "seeds": (0,), "dev_rows": 300, "evaluate_every": 10},
+    "sst2": {"rounds": 120, "seeds": [0, 1, 2], "dev_rows": 872, "evaluate_every": 10},
+    "stsb": {"rounds": 60, "seeds": [0, 1, 2], "dev_rows": 300, "evaluate_every": 5},
+    "mrpc": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
+    "qqp": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
+    "qnli": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
+    "rte": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
+    "mnli": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
+    "cola": {"rounds": 150, "seeds": [0], "dev_rows": 300, "evaluate_every": 10},
 }
 # What two cores can repeat in an hour.
 SCALE = {
@@ -164,8 +164,9 @@ def cooperative(depths, optimizer, columns, evaluate, seed, method, plan):
 
 def run(encoder, data, workers):
     """Run what is not in the results yet, and save after every run."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"scale": {**SCALE, "tasks": TASKS}, "runs": []}
-    if results["scale"] != json.loads(json.dumps({**SCALE, "tasks": TASKS})):
+    scale = {**SCALE, "tasks": TASKS}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"scale": scale, "runs": []}
+    if results["scale"] != scale:
         raise ValueError(f"{RESULTS} is of another scale; move it away to begin anew")
     done = {(r["task"], r["seed"], r["method"]) for r in results["runs"]}
     wanted = [job for job in jobs() if job not in done]
