@@ -111,12 +111,12 @@ def _cast_and_solve(cost: ArrayLike) -> LinearAssignment:
     """Solve what must be cast or transposed first, or say what is wrong with it."""
     matrix = cost_matrix(cost)
     transposed = matrix.shape[0] > matrix.shape[1]
-    rows = np.ascontiguousarray(matrix.T) if transposed else matrix
+    rows = np.require(matrix.T if transposed else matrix, requirements="CAW")  # numba compiles again for any other
     n, m = rows.shape
     mate, packed = np.empty(n, np.int64), np.empty(_HEADER + n + m)
     if m > _FEW_COLUMNS and n == m:
         charge_rows(rows, packed[_HEADER : _HEADER + n])
-    if _solve(rows, mate, packed) == _INFEASIBLE:
+    if _solve_at_once(rows, mate, packed) == _INFEASIBLE:
         raise infeasible_matrix(rows, mate == 1, transposed)
     if transposed:
         header, u, v = np.split(packed, [_HEADER, _HEADER + n])

@@ -144,7 +144,11 @@ def test_nested_graph_is_quick(costs):
 def test_fortran_order_lists_and_integers_are_taken(solve):
     cost = np.random.default_rng(1).integers(0, 50, (6, 9))
     wanted = solve(cost.astype(float)).objective
-    for same in (cost, cost.tolist(), np.asfortranarray(cost), cost.astype(np.float32), cost[:, ::-1][:, ::-1]):
+    read_only = cost.astype(float)
+    read_only.flags.writeable = False
+    unaligned = np.frombuffer(b"?" + read_only.tobytes(), dtype=np.uint8)[1:].view(float).reshape(cost.shape)
+    lists_and_layouts = (cost.tolist(), np.asfortranarray(cost), cost.astype(np.float32), cost[:, ::-1][:, ::-1])
+    for same in (cost, read_only, unaligned, *lists_and_layouts):
         assert solve(same).objective == wanted
 
 
