@@ -111,7 +111,8 @@ def _cast_and_solve(cost: ArrayLike) -> LinearAssignment:
     """Solve what must be cast or transposed first, or say what is wrong with it."""
     matrix = cost_matrix(cost)
     transposed = matrix.shape[0] > matrix.shape[1]
-    rows = np.require(matrix.T if transposed else matrix, requirements="CAW")  # numba compiles again for any other
+    # Numba would compile again for read-only or unaligned arrays.
+    rows = np.require(matrix.T if transposed else matrix, requirements=("C", "A", "W"))
     n, m = rows.shape
     mate, packed = np.empty(n, np.int64), np.empty(_HEADER + n + m)
     if m > _FEW_COLUMNS and n == m:
