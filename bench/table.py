@@ -49,7 +49,7 @@ class Case:
 
 SQUARE = ((10, 10), (50, 50), (200, 200), (1000, 1000), (3000, 3000))
 WIDE = ((12, 20), (12, 50), (24, 1000), (100, 10_000), (12, 100_000))
-FAMILIES = ("uniform", "integer ties", "product", "half forbidden", "measured profile")
+FAMILIES = ("uniform", "integer ties", "product", "product, shuffled", "half forbidden", "measured profile")
 # lapx pads wide matrices to square ones; beyond this side they no longer fit, or take minutes.
 _PADDED_SIDE = 1500
 
@@ -62,6 +62,8 @@ def matrix(family: str, n_rows: int, n_columns: int, seed: int = 0) -> np.ndarra
         return rng.integers(0, 100, (n_rows, n_columns)).astype(float)
     if family == "product":
         return np.multiply.outer(np.arange(1.0, n_rows + 1), np.arange(1.0, n_columns + 1))
+    if family == "product, shuffled":
+        return np.multiply.outer(rng.permutation(n_rows) + 1.0, rng.permutation(n_columns) + 1.0)
     if family == "half forbidden":
         cost = rng.random((n_rows, n_columns))
         cost[rng.random((n_rows, n_columns)) < 0.5] = np.inf
@@ -110,7 +112,7 @@ def _native_peers(cost: np.ndarray, family: str) -> Iterator[tuple[str, Solve, s
     if square and family != "half forbidden" and (family != "measured profile" or cost.shape[0] <= 50):
         # It takes no infinity, and minutes on larger measured profiles.
         yield "lapjv", lambda: lapjv.lapjv(cost, force_doubles=True)[0], "row"
-    if square and family in ("integer ties", "product"):  # OR-Tools' costs are integers
+    if square and family in ("integer ties", "product", "product, shuffled"):  # OR-Tools' costs are integers
         tails, heads = (index.ravel() for index in np.indices(cost.shape))
         integers = cost.ravel().astype(np.int64)
 

@@ -12,7 +12,8 @@ from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_intege
 from lola.solvers.newton import solve_rounds
 from numpy.typing import ArrayLike
 
-# Rounds a thread takes at a time: long enough to hide the hand-over, short enough that all threads end together.
+# Rounds a thread takes at a time: long enough to hide the hand-over, short enough that all threads end together. The
+# first of them starts afresh whatever the threads, so it must not depend on their number.
 _CHUNK = 128
 
 
@@ -81,7 +82,9 @@ def joint_allocation_batch(
 
     Notes
     -----
-    Theorem 2 of ``docs/theory.md``, every device in every assignment; for a fleet of many thousands, call
+    Theorem 2 of ``docs/theory.md``, every device in every assignment. Where the channel has hardly changed since the
+    round before, Newton's method starts from its devices; so of several optimal allocations, a round may get another
+    one than from `joint_allocation`. For a fleet of many thousands, call
     `joint_allocation` round by round, which lets only the devices in that can matter.
     """
     efficiency = real_array("spectral_efficiency", spectral_efficiency, 2)

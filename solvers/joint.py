@@ -139,6 +139,8 @@ def joint_allocation(
             inputs.efficiency if everyone else inputs.efficiency[candidates],
             inputs.allowed if everyone or not inputs.allowed.size else inputs.allowed[candidates],
             inputs.bandwidth,
+            np.zeros(inputs.n_blocks, np.int64),
+            0.0,
         )
         if solved < 0:
             raise infeasible_allocation(np.flatnonzero(violator), inputs.need, inputs.memory, inputs.mask)

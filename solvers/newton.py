@@ -7,6 +7,9 @@ from lola.solvers._jit import kernel
 _FIRST_GAP = 2.5e-13
 # No pair that wants this many times the whole spectrum is ever chosen, so its price need not be told from a higher one.
 _CAP = 2.0
+# Devices that need at most this many times the spectrum to be as quick as a round ago are tried first. Independent
+# fading rarely passes, and a try that fails costs an assignment.
+_NEARLY_ENOUGH = 1.1
 
 
 @kernel
@@ -16,8 +19,10 @@ def solve_rounds(
 ):  # fmt: skip
     """Solve rounds `first` to `last` − 1: rows of `efficiency`, and of `speed` and `memory` where they have several.
 
-    The last seven arrays, one row a round, are modified in place; `solved` is −1 where a round has no allocation.
+    The last seven arrays, one row a round, are modified in place; `solved` is −1 where a round has no allocation. Each
+    round but the first may start from the one before.
     """
+    devices, reached = np.zeros(work.size, np.int64), 0.0
     for r in range(first, last):
         devices, shares, reached, proven, prices, device_prices, _, assignments = newton(
             work,
@@ -28,9 +33,12 @@ def solve_rounds(
             efficiency[r],
             allowed,
             bandwidth,
+            devices,
+            reached,
         )
         solved[r] = assignments
         if assignments < 0:
+            reached = 0.0
             continue
         latency[r] = reached
         bound[r] = proven
@@ -41,11 +49,12 @@ def solve_rounds(
 
 
 @kernel
-def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):
+def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, start, deadline):
     """Solve (P2) over all the devices given. Assignments solved is −1 where none exists.
 
-    Returns devices, bandwidths, latency, its lower bound, prices of blocks and devices in hertz, Hall violator, and the
-    number of assignments solved.
+    Starts from the devices `start` if they can finish by `deadline` with little more than the spectrum; a deadline of 0
+    rules that out. Returns devices, bandwidths, latency, its lower bound, prices of blocks and devices in hertz, Hall
+    violator, and the number of assignments solved.
     """
     n_blocks, n_devices = work.size, speed.size
     compute = np.empty((n_blocks, n_devices))
@@ -65,13 +74,20 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):
     chosen_compute = np.empty(n_blocks)
     chosen_upload = np.empty(n_blocks)
     solved = 0
-    if not _place_greedily(compute, upload, chosen):
+    needed = 0.0
+    for block in range(n_blocks):
+        left = deadline - compute[block, start[block]]
+        needed += upload[block, start[block]] / left if left > 0.0 else np.inf
+    likely = needed <= _NEARLY_ENOUGH
+    if likely:
+        chosen[:] = start
+    elif not _place_greedily(compute, upload, chosen):
         for block in range(n_blocks):
             for k in range(n_devices):
                 cost[block, k] = compute[block, k] + n_blocks * upload[block, k]
         if not assign_blocks(cost, chosen, device_price, violator):
             return best, share, np.inf, np.inf, price, device_price, violator, -1
-        solved = 1
+        solved, likely = 1, True
     latency, bound, gap = np.inf, 0.0, _FIRST_GAP
     while True:
         for block in range(n_blocks):
@@ -89,9 +105,9 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth):
                 left = bound - compute[block, k]
                 needed = upload[block, k] / left
                 cost[block, k] = needed if (left > 0.0) & (needed < _CAP) else _CAP
-        if solved == 0 or not _price_if_optimal(cost, chosen, price, device_price):
+        if not likely or not _price_if_optimal(cost, chosen, price, device_price):
             assign_blocks(cost, chosen, device_price, violator)
-        solved += 1
+        solved, likely = solved + 1, True
         least = 0.0
         for block in range(n_blocks):
             least += cost[block, chosen[block]]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from lola.solvers._jit import kernel
+from lola.solvers._jit import kernel, machine_code
 from lola.solvers.checks import LARGEST, FloatArray, IntArray
 from lola.solvers.hopcroft_karp import by_row, cost_matrix, infeasible_matrix
+from lola.solvers.monge import charge_rows
+from numba import float64, int64
 from numpy.typing import ArrayLike
 
 _FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
@@ -60,7 +62,8 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     """Choose one column per row so that the sum of the chosen costs is as small as possible.
 
     Each column of a square matrix is first offered its cheapest row; Dijkstra's shortest augmenting paths place the
-    rows that are left. O(n²m) for n rows and m columns, n ≤ m.
+    rows that are left. O(n²m) for n rows and m columns, n ≤ m. Large square matrices of products, or of whatever else
+    some order makes a Monge matrix, need no paths: O(n²).
 
     Parameters
     ----------
@@ -93,11 +96,13 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     >>> linear_assignment([[0.0, 9.0], [5.0, 10.0]]).objective
     10.0
     """
-    if type(cost) is np.ndarray and cost.dtype is _FLOAT64 and cost.ndim == 2 and cost.flags.c_contiguous:
+    if type(cost) is np.ndarray and cost.dtype is _FLOAT64 and cost.ndim == 2 and cost.flags.carray:
         n, m = cost.shape
         if 0 < n <= m:
             mate, packed = np.empty(n, _INT64), np.empty(_HEADER + n + m)
-            if not _solve(cost, mate, packed):  # _SOLVED is 0
+            if m > _FEW_COLUMNS and n == m:
+                charge_rows(cost, packed[_HEADER : _HEADER + n])
+            if not _solve_at_once(cost, mate, packed):  # _SOLVED is 0
                 return LinearAssignment(mate, packed)
     return _cast_and_solve(cost)
 
@@ -106,10 +111,13 @@ def _cast_and_solve(cost: ArrayLike) -> LinearAssignment:
     """Solve what must be cast or transposed first, or say what is wrong with it."""
     matrix = cost_matrix(cost)
     transposed = matrix.shape[0] > matrix.shape[1]
-    rows = np.ascontiguousarray(matrix.T) if transposed else matrix
+    # Numba would compile again for read-only or unaligned arrays.
+    rows = np.require(matrix.T if transposed else matrix, requirements=("C", "A", "W"))
     n, m = rows.shape
     mate, packed = np.empty(n, np.int64), np.empty(_HEADER + n + m)
-    if _solve(rows, mate, packed) == _INFEASIBLE:
+    if m > _FEW_COLUMNS and n == m:
+        charge_rows(rows, packed[_HEADER : _HEADER + n])
+    if _solve_at_once(rows, mate, packed) == _INFEASIBLE:
         raise infeasible_matrix(rows, mate == 1, transposed)
     if transposed:
         header, u, v = np.split(packed, [_HEADER, _HEADER + n])
@@ -121,7 +129,8 @@ def _cast_and_solve(cost: ArrayLike) -> LinearAssignment:
 def _solve(cost, row_mate, packed):
     """Fill `row_mate` with the rows' partners, and `packed` with the header, the rows' duals and the columns' duals.
 
-    Returns _SOLVED, _UNUSABLE or _INFEASIBLE, the last with a Hall violator (1 for a member) in the partners' place.
+    A square `cost` of more than _FEW_COLUMNS comes with charges in the place of the rows' duals. Returns _SOLVED,
+    _UNUSABLE or _INFEASIBLE, the last with a Hall violator (1 for a member) in the partners' place.
     """
     n, m = cost.shape
     if not _is_usable(cost.reshape(-1)):
@@ -134,8 +143,10 @@ def _solve(cost, row_mate, packed):
     for j in range(m):
         v[j] = 0.0
         column_mate[j] = -1
+    if m <= _FEW_COLUMNS:
+        u[:] = 0.0
     if n == m:  # in a wide matrix the columns left out must keep the dual 0
-        _reduce_columns(cost, row_mate, column_mate, v, space[m : 2 * m])
+        _reduce_columns(cost, u, row_mate, column_mate, v, space[m : 2 * m])
     if m <= _FEW_COLUMNS:
         paths = _augment_narrow(cost, row_mate, column_mate, v, space[m:])
     else:
@@ -160,8 +171,8 @@ def _is_usable(costs):
 
 
 @kernel
-def _reduce_columns(cost, row_mate, column_mate, v, cheapest):
-    """Lower each column by its least cost, and give it the row of that cost if it is still free.
+def _reduce_columns(cost, charges, row_mate, column_mate, v, cheapest):
+    """Lower each column by its least cost less the row's charge, and give it the row of that cost if it is still free.
 
     The mates, `v` and the workspace `cheapest` are modified in place. Reduced costs are exact to rounding, and with
     costs ≥ 0 no dual exceeds the optimum, here or in the paths: so small costs keep their digits beside huge ones.
@@ -170,10 +181,11 @@ def _reduce_columns(cost, row_mate, column_mate, v, cheapest):
     for j in range(n):
         v[j], cheapest[j] = np.inf, -1
     for i in range(n):
-        row = cost[i]
+        row, charge = cost[i], charges[i]
         for j in range(n):
-            less = row[j] < v[j]
-            v[j] = row[j] if less else v[j]
+            charged = row[j] - charge
+            less = charged < v[j]
+            v[j] = charged if less else v[j]
             cheapest[j] = i if less else cheapest[j]
     for j in range(n - 1, -1, -1):
         i = cheapest[j]
@@ -308,3 +320,6 @@ def _mark_violator(start, scanned, row_mate, column_mate):
     row_mate[start] = 1
     for j in scanned:
         row_mate[column_mate[j]] = 1
+
+
+_solve_at_once = machine_code(_solve, float64[:, ::1], int64[::1], float64[::1])

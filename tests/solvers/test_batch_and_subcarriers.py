@@ -1,14 +1,15 @@
 """(P2) for many rounds at once, and in whole subcarriers."""
 
+from dataclasses import fields, replace
 from itertools import product
 
 import numpy as np
 import pytest
 from cases import ALLOCATION_FAMILIES, allocation, sizes
 from lola.solvers import InfeasibleError, joint, joint_allocation, joint_allocation_batch
-from naive import check_allocation, placements, possible_pairs
+from naive import check_allocation, check_prices, placements, possible_pairs
 
-from lola.channel import rayleigh_efficiency
+from lola.channel import rayleigh_efficiency, shannon
 
 
 def rounds(rng, n_rounds, family="uniform", n_devices=14, n_blocks=6):
@@ -17,8 +18,22 @@ def rounds(rng, n_rounds, family="uniform", n_devices=14, n_blocks=6):
     return inputs, bandwidth
 
 
+def one_round(inputs, r):
+    """The r-th row of whatever has rows."""
+    return {name: value[r] if np.ndim(value) == 2 else value for name, value in inputs.items()}
+
+
+def slow_fading(rng, n_rounds, n_devices, correlation):
+    """Spectral efficiencies of Rayleigh channels that are correlated from one round to the next."""
+    noise = rng.normal(size=(n_rounds, n_devices, 2))
+    channel = noise.copy()
+    for r in range(1, n_rounds):
+        channel[r] = correlation * channel[r - 1] + np.sqrt(1 - correlation**2) * noise[r]
+    return shannon((channel**2).sum(axis=2) * 0.005)
+
+
 @pytest.mark.parametrize("rows", ["shared", "per round"])
-def test_a_batch_is_the_rounds_one_by_one(rows, instances):
+def test_a_batch_of_one_is_a_joint_allocation(rows, instances):
     rng = np.random.default_rng(31)
     n_rounds = instances(600)
     inputs, bandwidth = rounds(rng, n_rounds)
@@ -26,28 +41,67 @@ def test_a_batch_is_the_rounds_one_by_one(rows, instances):
         inputs["speed"] = rng.uniform(0.5, 1.0, (n_rounds, 14))
         inputs["memory_bytes"] = rng.uniform(0.2, 1.5, (n_rounds, 14))
         inputs["memory_bytes"][1] = 0.0
-    batch = joint_allocation_batch(**inputs, bandwidth_hz=bandwidth, local_steps=2)
-    assert (~batch.feasible).any() == (rows == "per round")
+    feasible = joint_allocation_batch(**inputs, bandwidth_hz=bandwidth, local_steps=2).feasible
+    assert (~feasible).any() == (rows == "per round")
     for r in range(n_rounds):
-        one = {
-            name: value[r] if np.ndim(value) == 2 else value for name, value in inputs.items()
-        }  # the r-th row of whatever has rows
-        if not batch.feasible[r]:
-            assert batch.objective[r] == np.inf
-            assert (batch.device_of_block[r] == -1).all()
+        one = one_round(inputs, r)
+        efficiency = one["spectral_efficiency"][None]
+        batch = joint_allocation_batch(
+            **(one | {"spectral_efficiency": efficiency}), bandwidth_hz=bandwidth, local_steps=2
+        )
+        assert batch.feasible[0] == feasible[r]
+        if not feasible[r]:
+            assert batch.objective[0] == np.inf
+            assert (batch.device_of_block[0] == -1).all()
             with pytest.raises(InfeasibleError):
                 joint_allocation(**one, bandwidth_hz=bandwidth, local_steps=2)
             continue
         single = joint_allocation(**one, bandwidth_hz=bandwidth, local_steps=2)
-        assert batch.objective[r] == single.objective
-        assert batch.lower_bound[r] == single.lower_bound
-        assert batch.iterations[r] == single.iterations
-        for field in ("device_of_block", "bandwidth_hz", "block_price_hz", "device_price_hz"):
-            np.testing.assert_array_equal(getattr(batch, field)[r], getattr(single, field))
+        for field in fields(single):
+            np.testing.assert_array_equal(getattr(batch, field.name)[0], getattr(single, field.name))
 
 
-def test_a_batch_does_not_depend_on_threads():
-    inputs, bandwidth = rounds(np.random.default_rng(32), 300)
+@pytest.mark.parametrize("correlation", [0.0, 0.9, 0.999])
+@pytest.mark.parametrize("family", ALLOCATION_FAMILIES)
+def test_a_batch_finds_the_optimum_of_every_round(family, correlation, instances):
+    """Where the channel changes little, a round starts from the one before; devices drop out and come back."""
+    rng = np.random.default_rng(36)
+    n_rounds = instances(300)
+    inputs, bandwidth = rounds(rng, n_rounds, family)
+    inputs["memory_bytes"] = np.tile(inputs["memory_bytes"], (n_rounds, 1))
+    inputs["memory_bytes"][rng.random(n_rounds) < 0.2] *= rng.uniform(0.1, 1.0, 14)
+    inputs["spectral_efficiency"] = slow_fading(rng, n_rounds, 14, correlation)
+    batch = joint_allocation_batch(**inputs, bandwidth_hz=bandwidth)
+    for r in range(n_rounds):
+        one = one_round(inputs, r)
+        if not batch.feasible[r]:
+            with pytest.raises(InfeasibleError):
+                joint_allocation(**one, bandwidth_hz=bandwidth)
+            continue
+        single = joint_allocation(**one, bandwidth_hz=bandwidth)
+        found = replace(single, **{field.name: getattr(batch, field.name)[r] for field in fields(single)})
+        assert found.objective == pytest.approx(single.objective, rel=1e-12, abs=0)
+        check_allocation(found, one, bandwidth)
+        assert check_prices(found, one, bandwidth) <= 1e-9
+
+
+def test_slow_fading_takes_fewer_assignments(instances):
+    rng = np.random.default_rng(37)
+    n_rounds = instances(600)
+    inputs, bandwidth = rounds(rng, n_rounds)
+    efficiency = slow_fading(rng, n_rounds, 14, 0.999)
+    slow, shuffled = (
+        joint_allocation_batch(**(inputs | {"spectral_efficiency": rows}), bandwidth_hz=bandwidth).iterations.sum()
+        for rows in (efficiency, rng.permutation(efficiency))
+    )
+    assert slow < 0.9 * shuffled
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.999])
+def test_a_batch_does_not_depend_on_threads(correlation):
+    rng = np.random.default_rng(32)
+    inputs, bandwidth = rounds(rng, 300)
+    inputs["spectral_efficiency"] = slow_fading(rng, 300, 14, correlation)
     first = joint_allocation_batch(**inputs, bandwidth_hz=bandwidth, threads=1)
     for threads in (1, 2, 5):
         again = joint_allocation_batch(**inputs, bandwidth_hz=bandwidth, threads=threads)

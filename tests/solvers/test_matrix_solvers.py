@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cases import MATRIX_FAMILIES, matrix
 from lola.solvers import InfeasibleError, bottleneck_assignment, linear_assignment
+from lola.solvers.monge import charge_rows
 from naive import brute_force, check_hall, check_matching
 from scipy.optimize import linear_sum_assignment
 
@@ -73,6 +74,38 @@ def test_larger_matrices_match_scipy(family, shape, instances):
         check_linear_duals(result, cost)
 
 
+@pytest.mark.parametrize("family", ["product", "of both signs", "heavy tails", "few speeds", "only where looked at"])
+def test_shuffled_monge_matrices(family, instances):
+    """Charges for the rows solve these at once, or, where the pairs looked at mislead, do no harm."""
+    rng = np.random.default_rng(13)
+    n = 140
+    for _ in range(instances(200) // 20):
+        rows, columns = {
+            "of both signs": lambda: rng.normal(size=(2, n)),
+            "heavy tails": lambda: 10.0 ** rng.uniform(-30, 30, (2, n)),
+            "few speeds": lambda: (rng.choice([0.5, 0.7, 1.0], n), rng.random(n)),
+        }.get(family, lambda: rng.uniform(1.0, 2.0, (2, n)))()
+        cost = np.multiply.outer(rows, columns)
+        if family == "few speeds":
+            cost += rng.random(n)
+        if family == "only where looked at":
+            i, j = np.argsort(np.argsort(-rows))[:, None], np.argsort(np.argsort(columns))
+            first = np.arange(n) % (n - 1) < 8
+            looked_at = (np.abs(i - j) < 2) | (i % (n - 1) == 0) | (j % (n - 1) == 0) | first[:, None]
+            cost = np.where(looked_at, cost, rng.random((n, n)))
+            charges = np.empty(n)
+            charge_rows(cost, charges)
+            assert charges.any()
+        result = linear_assignment(cost)
+        best = cost[linear_sum_assignment(cost)]
+        assert result.objective == pytest.approx(best.sum(), rel=1e-12, abs=1e-12 * np.abs(best).sum())
+        check_linear_duals(result, cost)
+        if family in ("product", "of both signs", "heavy tails"):
+            assert result.iterations == 0
+        if family == "heavy tails":
+            assert (cost - result.row_dual[:, None] - result.column_dual).min() >= -1e-12 * best.sum()
+
+
 def test_or_library_optima(shared_data):
     optima = {100: 305, 200: 475, 300: 626, 400: 804, 500: 991}
     for n, optimum in optima.items():
@@ -111,7 +144,11 @@ def test_nested_graph_is_quick(costs):
 def test_fortran_order_lists_and_integers_are_taken(solve):
     cost = np.random.default_rng(1).integers(0, 50, (6, 9))
     wanted = solve(cost.astype(float)).objective
-    for same in (cost, cost.tolist(), np.asfortranarray(cost), cost.astype(np.float32), cost[:, ::-1][:, ::-1]):
+    read_only = cost.astype(float)
+    read_only.flags.writeable = False
+    unaligned = np.frombuffer(b"?" + read_only.tobytes(), dtype=np.uint8)[1:].view(float).reshape(cost.shape)
+    lists_and_layouts = (cost.tolist(), np.asfortranarray(cost), cost.astype(np.float32), cost[:, ::-1][:, ::-1])
+    for same in (cost, read_only, unaligned, *lists_and_layouts):
         assert solve(same).objective == wanted
 
 
