@@ -3,17 +3,15 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lola.adapters import CooperativeSession, RoundRecord, Setting
+    from lola.adapters import CooperativeSession, Setting
     from lola.adapters.text import TextClassifier
+    from lola.channel import Channel
     from lola.profile import Profile
 
 _INTERRUPTED = 130
@@ -21,7 +19,7 @@ _SETTINGS, _SETTINGS_FORMAT = "settings.json", "lola-training-settings"
 _SUMMARY, _SUMMARY_FORMAT = "summary.json", "lola-training"
 # These do not change what a round does, so a run may go on with others.
 _FREE = ("run", "out", "rounds", "eval_every", "checkpoint_every", "threads")
-_PATHS = ("model", "data", "fleet", "profile")
+_PATHS = ("model", "data", "fleet", "profile", "channel")
 _SUBSET = 4  # what a random generator is for; shards and the dev split have the numbers before it
 
 
@@ -41,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--bandwidth-hz", type=float, default=100e6, metavar="HZ", help="uplink spectrum (default 100e6)"
     )
     parser.add_argument(
-        "--channel", choices=("static", "rayleigh"), default="static", help="drawn anew in every round?"
+        "--channel",
+        default="static",
+        help="static (default: the fleet's), rayleigh: drawn anew each round, or a file of measured traces to replay",
     )
     parser.add_argument("--participation", type=float, default=1.0, metavar="P", help="a device's chance to take part")
     parser.add_argument("--failure", type=float, default=0.0, metavar="P", help="a device's chance never to answer")
@@ -182,11 +182,6 @@ def _prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSes
     depths = attach_lora(classifier.model, rank=options.rank)
     columns, dev = classifier.encode(train, options.seq), classifier.encode(found.dev, options.seq)
     profile = load_profile(options.profile) if options.profile else _estimated(classifier, options)
-    channel = None
-    if options.channel == "rayleigh":
-        from lola.channel import RayleighFading
-
-        channel = RayleighFading(fleet.n_devices, seed=seed)
     optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[options.optimizer]
     depths.model.train()
     session = CooperativeSession(
@@ -195,7 +190,7 @@ def _prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSes
         Problem(profile, fleet, options.bandwidth_hz, options.local_steps),
         ShardedData(columns, shards, batch_size=options.batch, seed=seed, collate=trim_padding),
         setting=setting,
-        channel=channel,
+        channel=_channel(options, fleet.n_devices),
         evaluate=lambda: score(options.task, classifier.predict(dev), found.dev.labels),
         folder=options.out,
     )
@@ -206,6 +201,19 @@ def _prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSes
         print(f"goes on from round {session.version} in {options.out}")
     sys.stdout.flush()
     return session
+
+
+def _channel(options: argparse.Namespace, n_devices: int) -> "Channel | None":
+    from lola.channel import RayleighFading
+    from lola.traces import TraceReplay, load_traces
+
+    if options.channel == "static":
+        return None
+    if options.channel == "rayleigh":
+        return RayleighFading(n_devices, seed=options.seed)
+    if not Path(options.channel).is_file():
+        raise ValueError(f"channel must be static, rayleigh, or a file of traces; got {options.channel!r}")
+    return TraceReplay(load_traces(options.channel), n_devices, seed=options.seed)
 
 
 def _estimated(classifier: "TextClassifier", options: argparse.Namespace) -> "Profile":
@@ -234,39 +242,14 @@ def _train(session: "CooperativeSession", options: argparse.Namespace) -> None:
 
     console = Console(stderr=True)
     columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
-    with (
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
-        _scalars(Path(options.out) / "tensorboard", session.version) as note,
-    ):
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", completed=session.version, total=options.rounds)
         scores = _last_scores(session)
         for record in session.run(options.rounds):
-            note(record)
             scores = record.scores or scores
             said = [f"loss {record.loss:.4f}", f"{seconds(record.clock_s)} simulated"]
             said += [f"{name} {value:.4f}" for name, value in scores.items()]
             bar.update(task, completed=record.version, description=", ".join(said))
-
-
-@contextmanager
-def _scalars(folder: Path, version: int) -> "Iterator[Callable[[RoundRecord], None]]":
-    """Give a function that notes a round for TensorBoard, or for nobody where that is not installed."""
-    if find_spec("tensorboard") is None:
-        yield lambda record: None
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer: Any = SummaryWriter(str(folder), purge_step=version + 1)
-
-    def note(record: "RoundRecord") -> None:
-        values = {name: getattr(record, name) for name in ("loss", "clock_s", "latency_s", "missing", "memory_wall")}
-        for name, value in (values | record.scores).items():
-            writer.add_scalar(name, value, record.version)
-
-    try:
-        yield note
-    finally:
-        writer.close()
 
 
 def _last_scores(session: "CooperativeSession") -> dict[str, float]:

@@ -1,12 +1,9 @@
 """Fig. 7 and Table I: a real pretrained encoder, really fine-tuned on GLUE, against the simulated clock.
 
-    python bench/paper/convergence.py --encoder FOLDER --data FOLDER    # two processes of one thread each
-
-ENCODER is a folder with all-MiniLM-L6-v2 (a BERT of 6 layers × 384); DATA one with the tasks of GLUE. Every finished
-run goes into convergence.json at once, so a run that was stopped goes on. Needs lola-deft[plot,train].
+Run by reproduce.py, in processes of one thread each. Every finished run goes into convergence.json at once, so that an
+interrupted reproduction goes on.
 """
 
-import argparse
 import json
 import multiprocessing
 import time
@@ -162,7 +159,7 @@ def cooperative(depths, optimizer, columns, evaluate, seed, method, plan):
     }
 
 
-def run(encoder, data, workers):
+def run(encoder, data, workers=2):
     """Run what is not in the results yet, and save after every run."""
     scale = {**SCALE, "tasks": TASKS}
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"scale": scale, "runs": []}
@@ -179,12 +176,3 @@ def run(encoder, data, workers):
             last = result["history"][-1]
             print(f"{result['task']} {result['seed']} {result['method']}: {last}, {result['wall_s']:.0f} s", flush=True)
     return results
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--encoder", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
-    run(options.encoder, options.data, options.workers)

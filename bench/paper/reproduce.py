@@ -1,16 +1,20 @@
 """Reproduce the paper's figures and tables, and write RESULTS.md from the numbers that are there.
 
-    python bench/paper/reproduce.py                # everything
-    python bench/paper/reproduce.py latency        # one part; without computing anything: --tables
+    python bench/paper/reproduce.py --encoder FOLDER --data FOLDER    # everything: about an hour on two cores
+    python bench/paper/reproduce.py latency                           # Figs. 4, 5, 6 and 8: minutes
+    python bench/paper/reproduce.py --tables                          # RESULTS.md alone
 
-Each part is a module with ``run() -> dict``, kept as JSON, and ``sections(results) -> list of Markdown lines``.
+ENCODER is a folder with all-MiniLM-L6-v2, DATA one with the tasks of GLUE. Needs lola-deft[plot,train].
 """
 
 import argparse
 import json
 import time
-from importlib import import_module
 from pathlib import Path
+
+import convergence
+import latency
+import tables
 
 HERE = Path(__file__).parent
 PARTS = ("latency", "convergence")
@@ -25,25 +29,31 @@ section VI. Its figures are known here by what its text says of them.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all without")
+    parser.add_argument("--encoder", help="for convergence: a folder with all-MiniLM-L6-v2")
+    parser.add_argument("--data", help="for convergence: a folder with the tasks of GLUE")
     parser.add_argument("--tables", action="store_true", help="compute nothing, write RESULTS.md alone")
     options = parser.parse_args()
-    for part in options.parts or PARTS:
-        if part not in PARTS:
-            parser.error(f"a part is one of {', '.join(PARTS)}; got {part!r}")
-        if not options.tables:
-            start = time.monotonic()
-            results = import_module(part).run()
-            (HERE / f"{part}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-            print(f"{part}: {time.monotonic() - start:.0f} s", flush=True)
+    parts = [] if options.tables else options.parts or PARTS
+    if unknown := [part for part in parts if part not in PARTS]:
+        parser.error(f"a part is one of {', '.join(PARTS)}; got {unknown[0]!r}")
+    if "convergence" in parts and not (options.encoder and options.data):
+        parser.error("convergence needs --encoder and --data; or name the part latency alone")
+    start = time.monotonic()
+    if "latency" in parts:
+        text = json.dumps(latency.run(), indent=1) + "\n"
+        (HERE / "latency.json").write_text(text, encoding="utf-8")
+    if "convergence" in parts:
+        tables.draw(convergence.run(options.encoder, options.data))
+    print(f"{time.monotonic() - start:.0f} s")
     (HERE / "RESULTS.md").write_text(document(), encoding="utf-8")
 
 
 def document() -> str:
     """Write what the JSON files hold as Markdown."""
     lines = HEAD.splitlines()
-    for part in PARTS:
+    for part, sections in (("latency", latency.sections), ("convergence", tables.sections)):
         if (HERE / f"{part}.json").exists():
-            lines += ["", *import_module(part).sections(json.loads((HERE / f"{part}.json").read_text()))]
+            lines += ["", *sections(json.loads((HERE / f"{part}.json").read_text()))]
     return "\n".join(lines).rstrip() + "\n"
 
 

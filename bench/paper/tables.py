@@ -65,7 +65,7 @@ class Runs:
 def sections(results):
     """Markdown lines, from the numbers alone."""
     runs, scale = Runs(results), results["scale"]
-    lines = [
+    return [
         "## Table I and Figure 7: real fine-tuning against the simulated clock",
         "",
         f"The model is all-MiniLM-L6-v2, a pretrained sentence encoder of 6 layers × 384, under a linear head: not "
@@ -91,8 +91,6 @@ def sections(results):
         "",
         "![Score against simulated time](plots/figure-7.png)",
     ]
-    draw(runs)
-    return lines
 
 
 def table(runs):
@@ -164,8 +162,9 @@ def memory_wall(runs):
     return lines
 
 
-def draw(runs):
+def draw(results):
     """Draw Fig. 7: mean over the seeds, and their range, for the tasks that have several."""
+    runs = Runs(results)
     figure = import_figure()(figsize=(10.5, 4.4), layout="constrained")
     tasks = [task for task in runs.tasks() if len(runs.seeds(task)) > 1]
     for axes, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):

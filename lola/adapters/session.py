@@ -12,13 +12,15 @@ import numpy as np
 
 from lola.adapters.checkpoint import load_latest, save
 from lola.adapters.deft import Loss, RoundPlan, apply_round, block_gradient, loss_of_output
+from lola.adapters.scalars import scalars
 from lola.adapters.shards import ShardedData
+from lola.channel import Channel
 from lola.fleet import Fleet
 from lola.formats import FormatError, StrPath
 from lola.problem import Problem
 from lola.scheduling import METHODS, schedule
 from lola.solution import Schedule
-from lola.solvers.checks import FloatArray, IntArray, positive_integer
+from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import InfeasibleError
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
     from lola.profiling import Depths
 
-Channel = Callable[[int, float], FloatArray]
 Evaluate = Callable[[], Mapping[str, float]]
 # What a random generator is for; with the seed and the round it makes all of its state.
 _SCHEDULE, _FAILURE, _DROPOUT, _PARTICIPATION = range(4)
@@ -128,8 +129,9 @@ class CooperativeSession:
     loss : callable, optional
         See `block_gradient`.
     folder : path-like, optional
-        Where checkpoints and ``metrics.csv`` go. A session that finds checkpoints there goes on from the latest, and
-        ends with the same weights, to the last bit on a CPU, as if it had never stopped.
+        Where checkpoints, ``metrics.csv`` and, with TensorBoard installed, its scalars go. A session that finds
+        checkpoints there goes on from the latest, with the optimizer's settings kept in it, and ends with the same
+        weights, to the last bit on a CPU with as many threads, as if it had never stopped.
 
     Raises
     ------
@@ -183,14 +185,15 @@ class CooperativeSession:
             If not even the whole fleet can hold the model.
         """
         positive_integer("rounds", rounds)
-        while self.version < rounds:
-            record = self._round(last=self.version + 1 == rounds)
-            self.records.append(record)
-            if self.folder is not None and (
-                self.version % self.setting.checkpoint_every == 0 or self.version == rounds
-            ):
-                self.save()
-            yield record
+        with scalars(self.folder, self.version) as note:
+            while self.version < rounds:
+                record = self._round(last=self.version + 1 == rounds)
+                self.records.append(record)
+                note(record)
+                due = self.version % self.setting.checkpoint_every == 0 or self.version == rounds
+                if due and self.folder is not None:
+                    self.save()
+                yield record
 
     def save(self) -> Path:
         """Write a checkpoint and the metrics, each whole or not at all, and return the checkpoint's folder.
