@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from lola.solvers.checks import FloatArray, IntArray
+from lola.solvers.checks import FloatArray
 
 import lola
 from lola.rounds import Rounds, draw_rounds, equal_split, latencies
-from lola.simulation import Simulation
 
 HERE = Path(__file__).parent
 PROFILE = HERE / "profile.json"
@@ -26,8 +25,6 @@ TABLE_I = {
     "ba": (69.86, 11.44, 5.81, 87.42, 24.15, 58.57, 24.05, 38.69),
     "jbba": (58.45, 9.74, 5.12, 71.92, 20.11, 50.66, 19.91, 34.02),
 }
-# The paper does not say which block gets the best channel. lola's method "communication-aware" gives it the deepest.
-SHALLOW = "communication-aware, best channel shallowest"
 # Products of M and a factor on the profile's seconds: only the product matters to a round's latency.
 _FACTORS = np.geomspace(1.0, 400.0, 50)
 
@@ -54,30 +51,6 @@ def rounds_of(n_devices: int, count: int, *, path_loss: float = 1e-3) -> Rounds:
     return draw_rounds(problem().fleet, n_devices, channel, count, 0, "fleet")
 
 
-def shallowest_first(rounds: Rounds, n_blocks: int) -> IntArray:
-    """Choose the devices with the best channels, the best for depth 1, (R, L)."""
-    return np.argsort(-rounds.spectral_efficiency, axis=1, kind="stable")[:, :n_blocks]
-
-
-def with_shallow(simulation: Simulation) -> Simulation:
-    """Put beside the others the communication-aware scheme whose best channel serves depth 1, on the same rounds."""
-    latency = np.full((len(simulation.points), 1, simulation.latency_s.shape[2]), np.nan)
-    wall = np.zeros(latency.shape, dtype=np.int64)
-    for p, point in enumerate(simulation.points):
-        channel = lola.RayleighFading(point.n_devices, point.transmit_snr_db)
-        drawn = draw_rounds(problem().fleet, point.n_devices, channel, latency.shape[2], 0, "fleet")
-        at_point = lola.Problem(problem().profile, drawn.fleet(0), point.bandwidth_hz, point.local_steps)
-        counted = drawn.that_can_hold(at_point)
-        chosen = shallowest_first(counted, at_point.n_blocks)
-        latency[p, 0, counted.number], wall[p, 0, counted.number] = equal_split(at_point, chosen, counted)
-    return replace(
-        simulation,
-        methods=(*simulation.methods, SHALLOW),
-        latency_s=np.concatenate([simulation.latency_s, latency], axis=1),
-        wall=np.concatenate([simulation.wall, wall], axis=1),
-    )
-
-
 def published() -> FloatArray:
     """BA over communication-aware and JBBA over BA in Table I: geometric means over the tasks."""
     minutes = np.log([TABLE_I[scheme] for scheme in ("communication-aware", "ba", "jbba")]).mean(axis=1)
@@ -96,7 +69,8 @@ def ratios(
     rounds
         Those that cannot hold the model are left out.
     deepest
-        The best channel gets the deepest block, not depth 1.
+        The best channel serves the deepest block, not depth 1 as in lola's ``"communication-aware"``. The paper does
+        not say which.
     split
         Devices that share the spectrum where it is split equally.
     """
@@ -104,8 +78,8 @@ def ratios(
     whole = lola.Problem(scaled, rounds.fleet(0), PARAMETERS["bandwidth_hz"])
     equal = lola.Problem(scaled, rounds.fleet(0), PARAMETERS["bandwidth_hz"] * whole.n_blocks / split)
     counted = rounds.that_can_hold(whole)
-    chosen = shallowest_first(counted, whole.n_blocks)
-    baseline, _ = equal_split(equal, chosen[:, ::-1] if deepest else chosen, counted)
+    best_first = np.argsort(-counted.spectral_efficiency, axis=1, kind="stable")[:, : whole.n_blocks]
+    baseline, _ = equal_split(equal, best_first[:, ::-1] if deepest else best_first, counted)
     ba, jbba = (latencies(at, method, counted, 0)[0] for at, method in ((equal, "ba"), (whole, "jbba")))
     return np.array([ba.mean() / baseline.mean(), jbba.mean() / ba.mean()])
 
