@@ -20,7 +20,6 @@ _STYLE = {
     "communication-aware": ("#b3261e", "D", "--"),
     "random": ("#777777", "P", "--"),
 }
-_OTHER = ("#000000", "*", "-.")  # a scheme that a study puts beside lola's methods
 
 
 def draw_simulation(simulation: Simulation) -> "Figure":
@@ -55,7 +54,7 @@ def draw_simulation(simulation: Simulation) -> "Figure":
 def _draw_means(axes: "Axes", simulation: Simulation) -> None:
     at = _place(axes, simulation)
     for m, method in enumerate(simulation.methods):
-        color, marker, line = _STYLE.get(method, _OTHER)
+        color, marker, line = _STYLE[method]
         mean, half = simulation.mean_s[:, m], simulation.half_width_s[:, m]
         axes.errorbar(at, mean, half, color=color, marker=marker, linestyle=line, markersize=4, capsize=3, label=method)
     means = simulation.mean_s
@@ -73,7 +72,7 @@ def _draw_walls(axes: "Axes", simulation: Simulation) -> None:
     at = _place(axes, simulation)
     for m in np.flatnonzero(simulation.wall.any(axis=(0, 2))):
         method = simulation.methods[m]
-        color, marker, line = _STYLE.get(method, _OTHER)
+        color, marker, line = _STYLE[method]
         share = 100 * simulation.wall_rounds[:, m]
         axes.plot(at, share, color=color, marker=marker, linestyle=line, markersize=4)
     axes.set_ylim(0, 105)
@@ -91,9 +90,9 @@ def _place(axes: "Axes", simulation: Simulation) -> list[float]:
 def _draw_distribution(axes: "Axes", simulation: Simulation) -> None:
     count = int(simulation.feasible.sum())
     for m, method in enumerate(simulation.methods):
-        color, _, line = _STYLE.get(method, _OTHER)
+        color, _, line = _STYLE[method]
         latency = np.sort(simulation.latency_s[0, m, simulation.feasible[0]])
-        label = f"{method}: mean {simulation.mean_s[0, m]:.4g} ± {simulation.half_width_s[0, m]:.2g} s"
+        label = f"{method}: mean {simulation.mean_s[0, m]:.4g} ± {simulation.half_width_s[0, m]:.3g} s"
         axes.plot(latency, 100 * np.arange(1, count + 1) / count, color=color, linestyle=line, label=label)
     axes.set_xscale("log")
     axes.set_ylim(0, 100)
