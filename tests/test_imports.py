@@ -75,6 +75,12 @@ def test_import_rules(folder):
             assert allowed, f"{path.relative_to(ROOT)} may not import {module}"
 
 
+def test_adapters_solve_nothing():
+    for path in (ROOT / "lola" / "adapters").glob("*.py"):
+        solvers = {module for module in imported(path) if module.startswith("lola.solvers")}
+        assert solvers <= {"lola.solvers.checks", "lola.solvers.errors"}, path
+
+
 def loaded_after(statement, cwd):
     code = f"import sys\n{statement}\nprint(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True, timeout=60)
