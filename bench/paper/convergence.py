@@ -24,13 +24,13 @@ METHODS = ("communication-aware", "ba", "jbba-dual-ascent", "jbba")
 # Rounds are the server's steps, and the centralised run's. The first two tasks are run for every method and seed.
 TASKS = {
     "sst2": {"rounds": 120, "seeds": [0, 1, 2], "dev_rows": 872, "evaluate_every": 10},
-    "stsb": {"rounds": 60, "seeds": [0, 1, 2], "dev_rows": 300, "evaluate_every": 5},
-    "mrpc": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
-    "qqp": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
-    "qnli": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
-    "rte": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
-    "mnli": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 5},
-    "cola": {"rounds": 150, "seeds": [0], "dev_rows": 300, "evaluate_every": 10},
+    "stsb": {"rounds": 30, "seeds": [0, 1, 2], "dev_rows": 200, "evaluate_every": 5},
+    "mrpc": {"rounds": 30, "seeds": [0], "dev_rows": 200, "evaluate_every": 5},
+    "qqp": {"rounds": 30, "seeds": [0], "dev_rows": 200, "evaluate_every": 5},
+    "qnli": {"rounds": 30, "seeds": [0], "dev_rows": 200, "evaluate_every": 5},
+    "rte": {"rounds": 30, "seeds": [0], "dev_rows": 200, "evaluate_every": 5},
+    "mnli": {"rounds": 30, "seeds": [0], "dev_rows": 200, "evaluate_every": 5},
+    "cola": {"rounds": 60, "seeds": [0], "dev_rows": 300, "evaluate_every": 10},
 }
 # What two cores can repeat in an hour.
 SCALE = {
