@@ -10,8 +10,8 @@ import lola
 from lola.adapters import CooperativeSession, Setting, ShardedData, iid_shards
 
 
-def tiny_depths(folder, name="bert", *, zero_init=True, dtype=torch.float32):
-    workload = Workload(save_config(folder / name, name), batch_size=2)
+def tiny_depths(folder, name="bert", *, zero_init=True, dtype=torch.float32, seed=0):
+    workload = Workload(save_config(folder / name, name), batch_size=2, seed=seed)
     model, _ = build(workload, "cpu")
     return attach_lora(model.to(dtype), rank=2, zero_init=zero_init)
 
@@ -39,14 +39,15 @@ def tiny_problem(n_blocks, n_devices=7, memory_bytes=(2e9, 6e9), **changes):
     return lola.Problem(**({"profile": profile, "fleet": fleet, "bandwidth_hz": 2e7, "local_steps": 2} | changes))
 
 
-def tiny_session(folder, *, problem=None, setting=None, keep=True, optimizer=None, seed=5, **others):
+def tiny_session(
+    folder, *, problem=None, setting=None, keep=True, optimizer=None, seed=5, columns_seed=1, model_seed=0, **others
+):
     """Return a session whose model, data and optimizer are the same every time."""
-    torch.manual_seed(0)
-    depths = tiny_depths(folder)
+    depths = tiny_depths(folder, seed=model_seed)
     depths.model.train()  # with dropout
     problem = tiny_problem(len(depths)) if problem is None else problem
     data = ShardedData(
-        tiny_columns("bert", 90, seed=1), iid_shards(90, problem.n_devices, seed=2), batch_size=4, seed=seed
+        tiny_columns("bert", 90, seed=columns_seed), iid_shards(90, problem.n_devices, seed=2), batch_size=4, seed=seed
     )
     make = (lambda parameters: torch.optim.Adam(parameters, lr=1e-2)) if optimizer is None else optimizer
     return CooperativeSession(

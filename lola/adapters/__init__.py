@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from lola.adapters.deft import RoundReport as RoundReport
     from lola.adapters.deft import apply_round as apply_round
     from lola.adapters.deft import block_gradient as block_gradient
+    from lola.adapters.record import RoundRecord as RoundRecord
     from lola.adapters.session import CooperativeSession as CooperativeSession
-    from lola.adapters.session import RoundRecord as RoundRecord
     from lola.adapters.session import Setting as Setting
     from lola.adapters.shards import ShardedData as ShardedData
     from lola.adapters.shards import dirichlet_shards as dirichlet_shards
@@ -26,7 +26,7 @@ _HOME = {
     "BlockTask": "deft",
     "CooperativeSession": "session",
     "RoundPlan": "deft",
-    "RoundRecord": "session",
+    "RoundRecord": "record",
     "RoundReport": "deft",
     "Setting": "session",
     "ShardedData": "shards",

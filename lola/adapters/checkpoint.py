@@ -41,12 +41,13 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
         weights = {name: weight.detach().contiguous() for name, weight in _trained(depths).items()}
         save_file(weights, draft / "weights.safetensors")
         save_file(tensors, draft / "optimizer.safetensors")
-        write_json(draft / "state.json", _FORMAT, {"session": state, "optimizer": scalars})
+        kind = type(optimizer).__qualname__
+        write_json(draft / "state.json", _FORMAT, {"session": state, "optimizer": {"kind": kind, **scalars}})
         for path in (*draft.iterdir(), draft):
             _flush(path)
         os.replace(draft, target)
         _flush(folder)
-    for old in sorted(folder.glob(f"{_PREFIX}*"))[:-_KEPT]:
+    for old in _complete(folder)[:-_KEPT]:
         os.replace(old, folder / f"{_DRAFT}{old.name}")  # half deleted, it must not look like a checkpoint
     for draft in folder.glob(f"{_DRAFT}*"):
         shutil.rmtree(draft)
@@ -62,27 +63,45 @@ def load_latest(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer) 
     Raises
     ------
     FormatError
-        If the checkpoint is of another model or optimizer.
+        If the checkpoint is damaged, or of another model or optimizer.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    found = sorted(folder.glob(f"{_PREFIX}*")) if folder.is_dir() else []
+    found = _complete(folder)
     if not found:
         return None
     path = found[-1]
-    data = read_json(path / "state.json", _FORMAT)
-    stored, weights = load_file(path / "weights.safetensors"), _trained(depths)
+    try:
+        data = read_json(path / "state.json", _FORMAT)
+        stored, moments = (load_file(path / f"{name}.safetensors") for name in ("weights", "optimizer"))
+    except (OSError, FormatError, SafetensorError) as error:
+        raise FormatError(
+            f"{path}: the checkpoint is damaged ({error}); delete that folder to go on from "
+            f"{found[-2].name if len(found) > 1 else 'the start'}"
+        ) from None
+    weights, kind = _trained(depths), type(optimizer).__qualname__
     if stored.keys() != weights.keys() or any(stored[name].shape != weights[name].shape for name in weights):
         raise FormatError(f"{path}: the checkpoint is of another model; start this run in another folder")
+    if data["optimizer"].get("kind") != kind:
+        raise FormatError(
+            f"{path}: the checkpoint is of another optimizer, {data['optimizer'].get('kind')}; got {kind}"
+        )
     try:
-        optimizer.load_state_dict(_join(load_file(path / "optimizer.safetensors"), data["optimizer"]))
+        optimizer.load_state_dict(_join(moments, data["optimizer"]))
     except (ValueError, KeyError) as error:
         raise FormatError(f"{path}: the checkpoint is of another optimizer: {error}") from None
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(stored[name])
     return path, data["session"]
+
+
+def _complete(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, the newest last."""
+    found = [path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(_PREFIX)))
 
 
 def _flush(path: Path) -> None:

@@ -158,7 +158,7 @@ def block_gradient(
         gradients.
     task : BlockTask
     batches : iterable of mapping of str to torch.Tensor
-        The device's data; the first `local_steps` are used.
+        The device's data; the first `local_steps` are used. A DataLoader begins anew in every round: let it shuffle.
     local_steps : int
         M ≥ 1.
     loss : callable, optional
@@ -211,7 +211,8 @@ def apply_round(
     Parameters
     ----------
     optimizer : torch.optim.Optimizer
-        Any of torch's, over the parameters of all depths.
+        Any of torch's that steps without a closure (all but LBFGS), over the parameters of all depths. What it does
+        before a step, such as clipping, goes into its ``register_step_pre_hook``.
     depths : lola.profiling.Depths
     plan : RoundPlan
     answers : iterable of BlockGradient
@@ -244,7 +245,7 @@ def apply_round(
             parameter.grad = None  # torch's optimizers leave a parameter without a gradient, and its state, alone
     for depth, answer in accepted.items():
         for name, parameter in zip(depths.names(depth), depths.parameters(depth), strict=True):
-            parameter.grad = answer.gradients[name].to(parameter.device, parameter.dtype)
+            parameter.grad = answer.gradients[name].to(parameter.device)
     if accepted:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
@@ -266,17 +267,30 @@ def _refusal(
         return "this device was not asked for this depth"
     if answer.depth in accepted:
         return "this depth was answered already"
-    wanted = dict(zip(depths.names(answer.depth), depths.parameters(answer.depth), strict=True))
-    if answer.gradients.keys() != wanted.keys():
-        odd = sorted(answer.gradients.keys() ^ wanted.keys())[0]
-        return f"the parameters are not those of the block; {odd} is on one side only"
-    for name, gradient in answer.gradients.items():
-        if gradient.shape != wanted[name].shape:
-            return f"{name} has shape {tuple(gradient.shape)}, wanted {tuple(wanted[name].shape)}"
-        if not gradient.isfinite().all():
-            return f"{name} has a value that is not finite"
-    if not math.isfinite(answer.loss):
+    if not isinstance(answer.loss, float) or not math.isfinite(answer.loss):
         return "the loss is not finite"
+    wanted = dict(zip(depths.names(answer.depth), depths.parameters(answer.depth), strict=True))
+    if not isinstance(answer.gradients, Mapping) or answer.gradients.keys() != wanted.keys():
+        return f"the gradients must be by name, those of {', '.join(wanted)} and no others"
+    for name, gradient in answer.gradients.items():
+        why = _unlike(gradient, wanted[name])
+        if why:
+            return f"{name} {why}"
+    return ""
+
+
+def _unlike(gradient: object, parameter: torch.nn.Parameter) -> str:
+    """Say why this cannot be the gradient of a parameter, or nothing."""
+    import torch
+
+    if not isinstance(gradient, torch.Tensor):
+        return f"is a {type(gradient).__name__}, wanted a tensor"
+    if gradient.shape != parameter.shape:
+        return f"has shape {tuple(gradient.shape)}, wanted {tuple(parameter.shape)}"
+    if gradient.dtype != parameter.dtype:
+        return f"is {gradient.dtype}, wanted {parameter.dtype}"
+    if not gradient.isfinite().all():
+        return "has a value that is not finite"
     return ""
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lola.adapters.session import RoundRecord
+    from lola.adapters.record import RoundRecord
 
 
 @contextmanager

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lola.adapters.checkpoint import load_latest, save
 from lola.adapters.deft import Loss, RoundPlan, apply_round, block_gradient, loss_of_output
+from lola.adapters.record import RoundRecord
 from lola.adapters.scalars import scalars
 from lola.adapters.shards import ShardedData
 from lola.channel import Channel
@@ -20,7 +21,7 @@ from lola.formats import FormatError, StrPath
 from lola.problem import Problem
 from lola.scheduling import METHODS, schedule
 from lola.solution import Schedule
-from lola.solvers.checks import IntArray, positive_integer
+from lola.solvers.checks import IntArray, positive_integer, seed_number
 from lola.solvers.errors import InfeasibleError
 
 if TYPE_CHECKING:
@@ -70,42 +71,9 @@ class Setting:
             raise ValueError(f"participation must be a chance in (0, 1], got {self.participation}")
         if not 0 <= self.failure < 1:
             raise ValueError(f"failure must be a chance in [0, 1), got {self.failure}")
+        seed_number("seed", self.seed)
         positive_integer("checkpoint_every", self.checkpoint_every)
         positive_integer("evaluate_every", self.evaluate_every)
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """What a round did; one line of the metrics.
-
-    Attributes
-    ----------
-    version : int
-        Of the model after the round.
-    clock_s : float
-        Simulated seconds since the start.
-    latency_s, lower_bound_s : float
-        Of the schedule.
-    loss : float
-        Mean over the blocks that were stepped; NaN if there were none.
-    participants, applied, missing, refused, memory_wall : int
-        Devices that took part; blocks stepped; blocks without a gradient; answers refused; devices that were given a
-        block they have no memory for, and so never answered.
-    scores : dict of str to float
-        What `evaluate` returned, in rounds where it was called.
-    """
-
-    version: int
-    clock_s: float
-    latency_s: float
-    lower_bound_s: float
-    loss: float
-    participants: int
-    applied: int
-    missing: int
-    refused: int
-    memory_wall: int
-    scores: dict[str, float] = field(default_factory=dict)
 
 
 class CooperativeSession:
@@ -164,17 +132,18 @@ class CooperativeSession:
         self.setting = Setting() if setting is None else setting
         self.channel, self.evaluate, self.loss = channel, evaluate, loss
         self.folder = None if folder is None else Path(folder)
+        self._digest = None if folder is None else self._identity()
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
         if self.folder is not None and (found := load_latest(self.folder, depths, optimizer)) is not None:
             path, state = found
-            if state["identity"] != self._identity():
+            if state["identity"] != self._digest:
                 raise FormatError(
-                    f"{path}: the checkpoint is of another run (seed, method, fleet, profile or data differ); start "
-                    "this one in another folder"
+                    f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen "
+                    "weights differ); start this one in another folder"
                 )
             self.version, self.clock_s = state["version"], state["clock_s"]
-            self.records = [_record_from_json(record) for record in state["records"]]
+            self.records = [RoundRecord.from_json(record) for record in state["records"]]
 
     def run(self, rounds: int) -> Iterator[RoundRecord]:
         """Run until `rounds` rounds are done in all, yielding each as it ends; checkpoints are written on the way.
@@ -205,8 +174,8 @@ class CooperativeSession:
         """
         if self.folder is None:
             raise ValueError("this session has no folder to save to; give it one")
-        records = [_record_to_json(record) for record in self.records]
-        state = {"version": self.version, "clock_s": self.clock_s, "records": records, "identity": self._identity()}
+        records = [record.to_json() for record in self.records]
+        state = {"version": self.version, "clock_s": self.clock_s, "records": records, "identity": self._digest}
         return save(self.folder, self.depths, self.optimizer, state)
 
     def _round(self, last: bool) -> RoundRecord:
@@ -236,8 +205,8 @@ class CooperativeSession:
             participants=len(present),
             applied=len(report.applied),
             missing=len(report.missing),
-            refused=len(report.refused),
             memory_wall=int(chosen.hits_memory_wall.sum()),
+            refused="; ".join(f"device {device} at depth {depth}: {why}" for device, depth, why in report.refused),
             scores=self._scores() if last or self.version % self.setting.evaluate_every == 0 else {},
         )
 
@@ -290,30 +259,26 @@ class CooperativeSession:
         return np.random.default_rng([self.setting.seed, self.version, *purpose])
 
     def _identity(self) -> str:
-        """Digest of what a run that goes on must have in common with the one that was stopped."""
+        """Digest of what a run that goes on must have in common with the one that was stopped.
+
+        A channel, an evaluation or a loss that is a plain function cannot be compared.
+        """
         state = hashlib.sha256(self.problem.digest().encode())
         setting = {name: value for name, value in asdict(self.setting).items() if not name.endswith("_every")}
-        state.update(repr(sorted(setting.items())).encode())
-        state.update(repr((self.data.seed, self.data.batch_size)).encode())
+        channel = repr(self.channel) if is_dataclass(self.channel) else ""
+        state.update(repr((sorted(setting.items()), self.data.seed, self.data.batch_size, channel)).encode())
         for shard in self.data.shards:
             state.update(shard.tobytes())
+        for name, column in sorted(self.data.columns.items()):
+            state.update(name.encode() + _bytes(column))
+        trained = {id(parameter) for parameter in self.depths.all_parameters()}
+        for name, parameter in self.depths.model.named_parameters():
+            if id(parameter) not in trained:
+                state.update(name.encode() + _bytes(parameter))
         return state.hexdigest()
 
 
-def _record_to_json(record: RoundRecord) -> dict[str, Any]:
-    flat = asdict(record)
-    scores = flat.pop("scores")
-    return {**_without_nan(flat), "scores": _without_nan(scores)}
+def _bytes(tensor: torch.Tensor) -> bytes:
+    import torch
 
-
-def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value != value else value for name, value in values.items()}  # JSON has no NaN
-
-
-def _record_from_json(data: dict[str, Any]) -> RoundRecord:
-    scores = _with_nan(data.pop("scores"))
-    return RoundRecord(**_with_nan(data), scores=scores)
-
-
-def _with_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: float("nan") if value is None else value for name, value in values.items()}
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()

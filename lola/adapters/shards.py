@@ -150,9 +150,16 @@ def trim_padding(batch: Batch) -> Batch:
     ----------
     batch : dict of str to torch.Tensor
         With ``attention_mask``, (batch, sequence); every other two-dimensional tensor as wide is cut with it.
+
+    Raises
+    ------
+    ValueError
+        If a text is padded on the left.
     """
     mask = batch["attention_mask"]
     width = max(int(mask.sum(dim=1).max()), 1)
+    if mask[:, width:].any():
+        raise ValueError("texts must be padded on the right, got padding on the left; set padding_side='right'")
     return {
         name: tensor[:, :width] if tensor.ndim == 2 and tensor.shape[1] == mask.shape[1] else tensor
         for name, tensor in batch.items()

@@ -127,10 +127,10 @@ def _loss_of_the_head_alone(model, batch):
     return head.square().sum() * len(batch)
 
 
-def poison(answer, value):
+def poison(answer, value, dtype=torch.float32):
     name = next(iter(answer.gradients))
     gradients = dict(answer.gradients)
-    gradients[name] = torch.full_like(gradients[name], value)
+    gradients[name] = torch.full_like(gradients[name], value, dtype=dtype)
     return replace(answer, gradients=gradients)
 
 
@@ -145,8 +145,12 @@ FAULTS = {
     "shape": (lambda a: [reshaped(a)], r"has shape \(1, 2\), wanted \(2, 16\)"),
     "a parameter left out": (
         lambda a: [replace(a, gradients=dict(list(a.gradients.items())[1:]))],
-        "are not those of the block; .* is on one side only",
+        "the gradients must be by name, those of .* and no others",
     ),
+    "another dtype": (lambda a: [poison(a, 1e30, torch.float64)], "is torch.float64, wanted torch.float32"),
+    "no tensor": (lambda a: [replace(a, gradients={n: g.numpy() for n, g in a.gradients.items()})], "is a ndarray"),
+    "nothing": (lambda a: [replace(a, gradients=None)], "the gradients must be by name"),
+    "no loss": (lambda a: [replace(a, loss=None)], "the loss is not finite"),
     "block of another": (lambda a: [replace(a, depth=1)], "was not asked for this depth"),
     "no such block": (lambda a: [replace(a, depth=9)], "was not asked for this depth"),
     "device that was not asked": (lambda a: [replace(a, device=99)], "was not asked for this depth"),

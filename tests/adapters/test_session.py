@@ -3,9 +3,9 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ def test_training_learns_and_the_clock_is_the_schedule(tmp_path):
     latency = lola.schedule(session.problem).latency_s
     assert [record.latency_s for record in records] == [latency] * 40
     assert records[-1].clock_s == pytest.approx(40 * latency)
-    assert {(r.participants, r.applied, r.missing, r.refused, r.memory_wall) for r in records} == {(7, 3, 0, 0, 0)}
+    assert {(r.participants, r.applied, r.missing, r.memory_wall, r.refused) for r in records} == {(7, 3, 0, 0, "")}
 
 
 def test_the_channel_of_each_round_is_scheduled(tmp_path):
@@ -79,6 +79,19 @@ def test_a_baseline_that_ignores_memory_gets_no_gradient_from_those_without(tmp_
     assert record.memory_wall == record.missing == 2
     assert record.applied == 1
     assert np.isnan(record.lower_bound_s)
+
+
+def test_a_device_that_diverges_is_refused_and_the_record_says_why(tmp_path):
+    def loss(model, batch):
+        value = model(**batch).loss
+        return value * float("nan") if session.version == 1 else value
+
+    session = tiny_session(tmp_path, loss=loss)
+    first, second, third = session.run(3)
+    assert (first.refused, third.refused) == ("", "")
+    assert (second.applied, second.missing) == (0, 3)
+    assert "at depth 3: the loss is not finite" in second.refused
+    assert second.refused in (tmp_path / "run" / "metrics.csv").read_text().replace('"', "")
 
 
 def test_scores_are_taken_now_and_then_without_gradients(tmp_path):
@@ -155,24 +168,45 @@ def test_a_draft_that_a_kill_left_behind_is_cleared(tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.csv", "round-000001"]
 
 
-def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+def test_a_run_of_something_else_is_refused(tmp_path):
     list(tiny_session(tmp_path).run(2))
-    with pytest.raises(lola.FormatError, match="round-000002: the checkpoint is of another run .*in another folder"):
-        tiny_session(tmp_path, setting=Setting(seed=1))
-    with pytest.raises(lola.FormatError, match="the checkpoint is of another run"):
-        tiny_session(tmp_path, seed=6)
-    with pytest.raises(lola.FormatError, match="the checkpoint is of another optimizer"):
-        tiny_session(tmp_path, optimizer=lambda parameters: torch.optim.SGD(parameters[:2], lr=0.1))
-    weights = tmp_path / "run" / "round-000002" / "weights.safetensors"
-    from safetensors.torch import load_file, save_file
+    for changes in (
+        {"setting": Setting(seed=1)},
+        {"seed": 6},
+        {"columns_seed": 9},
+        {"channel": lola.RayleighFading(7)},
+        {"problem": tiny_problem(3, local_steps=1)},
+        {"model_seed": 1},
+    ):
+        with pytest.raises(lola.FormatError, match=r"round-000002: the checkpoint is of another run .*another folder"):
+            tiny_session(tmp_path, **changes)
+    for make in (torch.optim.SGD, torch.optim.AdamW):
+        with pytest.raises(lola.FormatError, match=f"of another optimizer, Adam; got {make.__name__}"):
+            tiny_session(tmp_path, optimizer=lambda parameters, make=make: make(parameters, lr=0.1))
+    with pytest.raises(lola.FormatError, match="the checkpoint is of another optimizer: loaded state dict"):
+        tiny_session(tmp_path, optimizer=lambda parameters: torch.optim.Adam(parameters[:2], lr=0.1))
+    assert tiny_session(tmp_path).version == 2
 
-    tensors = load_file(weights)
-    save_file(dict(list(tensors.items())[1:]), weights)
-    with pytest.raises(lola.FormatError, match="the checkpoint is of another model"):
-        tiny_session(tmp_path)
-    state = tmp_path / "run" / "round-000002" / "state.json"
-    state.write_text(state.read_text()[:50])
-    with pytest.raises(lola.FormatError, match="is the file cut short"):
+
+def test_a_damaged_checkpoint_says_where_to_go_on(tmp_path):
+    list(tiny_session(tmp_path, setting=Setting(checkpoint_every=1)).run(2))
+    latest = tmp_path / "run" / "round-000002"
+    for name in ("weights.safetensors", "optimizer.safetensors", "state.json"):
+        whole = (latest / name).read_bytes()
+        (latest / name).write_bytes(whole[:50])
+        with pytest.raises(lola.FormatError, match=r"damaged \(.*\); delete that folder to go on from round-000001"):
+            tiny_session(tmp_path)
+        (latest / name).unlink()
+        with pytest.raises(lola.FormatError, match="round-000002: the checkpoint is damaged"):
+            tiny_session(tmp_path)
+        (latest / name).write_bytes(whole)
+    shutil.rmtree(latest)
+    assert tiny_session(tmp_path).version == 1
+    (tmp_path / "run" / "round-000001.bak").mkdir()
+    (tmp_path / "run" / "round-000001").rename(tmp_path / "run" / "round-1000001")
+    assert tiny_session(tmp_path).version == 1  # a copy is none, and more digits are later
+    (tmp_path / "run" / "round-1000001" / "weights.safetensors").unlink()
+    with pytest.raises(lola.FormatError, match="delete that folder to go on from the start"):
         tiny_session(tmp_path)
 
 
@@ -185,6 +219,8 @@ def test_bad_arguments_are_told(tmp_path):
         Setting(checkpoint_every=0)
     with pytest.raises(ValueError, match="method must be one of"):
         Setting(method="best")
+    with pytest.raises(ValueError, match="seed must be"):
+        Setting(seed=-1)
     with pytest.raises(ValueError, match="the profile must have as many blocks as the model, 3; got 4"):
         tiny_session(tmp_path, problem=tiny_problem(4))
     with pytest.raises(ValueError, match="pinned and forbidden pairs are of one round"):
@@ -248,6 +284,8 @@ def test_padding_that_nobody_needs_is_cut():
     assert cut["input_ids"].tolist() == [[0, 1, 2, 3], [6, 7, 8, 9]]
     assert cut["attention_mask"].shape == (2, 4)
     assert cut["labels"] is batch["labels"]
+    with pytest.raises(ValueError, match="padded on the right, got padding on the left; set padding_side='right'"):
+        trim_padding({**batch, "attention_mask": batch["attention_mask"].flip(1)})
     data = ShardedData(batch, [[0], [1]], batch_size=1, seed=0, collate=trim_padding)
     assert next(data.batches(0, 0))["input_ids"].tolist() == [[0, 1]]
 
@@ -256,4 +294,3 @@ def test_a_state_file_is_json_that_any_reader_takes(tmp_path):
     list(tiny_session(tmp_path, setting=Setting(method="random", failure=0.99)).run(3))
     state = json.loads((tmp_path / "run" / "round-000003" / "state.json").read_text(), parse_constant=pytest.fail)
     assert state["session"]["version"] == 3
-    assert replace(Setting(), seed=3).seed == 3
