@@ -32,7 +32,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         options = command(given, Path(folder) / "out")
         start = time.perf_counter()
-        session = train_command._prepare(options, train_command._check(options))
+        session = train_command.prepare(options, train_command.check(options))
         prepared = time.perf_counter() - start
         session.evaluate = None
         compare(session, given.rounds, prepared)
@@ -81,7 +81,7 @@ def compare(session, rounds, prepared):
 
 
 def now():
-    """Wall time and this process's processor time; the second minds other people's work less."""
+    """Wall time and this process's processor time; the second is less disturbed by other load."""
     return np.array([time.perf_counter(), time.process_time()])
 
 

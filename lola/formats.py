@@ -17,10 +17,11 @@ class FormatError(ValueError):
     """A file does not hold what its format asks for; the message names the file, the line or key, and the mend."""
 
 
-def read_text(path: StrPath) -> str:
-    """Read a UTF-8 file, or say where it stops being one."""
+def read_text(path: StrPath, newline: str | None = None) -> str:
+    """Read a UTF-8 file, or say where it stops being one; `newline` as in `open`."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        with open(path, encoding="utf-8-sig", newline=newline) as file:
+            return file.read()
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
 

@@ -26,9 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--redraw",
         choices=("fleet", "channel"),
-        default="fleet",
-        help="fleet (default): speed and memory are drawn anew each round, as in the paper, and only the size of the "
-        "scenario's fleet counts; channel: its devices stay as they are",
+        help="what each round draws anew: speed and memory too, as in the paper, so that only the size of the fleet "
+        "counts (fleet: default of the built-in scenario), or the channel alone (channel: default of your own)",
     )
     parser.add_argument("--trace", metavar="t.csv.gz", help="replay measured uplink traces in place of Rayleigh fading")
     parser.add_argument(
@@ -71,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
     from lola.traces import load_traces
 
     _check_outputs(options)
+    options.redraw = options.redraw or ("channel" if options.scenario else "fleet")
     problem = load_scenario(options.scenario) if options.scenario else builtin_scenario()
     traces = load_traces(options.trace, bandwidth_hz=options.trace_bandwidth_hz) if options.trace else None
     try:
@@ -111,6 +111,10 @@ def run(options: argparse.Namespace) -> int:
 def _check_outputs(options: argparse.Namespace) -> None:
     """Refuse, before anything is simulated, to write where there is no folder or over an input."""
     inputs = [Path(path).resolve() for path in (options.scenario, options.trace) if path]
+    if options.figure:
+        from lola.figure import import_figure
+
+        import_figure()
     for path in (options.csv, options.figure):
         if path and not Path(path).parent.is_dir():
             raise ValueError(f"{path}: the folder to write into does not exist")

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, metavar="FOLDER", help="checkpoints, metrics; goes on if a run is there"
     )
-    parser.add_argument("--method", default="jbba", help="jbba (default), ba, or a baseline")
+    parser.add_argument("--method", default="jbba", help="jbba (default), ba, as published, or a baseline")
     parser.add_argument("--fleet", metavar="f.csv", help="devices (default: the built-in scenario's)")
     parser.add_argument("--profile", metavar="p.json", help="what each depth costs (default: estimated for the model)")
     parser.add_argument(
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channel",
         default="static",
-        help="static (default: the fleet's), rayleigh: drawn anew each round, or a file of measured traces to replay",
+        help="static (default: the fleet's), rayleigh (new each round), or a file of traces (capacity: of 10 MHz)",
     )
     parser.add_argument("--participation", type=float, default=1.0, metavar="P", help="a device's chance to take part")
     parser.add_argument("--failure", type=float, default=0.0, metavar="P", help="a device's chance never to answer")
@@ -75,9 +75,9 @@ def run(options: argparse.Namespace) -> int:
 
     out = Path(options.out)
     try:
-        setting, settings = _check(options), _settings(options)
+        setting, settings = check(options), _settings(options)
         _check_folder(out, settings)
-        session = _prepare(options, setting)
+        session = prepare(options, setting)
         out.mkdir(exist_ok=True)
         write_json(out / _SETTINGS, _SETTINGS_FORMAT, settings)
         _train(session, options)
@@ -90,18 +90,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> "Setting":
+def check(options: argparse.Namespace) -> "Setting":
     """Refuse, before anything is loaded, what cannot be run."""
     from lola.adapters import Setting
     from lola.adapters.glue import glue_task
-    from lola.scheduling import METHODS
     from lola.solvers.checks import positive_integer, positive_number
 
     glue_task(options.task)
-    if options.method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {options.method!r}")
-    if options.seed < 0:
-        raise ValueError(f"seed must be at least 0, got {options.seed}")
     for name in ("rounds", "local_steps", "batch", "seq", "rank", "train_rows", "threads"):
         if getattr(options, name) is not None:
             positive_integer(name, getattr(options, name))
@@ -144,7 +139,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
         raise FormatError(f"{out}: holds another run, which differs in {changes}; name a new folder")
 
 
-def _prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSession":
+def prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSession":
     """Read, load, tokenise, adapt and deal out; say what was done."""
     from lola.profiling.models import import_transformers
 
@@ -268,6 +263,7 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
     scores = _last_scores(session)
     walled = sum(record.memory_wall > 0 for record in session.records)
     missing = sum(record.missing for record in session.records)
+    refusals = [record.refused for record in session.records if record.refused]
     summary = {
         "task": settings["task"],
         "headline": glue_task(settings["task"]).metrics[0],
@@ -276,6 +272,7 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
         "simulated_s": session.clock_s,
         "blocks_missing": missing,
         "memory_wall_rounds": walled,
+        "rounds_with_refusals": len(refusals),
         "profile": str(session.problem.profile.provenance or "of unknown provenance"),
         "settings": settings,
     }
@@ -296,4 +293,6 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
     with console.capture() as said:
         console.print(table)
     print(said.get(), end="")
+    if refusals:
+        print(f"in {len(refusals)} rounds a gradient was refused; the last time, {refusals[-1]}")
     print(f"written: {out}")

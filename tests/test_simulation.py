@@ -228,7 +228,9 @@ def test_the_command_at_one_point_of_a_scenario_and_over_traces(tmp_path, capsys
     (tmp_path / "t.csv").write_text("trace,SNR\n" + "".join(f"a,{db}\n" for db in range(20)))
     picture = tmp_path / "out.png"
     scenario = ["simulate", str(tmp_path / "s.toml"), "--rounds", "50", "--methods", "jbba,ba"]
-    assert main([*scenario, "--figure", str(picture)]) == 0
+    assert main(scenario) == 0
+    assert "each round draws the channel anew" in capsys.readouterr().out  # the devices of a scenario are its own
+    assert main([*scenario, "--redraw", "fleet", "--figure", str(picture)]) == 0
     said = capsys.readouterr().out
     assert "of 50 rounds at a point lack the memory for the model" in said
     assert "random" not in said

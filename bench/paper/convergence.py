@@ -17,6 +17,7 @@ import lola
 from lola.adapters import CooperativeSession, Setting, ShardedData, iid_shards
 from lola.adapters.glue import GLUE, read_glue, score
 from lola.channel import RayleighFading
+from lola.formats import write_atomically
 
 RESULTS = Path(__file__).parent / "convergence.json"
 CENTRALISED = "centralised"
@@ -169,10 +170,14 @@ def run(encoder, data, workers=2):
     wanted = [job for job in jobs() if job not in done]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, max_tasks_per_child=1) as pool:
-        for future in as_completed([pool.submit(run_job, *job, encoder, data) for job in wanted]):
-            result = future.result()
-            results["runs"].append(result)
-            RESULTS.write_text(json.dumps(results) + "\n")
-            last = result["history"][-1]
-            print(f"{result['task']} {result['seed']} {result['method']}: {last}, {result['wall_s']:.0f} s", flush=True)
+        try:
+            for future in as_completed([pool.submit(run_job, *job, encoder, data) for job in wanted]):
+                result = future.result()
+                results["runs"].append(result)
+                write_atomically(RESULTS, json.dumps(results) + "\n")
+                last, wall_s = result["history"][-1], result["wall_s"]
+                print(f"{result['task']} {result['seed']} {result['method']}: {last}, {wall_s:.0f} s", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what runs already is let to its end
+            raise
     return results

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from convergence import CENTRALISED, METHODS, TASKS, channel_of, round_problem
+from convergence import CENTRALISED, METHODS, TASKS, channel_of, jobs, round_problem
 from parameters import TABLE_I
 from parameters import TASKS as PUBLISHED_TASKS
 
@@ -24,15 +24,19 @@ class Runs:
         self.clocks = {}
 
     def tasks(self):
-        return [task for task in TASKS if any(key[0] == task for key in self.runs)]
+        """Return the tasks that have such a seed."""
+        return [task for task in TASKS if self.seeds(task)]
 
     def seeds(self, task):
-        return [seed for seed in TASKS[task]["seeds"] if (task, seed, CENTRALISED) in self.runs]
+        """Return the seeds for which every scheme has run that has a run of its own."""
+        wanted = {(seed, method) for name, seed, method in jobs() if name == task}
+        missing = {seed for seed, method in wanted if (task, seed, method) not in self.runs}
+        return [seed for seed in TASKS[task]["seeds"] if seed not in missing]
 
     def curve(self, task, seed, method):
         """Return rounds, simulated seconds and headline scores, (n,) each; no seconds for the centralised run."""
         own = self.runs.get((task, seed, method))
-        run = own or self.runs[task, seed, "jbba"]
+        run = own or self.runs[task, seed, "jbba"]  # only where there is one seed: see convergence.jobs
         rounds = np.array([step for step, _, _ in run["history"]])
         scores = np.array([values[run["metric"]] for _, _, values in run["history"]], dtype=float)
         if own:
@@ -52,8 +56,9 @@ class Runs:
         return self.clocks[seed, method, rounds]
 
     def desired(self, task, seed):
-        """90 % of the centralised run's best score, as in the paper."""
-        return DESIRED * np.nanmax(self.curve(task, seed, CENTRALISED)[2])
+        """Return 90 % of the centralised run's best score, as in the paper; NaN if it learnt nothing."""
+        best = np.nanmax(self.curve(task, seed, CENTRALISED)[2])
+        return DESIRED * best if best > 0 else np.nan
 
     def until(self, task, seed, method):
         """Rounds and simulated minutes until the desired score is first seen; NaN if it never is."""

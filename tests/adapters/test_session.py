@@ -116,6 +116,23 @@ def test_scores_are_taken_now_and_then_without_gradients(tmp_path):
     assert list(resumed.run(7)) == []
 
 
+def test_tensorboard_gets_every_round_once_whatever_was_interrupted(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    setting = Setting(evaluate_every=2, checkpoint_every=2)
+    rounds = tiny_session(tmp_path, setting=setting, evaluate=lambda: {"accuracy": 0.5}).run(5)
+    for _ in range(3):  # the third is in no checkpoint
+        next(rounds)
+    rounds.close()
+    session = tiny_session(tmp_path, setting=setting, evaluate=lambda: {"accuracy": 0.5})
+    list(session.run(5))
+    found = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    found.Reload()
+    assert [event.step for event in found.Scalars("loss")] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose([event.value for event in found.Scalars("loss")], [r.loss for r in session.records])
+    assert [event.step for event in found.Scalars("accuracy")] == [2, 4, 5]
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -165,7 +182,8 @@ def test_a_draft_that_a_kill_left_behind_is_cleared(tmp_path):
     (draft / "weights.safetensors").write_bytes(b"half")
     (tmp_path / "run" / ".metrics.csv.x7").write_text("version,cl")
     list(session.run(1))
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["metrics.csv", "round-000001"]
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == ["metrics.csv", "round-000001", "tensorboard"]
 
 
 def test_a_run_of_something_else_is_refused(tmp_path):
