@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import convergence
 import numpy as np
 import parameters
 import pytest
 import reproduce
+import tables
 
 import lola
 
@@ -45,3 +47,65 @@ def test_the_other_order_gives_the_deepest_block_the_best_channel():
         baseline[r] = (one.compute_s(deepest_best) + one.upload_s(deepest_best, share)).max()
     found, _ = parameters.ratios(problem.profile, problem.local_steps, rounds, deepest=True)
     assert found == pytest.approx(ba.mean() / baseline.mean(), rel=1e-12)
+
+
+def made_up(task, seed, method, scores, seconds):
+    history = [
+        [5 * (i + 1), None if seconds is None else seconds * (i + 1), {"pearson": s}] for i, s in enumerate(scores)
+    ]
+    return {
+        "task": task,
+        "seed": seed,
+        "method": method,
+        "metric": "pearson",
+        "history": history,
+        "wall_rounds": 0.25,
+        "missing": 0.1,
+    }
+
+
+def test_a_scheme_without_a_run_of_its_own_has_the_scores_of_jbba_and_its_own_clock():
+    found = tables.Runs(
+        {
+            "runs": [
+                made_up("mrpc", 0, "centralised", [0.5, 1.0], None),
+                made_up("mrpc", 0, "communication-aware", [0.5, 0.8], 600.0),
+                made_up("mrpc", 0, "jbba", [0.85, 0.9], 60.0),
+                made_up("stsb", 0, "centralised", [0.5, 1.0], None),
+                made_up("stsb", 0, "jbba", [0.95, 0.9], 60.0),
+                made_up("cola", 0, "centralised", [-0.1, 0.0], None),
+                made_up("cola", 0, "communication-aware", [0.5, 0.8], 600.0),
+                made_up("cola", 0, "jbba", [0.0, 0.1], 60.0),
+            ]
+        }
+    )
+    assert found.tasks() == ["mrpc", "cola"]  # of stsb every scheme has a run, and they are not all there
+    assert found.desired("mrpc", 0) == 0.9
+    assert found.until("mrpc", 0, "jbba") == (10, 2.0)
+    assert np.isnan(found.until("mrpc", 0, "communication-aware")).all()
+    rounds, minutes = found.until("mrpc", 0, "ba")
+    channel, problem = convergence.channel_of(0), convergence.round_problem(0)
+    latency = [
+        lola.schedule(
+            lola.Problem(
+                problem.profile,
+                lola.Fleet(problem.fleet.speed, problem.fleet.memory_bytes, channel(version, 0.0)),
+                problem.bandwidth_hz,
+            ),
+            "ba",
+        ).latency_s
+        for version in range(10)
+    ]
+    assert (rounds, minutes) == (10, pytest.approx(sum(latency) / 60))
+    assert np.isnan(found.desired("cola", 0))  # centralised training learnt nothing
+    assert np.isnan(found.until("cola", 0, "jbba")).all()
+
+
+def test_six_blocks_of_two_layers_cost_what_twelve_of_one_do():
+    twelve, six = parameters.problem(), convergence.round_problem(0)
+    assert six.n_blocks == 6
+    np.testing.assert_array_equal(six.profile.memory_bytes, twelve.profile.memory_bytes[1::2])
+    np.testing.assert_allclose(
+        six.profile.latency_s, parameters.PARAMETERS["local_steps"] * twelve.profile.latency_s[1::2]
+    )
+    assert six.profile.upload_bits.sum() == twelve.profile.upload_bits.sum()
