@@ -64,7 +64,7 @@ def made_up(task, seed, method, scores, seconds):
     }
 
 
-def test_a_scheme_without_a_run_of_its_own_has_the_scores_of_jbba_and_its_own_clock():
+def test_table_i_times_every_whole_run_by_every_clock():
     found = tables.Runs(
         {
             "runs": [
@@ -81,24 +81,19 @@ def test_a_scheme_without_a_run_of_its_own_has_the_scores_of_jbba_and_its_own_cl
     )
     assert found.tasks() == ["mrpc", "cola"]  # of stsb every scheme has a run, and they are not all there
     assert found.desired("mrpc", 0) == 0.9
-    assert found.until("mrpc", 0, "jbba") == (10, 2.0)
-    assert np.isnan(found.until("mrpc", 0, "communication-aware")).all()
-    rounds, minutes = found.until("mrpc", 0, "ba")
-    channel, problem = convergence.channel_of(0), convergence.round_problem(0)
-    latency = [
-        lola.schedule(
-            lola.Problem(
-                problem.profile,
-                lola.Fleet(problem.fleet.speed, problem.fleet.memory_bytes, channel(version, 0.0)),
-                problem.bandwidth_hz,
-            ),
-            "ba",
-        ).latency_s
-        for version in range(10)
-    ]
-    assert (rounds, minutes) == (10, pytest.approx(sum(latency) / 60))
+    assert list(found.whole("mrpc")) == [(0, "jbba")]
+    assert found.until("mrpc", 0, "jbba") == 10
+    assert np.isnan(found.until("mrpc", 0, "communication-aware"))
     assert np.isnan(found.desired("cola", 0))  # centralised training learnt nothing
-    assert np.isnan(found.until("cola", 0, "jbba")).all()
+    assert np.isnan(found.minutes(0, "ba", found.until("cola", 0, "jbba")))
+    channel, problem = convergence.channel_of(0), convergence.round_problem(0)
+    fleets = (lola.Fleet(problem.fleet.speed, problem.fleet.memory_bytes, channel(v, 0.0)) for v in range(10))
+    latency = [
+        lola.schedule(lola.Problem(problem.profile, fleet, problem.bandwidth_hz), "ba").latency_s for fleet in fleets
+    ]
+    assert found.minutes(0, "ba", 10) == pytest.approx(sum(latency) / 60)
+    line = next(line for line in tables.table(found) if line.startswith("| mrpc"))
+    assert f" 10.0 | {found.minutes(0, 'communication-aware', 10):.2f} | {sum(latency) / 60:.2f} |" in line
 
 
 def test_six_blocks_of_two_layers_cost_what_twelve_of_one_do():
