@@ -149,18 +149,15 @@ def number(value, form):
 
 def own_runs(runs):
     """Return rounds and minutes of each scheme's own runs, for the tasks with several seeds."""
-    lines = [
-        "| task | scheme | rounds to the desired score | minutes | mean latency of a round |",
-        "|---|---|--:|--:|--:|",
-    ]
+    lines = ["| task | scheme | runs | rounds to the desired score | minutes | a round |", "|---|---|--:|--:|--:|--:|"]
     for task in runs.tasks():
-        seeds = runs.seeds(task)
-        for method in METHODS if len(seeds) > 1 else ():
+        for method in METHODS if len(runs.seeds(task)) > 1 else ():
+            seeds = [seed for seed in runs.seeds(task) if (task, seed, method) in runs.runs]
             rounds = np.array([runs.until(task, seed, method) for seed in seeds])
             minutes = np.array([runs.minutes(seed, method, r) for seed, r in zip(seeds, rounds, strict=True)])
             latency = np.mean([runs.runs[task, seed, method]["latency_s"] for seed in seeds])
             cells = [f"{v.mean():.1f} ({v.min():.1f} to {v.max():.1f})" for v in (rounds, minutes)]
-            lines.append(f"| {task} | {method} | {' | '.join(cells)} | {latency:.2f} s |")
+            lines.append(f"| {task} | {method} | {len(seeds)} | {' | '.join(cells)} | {latency:.2f} s |")
     return lines
 
 
@@ -181,10 +178,12 @@ def same_accuracy(runs):
     ]
     rows = []
     for seed in runs.seeds(task):
-        rows.append([end(runs, task, seed, method) for method in (CENTRALISED, *METHODS)])
+        ran = [(task, seed, method) in runs.runs for method in (CENTRALISED, *METHODS)]
+        schemes = zip(ran, (CENTRALISED, *METHODS), strict=True)
+        rows.append([end(runs, task, seed, method) if there else np.nan for there, method in schemes])
         majority = runs.runs[task, seed, CENTRALISED]["majority"]
-        lines.append(f"| {seed} | {majority:.3f} | " + " | ".join(f"{value:.3f}" for value in rows[-1]) + " |")
-    lines.append("| mean | | " + " | ".join(f"{value:.3f}" for value in np.mean(rows, axis=0)) + " |")
+        lines.append(f"| {seed} | {majority:.3f} | " + " | ".join(number(value, "{:.3f}") for value in rows[-1]) + " |")
+    lines.append("| mean | | " + " | ".join(f"{value:.3f}" for value in np.nanmean(rows, axis=0)) + " |")
     return lines
 
 
@@ -208,7 +207,7 @@ def draw(results):
     for axes, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):
         seeds = runs.seeds(task)
         for method in METHODS:
-            curves = [runs.curve(task, seed, method) for seed in seeds]
+            curves = [runs.curve(task, seed, method) for seed in seeds if (task, seed, method) in runs.runs]
             minutes = np.mean([seconds for _, seconds, _ in curves], axis=0) / 60
             scores = np.array([score for _, _, score in curves])
             axes.plot(minutes, scores.mean(axis=0), color=_COLOURS[method], label=method)
