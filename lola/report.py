@@ -39,7 +39,7 @@ def round_table(schedule: Schedule, problem: Problem) -> Table:
 
 def _short(value: float, decimals: int) -> str:
     """Write fixed decimals where they say enough, significant digits elsewhere."""
-    return f"{value:.{decimals}f}" if value == 0 or 10.0**-decimals <= value < 1e6 else f"{value:.3g}"
+    return f"{value:.{decimals}f}" if value == 0 or 10.0**-decimals <= value < 1e4 else f"{value:.3g}"
 
 
 def proof_line(schedule: Schedule, problem: Problem) -> str:

@@ -245,6 +245,8 @@ def _points(
 
 def _check(problem: Problem, methods: Sequence[str], redraw: str, points: Sequence[Point]) -> None:
     """Refuse what makes no sense over many rounds."""
+    if problem.pinned or problem.forbidden or problem.subcarrier_hz is not None:
+        raise ValueError("pinned and forbidden pairs and subcarriers are of one round; leave them out of the problem")
     if isinstance(methods, str) or not methods or len(set(methods)) < len(methods):
         raise ValueError(f"methods must be different methods, at least one; got {methods!r}")
     for method in methods:
@@ -254,8 +256,6 @@ def _check(problem: Problem, methods: Sequence[str], redraw: str, points: Sequen
             raise ValueError(f"{method!r} {reason}; leave it out")
     if redraw not in REDRAWN:
         raise ValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {redraw!r}")
-    if problem.pinned or problem.forbidden or problem.subcarrier_hz is not None:
-        raise ValueError("pinned and forbidden pairs and subcarriers are of one round; leave them out of the scenario")
     if redraw == "channel" and any(point.n_devices != problem.n_devices for point in points):
         raise ValueError(
             f"n_devices can differ from the fleet's {problem.n_devices} only where the fleet is redrawn; "

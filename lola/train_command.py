@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="its learning rate (default 1e-3)")
     parser.add_argument("--seed", type=int, default=0, help="all that is random follows from it (default 0)")
     parser.add_argument("--eval-every", type=int, default=10, metavar="N", help="rounds between scores (default 10)")
-    parser.add_argument("--checkpoint-every", type=int, default=10, metavar="N", help="rounds between (default 10)")
+    parser.add_argument("--checkpoint-every", type=int, default=1, metavar="N", help="rounds between (default 1)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.epilog = "TensorBoard finds the scalars in FOLDER/tensorboard if the package tensorboard is installed."
 
@@ -192,6 +192,9 @@ def prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSess
     print(f"data: {found.source}")
     print(f"{len(train)} rows to train on, dealt {dealt} to {fleet.n_devices} devices; {len(found.dev)} to score")
     print(f"profile: {profile.provenance or 'of unknown provenance'}")
+    known = profile.provenance
+    if known is not None and (known.batch_size, known.sequence_length) != (options.batch, options.seq):
+        print(f"note: the clock is of that batch and sequence; {options.batch} and {options.seq} are trained")
     if session.version:
         print(f"goes on from round {session.version} in {options.out}")
     sys.stdout.flush()
@@ -245,6 +248,8 @@ def _train(session: "CooperativeSession", options: argparse.Namespace) -> None:
             said = [f"loss {record.loss:.4f}", f"{seconds(record.clock_s)} simulated"]
             said += [f"{name} {value:.4f}" for name, value in scores.items()]
             bar.update(task, completed=record.version, description=", ".join(said))
+            if record.scores and not console.is_terminal:
+                print(f"round {record.version}: {', '.join(said)}", flush=True)
 
 
 def _last_scores(session: "CooperativeSession") -> dict[str, float]:

@@ -222,6 +222,8 @@ def attach_lora(
     from peft import LoraConfig, get_peft_model
 
     positive_integer("rank", rank)
+    if adapted := [name for name, _ in model.named_parameters() if "lora_" in name]:
+        raise ProfilingError(f"the model has adapters already, such as {adapted[0]}; adapt it once, or load it anew")
     found = find_blocks(model) if blocks is None else list(blocks)[::-1]
     if not found:
         raise ProfilingError("blocks is empty; pass at least one module")
@@ -314,7 +316,7 @@ def count_tensors(
 
 def _loss(depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
     with nullcontext() if depth is None else depths.guard(depth):
-        loss: torch.Tensor | None = depths.model(**batch).loss
+        loss: torch.Tensor | None = getattr(depths.model(**batch), "loss", None)
     if loss is None:
         raise ProfilingError(f"{type(depths.model).__name__} gives no loss for its labels; use a model with a head")
     return loss

@@ -107,6 +107,10 @@ def build(workload: Workload, device: str) -> "tuple[nn.Module, str]":
     config = load_config(workload.model)
     names = config.architectures or []
     kind = getattr(transformers, names[0], None) if names else None
+    heads = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    if kind is not None and not any(word in names[0] for word in ("For", "Head")) and type(config) in heads:
+        kind = heads[type(config)]  # an encoder alone gives no loss
+        config.architectures = [kind.__name__]
     if kind is None:
         raise ProfilingError(
             f"{workload.model}: its configuration names no architecture that transformers has (got {names}); a model "

@@ -286,7 +286,7 @@ def _why(results: dict) -> list[str]:
         f"* **The order of the baseline** counts: with its best channel at depth 12, BA gains {gain(deepest[0])} at "
         f"this M, not {gain(results['fit']['chosen'][0])}. **Memory** costs BA and JBBA time which the baselines, who "
         "ignore it, do not pay: the more a depth needs, the less BA gains.",
-        f"* **Figure 8 is not met.** At K = 50 no M from 1 to 400 brings JBBA below {ba:.2f} of BA or below {base:.2f} "
+        f"* **Figure 8 is not met.** At K = 50 no M from 1 to 400 brings JBBA below {ba:.3f} of BA or below {base:.3f} "
         "of the baseline: with fifty channels to choose from, the twelve best are alike, and little is left for the "
         "bandwidth to even out. Had BA and the baseline split the spectrum over all 50 devices, and not over the 12 "
         f"that upload, JBBA would be at {split[1]:.2f} and {split[0] * split[1]:.2f}, close to the published 0.60 and "

@@ -139,7 +139,14 @@ class RoundReport:
 
 def loss_of_output(model: Any, batch: Batch) -> torch.Tensor:
     """Take the loss that a transformers model puts into its output."""
-    loss: torch.Tensor = model(**batch).loss
+    if not isinstance(batch, Mapping):
+        raise TypeError(
+            f"a batch must be a mapping of names to tensors, labels among them, got {type(batch).__name__}; or give "
+            "your own loss(model, batch)"
+        )
+    loss: torch.Tensor | None = getattr(model(**batch), "loss", None)
+    if loss is None:
+        raise ValueError(f"{type(model).__name__} gives no loss; a batch needs labels, and the model a head")
     return loss
 
 
@@ -202,7 +209,7 @@ def block_gradient(
 
 
 def apply_round(
-    optimizer: torch.optim.Optimizer, depths: Depths, plan: RoundPlan, answers: Iterable[BlockGradient]
+    optimizer: torch.optim.Optimizer, depths: Depths, plan: RoundPlan, answers: Iterable[BlockGradient | None]
 ) -> RoundReport:
     """Step the server's optimizer with the gradients of a round.
 
@@ -215,15 +222,25 @@ def apply_round(
         before a step, such as clipping, goes into its ``register_step_pre_hook``.
     depths : lola.profiling.Depths
     plan : RoundPlan
-    answers : iterable of BlockGradient
-        In any order; devices that did not answer are simply not there.
+    answers : iterable of BlockGradient or None
+        In any order; a device that did not answer is not there, or None.
 
     Returns
     -------
     RoundReport
         What was applied, what is missing, and what was refused and why: an old version, a block that was not asked for,
         a second answer, a shape or name that is not the block's, a value that is not finite.
+
+    Raises
+    ------
+    ValueError
+        If the plan is of another number of blocks than the model, or the optimizer lacks a parameter.
     """
+    if [task.depth for task in plan.tasks] != list(range(1, len(depths) + 1)):
+        raise ValueError(
+            f"the plan must be for the model's {len(depths)} blocks, got depths "
+            f"{_listed(tuple(task.depth for task in plan.tasks))}; schedule a profile of this model"
+        )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for task in plan.tasks:
         for name, parameter in zip(depths.names(task.depth), depths.parameters(task.depth), strict=True):
@@ -235,6 +252,8 @@ def apply_round(
     accepted: dict[int, BlockGradient] = {}
     refused = []
     for answer in answers:
+        if answer is None:
+            continue
         why = _refusal(answer, plan.version, asked, accepted, depths)
         if why:
             refused.append((answer.device, answer.depth, why))

@@ -93,7 +93,7 @@ class CooperativeSession:
     channel : callable, optional
         ``channel(version, clock_s)`` gives the spectral efficiency of every device in a round, (K,).
     evaluate : callable, optional
-        Gives scores by name; called without gradients and in eval mode.
+        ``evaluate()`` gives scores by name; called without gradients and in eval mode.
     loss : callable, optional
         See `block_gradient`.
     folder : path-like, optional

@@ -117,6 +117,14 @@ def test_what_a_device_cannot_do_is_said(tmp_path):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 0)
     with pytest.raises(ValueError, match="the loss does not depend on .*lora_A.*, which depth 3 trains"):
         block_gradient(depths, BlockTask(0, 6, 3, 1e6), [batch], 1, loss=_loss_of_the_head_alone)
+    with pytest.raises(
+        TypeError, match=r"a batch must be a mapping of names to tensors.*, got tuple; or give your own"
+    ):
+        block_gradient(depths, BlockTask(0, 6, 1, 1e6), [tuple(batch.values())], 1)
+    del batch["labels"]
+    with pytest.raises(ValueError, match="BertForSequenceClassification gives no loss; a batch needs labels"):
+        block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 1)
+    batch = tiny_columns("bert", 4, seed=0)
     depths.model.enable_input_require_grads()
     with pytest.raises(ProfilingError, match="it makes the embeddings require a gradient"):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 1)
@@ -158,6 +166,7 @@ FAULTS = {
     "from the future": (lambda a: [replace(a, version=2)], "the gradient is of version 2, the model is at 1"),
     "loss": (lambda a: [replace(a, loss=float("nan"))], "the loss is not finite"),
     "never answers": (lambda a: [], None),
+    "None for an answer": (lambda a: [None], None),
 }
 
 
@@ -218,6 +227,13 @@ def test_a_round_without_any_answer_changes_nothing_but_the_version(tmp_path):
     report = apply_round(server, depths, plan_for(3), [])
     assert str(report) == "version 1: depths none applied; 1, 2, 3 missing"
     assert all(torch.equal(a, b) for a, b in zip(before, weights_of(depths), strict=True))
+
+
+def test_a_plan_of_another_number_of_blocks_is_refused(tmp_path):
+    depths = tiny_depths(tmp_path)
+    server = OPTIMIZERS["sgd"](depths.all_parameters())
+    with pytest.raises(ValueError, match="the plan must be for the model's 3 blocks, got depths 1, 2; schedule a"):
+        apply_round(server, depths, plan_for(2), [])
 
 
 def test_an_optimizer_of_something_else_is_refused(tmp_path):

@@ -151,3 +151,9 @@ def test_a_parameter_that_cannot_be_frozen_is_refused(tmp_path):
     depths.model.requires_grad_ = lambda flag: None
     with pytest.raises(ProfilingError, match="depth 2: .*lora_A.* requires a gradient, though another depth owns it"):
         depths.select(2)
+
+
+def test_a_model_is_adapted_once(tmp_path):
+    depths, _ = tiny(tmp_path, "bert")
+    with pytest.raises(ProfilingError, match=r"the model has adapters already, such as .*lora_A.*; adapt it once"):
+        attach_lora(depths.model)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from lola.profiling import ProfilingError, Workload
+from lola.profiling import ProfilingError, Workload, estimate
 from lola.profiling.models import CONFIGS, build, load_config, make_batch, sequence_length
 from tiny_models import save_config
 
@@ -105,3 +105,11 @@ def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(ImportError, match="profiling needs peft: install lola-deft with its extra 'torch'"):
         load_config("gpt2")
+
+
+def test_an_encoder_alone_gets_a_head(tmp_path):
+    folder = save_config(tmp_path / "m", "bert", architectures=["BertModel"])
+    model, _ = build(Workload(folder, batch_size=2, sequence_length=6), "cpu")
+    assert type(model).__name__ == "BertForSequenceClassification"
+    profile = estimate(Workload(folder, batch_size=2, sequence_length=6))
+    assert profile.n_blocks == 3
