@@ -187,6 +187,15 @@ def test_what_is_of_one_round_is_refused():
         lola.simulate(rich_problem(forbidden=[(0, 1)]), ("jbba",), rounds=3)
     with pytest.raises(ValueError, match="pinned and forbidden pairs and subcarriers are of one round"):
         lola.simulate(rich_problem(subcarrier_hz=1e5), rounds=3)
+    unequal = lola.Profile([1e9, 1e9], [1.0, 1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match="'jbba-dual-ascent' wants the same upload for every block; leave it out"):
+        lola.simulate(rich_problem(profile=unequal), ("jbba-dual-ascent",), rounds=3)
+    fleet = lola.Fleet([1.0] * 3, [5e9] * 3, [1.0] * 3, headroom=[0.0, 0.1, 0.2])
+    with pytest.raises(ValueError, match="headroom must be the same for every device where the fleet is redrawn"):
+        lola.simulate(small_problem(fleet=fleet), rounds=3)
+    lola.simulate(small_problem(fleet=fleet), rounds=3, redraw="channel")
+    with pytest.raises(TypeError, match="problem must be a lola.Problem, got str"):
+        lola.simulate("scenario.toml")
 
 
 def test_the_command_prints_saves_and_draws(tmp_path, capsys):
