@@ -57,13 +57,15 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
     return target
 
 
-def load_latest(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer) -> tuple[Path, dict[str, Any]] | None:
-    """Put the newest checkpoint's weights and optimizer state in place; return where it is and the session's state.
+def load_latest(
+    folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, identity: str | None
+) -> dict[str, Any] | None:
+    """Put the newest checkpoint's weights and optimizer state in place, and return the session's state.
 
     Raises
     ------
     FormatError
-        If the checkpoint is damaged, or of another model or optimizer.
+        If the checkpoint is damaged, or of another run, model or optimizer. Then nothing is changed.
     """
     import torch
     from safetensors import SafetensorError
@@ -81,6 +83,11 @@ def load_latest(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer) 
             f"{path}: the checkpoint is damaged ({error}); delete that folder to go on from "
             f"{found[-2].name if len(found) > 1 else 'the start'}"
         ) from None
+    if data["session"]["identity"] != identity:
+        raise FormatError(
+            f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen weights "
+            "differ); start this one in another folder"
+        )
     weights, kind = _trained(depths), type(optimizer).__qualname__
     if stored.keys() != weights.keys() or any(stored[name].shape != weights[name].shape for name in weights):
         raise FormatError(f"{path}: the checkpoint is of another model; start this run in another folder")
@@ -95,7 +102,8 @@ def load_latest(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer) 
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(stored[name])
-    return path, data["session"]
+    session: dict[str, Any] = data["session"]
+    return session
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -17,7 +17,7 @@ from lola.adapters.scalars import scalars
 from lola.adapters.shards import ShardedData
 from lola.channel import Channel
 from lola.fleet import Fleet
-from lola.formats import FormatError, StrPath
+from lola.formats import StrPath
 from lola.problem import Problem
 from lola.scheduling import METHODS, schedule
 from lola.solution import Schedule
@@ -135,13 +135,7 @@ class CooperativeSession:
         self._digest = None if folder is None else self._identity()
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
-        if self.folder is not None and (found := load_latest(self.folder, depths, optimizer)) is not None:
-            path, state = found
-            if state["identity"] != self._digest:
-                raise FormatError(
-                    f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen "
-                    "weights differ); start this one in another folder"
-                )
+        if self.folder is not None and (state := load_latest(self.folder, depths, optimizer, self._digest)):
             self.version, self.clock_s = state["version"], state["clock_s"]
             self.records = [RoundRecord.from_json(record) for record in state["records"]]
 
