@@ -155,7 +155,7 @@ def _grid(data: dict, plots: Path) -> list[str]:
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(np.log2(ratio), cmap="RdYlGn_r", vmin=-3, vmax=3, aspect="auto")
-    axes.set_xticks(range(len(families)), families)
+    axes.set_xticks(range(len(families)), [name.replace(" ", "\n") for name in families])
     axes.set_yticks(range(len(shapes)), [f"{n} × {m}" for n, m in shapes])
     for (i, j), value in np.ndenumerate(ratio):
         peer = cells[shapes[i], families[j]]["peer"].removeprefix("lapx ")
