@@ -48,14 +48,12 @@ def jobs():
     """Yield every (task, seed, method) that is trained, the first seed of every task first.
 
     Data are dealt at random, so who computes a block changes nothing in distribution: tables.py times one run by every
-    scheme's clock. So tasks with one seed are trained under JBBA alone, and dual ascent, whose clock is JBBA's to 2 %,
-    once a task.
+    scheme's clock. So tasks with one seed are trained under JBBA alone.
     """
     for seed in sorted({seed for plan in TASKS.values() for seed in plan["seeds"]}):
         for task, plan in TASKS.items():
             if seed in plan["seeds"]:
-                several = METHODS if seed == plan["seeds"][0] else ("communication-aware", "ba", "jbba")
-                for method in (CENTRALISED, *(several if len(plan["seeds"]) > 1 else ("jbba",))):
+                for method in (CENTRALISED, *(METHODS if len(plan["seeds"]) > 1 else ("jbba",))):
                     yield task, seed, method
 
 
