@@ -97,10 +97,10 @@ class Depths:
         adapters = [p for name, p in block.named_parameters() if "lora_" in name]
         return adapters + [p for head in self._heads for p in head.parameters()] if depth == 1 else adapters
 
-    def names(self, depth: int) -> list[str]:
-        """Return the names in the model of a depth's parameters, in the order of `parameters`."""
+    def named_parameters(self, depth: int) -> "dict[str, nn.Parameter]":
+        """Return what a depth trains, by its name in the model, in the order of `parameters`."""
         name_of = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        return [name_of[id(parameter)] for parameter in self.parameters(depth)]
+        return {name_of[id(parameter)]: parameter for parameter in self.parameters(depth)}
 
     def all_parameters(self) -> "list[nn.Parameter]":
         """Return what all depths train, depth 1 first: what the server's optimizer is made over."""

@@ -19,11 +19,11 @@ _COLOURS = {"communication-aware": "#b0473a", "ba": "#e8a33d", "jbba-dual-ascent
 
 
 class Runs:
-    """Every run by task, seed and method, and the clock of every method over the rounds of a seed."""
+    """Every run by task, seed and method, and how long a seed's rounds last under every method."""
 
     def __init__(self, results):
         self.runs = {(run["task"], run["seed"], run["method"]): run for run in results["runs"]}
-        self.clocks = {}
+        self.latencies = {}
 
     def tasks(self):
         """Return the tasks for one seed of which, at least, every run is there."""
@@ -45,16 +45,13 @@ class Runs:
         """Return the simulated minutes after so many rounds of a seed's channels; NaN for NaN."""
         if np.isnan(rounds):
             return np.nan
-        longest = max(plan["rounds"] for plan in TASKS.values())
-        if (seed, method) not in self.clocks:
-            problem, channel = round_problem(seed), channel_of(seed)
-            latency = []
-            for version in range(longest):
-                fleet = lola.Fleet(problem.fleet.speed, problem.fleet.memory_bytes, channel(version, 0.0))
-                now = lola.Problem(problem.profile, fleet, problem.bandwidth_hz)
-                latency.append(lola.schedule(now, method).latency_s)
-            self.clocks[seed, method] = np.cumsum(latency) / 60
-        return self.clocks[seed, method][int(rounds) - 1]
+        problem, channel = round_problem(seed), channel_of(seed)
+        latency = self.latencies.setdefault((seed, method), [])
+        while len(latency) < rounds:
+            fleet = lola.Fleet(problem.fleet.speed, problem.fleet.memory_bytes, channel(len(latency), 0.0))
+            now = lola.Problem(problem.profile, fleet, problem.bandwidth_hz)
+            latency.append(lola.schedule(now, method).latency_s)
+        return sum(latency[: int(rounds)]) / 60
 
     def desired(self, task, seed):
         """Return 90 % of the centralised run's best score, as in the paper; NaN if it learnt nothing."""

@@ -124,7 +124,7 @@ def _trained(depths: Depths) -> dict[str, torch.nn.Parameter]:
     return {
         name: parameter
         for depth in range(1, len(depths) + 1)
-        for name, parameter in zip(depths.names(depth), depths.parameters(depth), strict=True)
+        for name, parameter in depths.named_parameters(depth).items()
     }
 
 

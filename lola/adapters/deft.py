@@ -198,7 +198,7 @@ def block_gradient(
     if done < local_steps:
         raise ValueError(f"{local_steps} local batches are needed, device {task.device} has {done}; give it more data")
     gradients = {}
-    for name, parameter in zip(depths.names(task.depth), depths.parameters(task.depth), strict=True):
+    for name, parameter in depths.named_parameters(task.depth).items():
         if parameter.grad is None:
             raise ValueError(
                 f"the loss does not depend on {name}, which depth {task.depth} trains; is it the model's loss?"
@@ -243,7 +243,7 @@ def apply_round(
         )
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for task in plan.tasks:
-        for name, parameter in zip(depths.names(task.depth), depths.parameters(task.depth), strict=True):
+        for name, parameter in depths.named_parameters(task.depth).items():
             if id(parameter) not in held:
                 raise ValueError(
                     f"the optimizer does not hold {name} of depth {task.depth}; make it over depths.all_parameters()"
@@ -263,7 +263,7 @@ def apply_round(
         for parameter in group["params"]:
             parameter.grad = None  # torch's optimizers leave a parameter without a gradient, and its state, alone
     for depth, answer in accepted.items():
-        for name, parameter in zip(depths.names(depth), depths.parameters(depth), strict=True):
+        for name, parameter in depths.named_parameters(depth).items():
             parameter.grad = answer.gradients[name].to(parameter.device)
     if accepted:
         optimizer.step()
@@ -288,7 +288,7 @@ def _refusal(
         return "this depth was answered already"
     if not isinstance(answer.loss, float) or not math.isfinite(answer.loss):
         return "the loss is not finite"
-    wanted = dict(zip(depths.names(answer.depth), depths.parameters(answer.depth), strict=True))
+    wanted = depths.named_parameters(answer.depth)
     if not isinstance(answer.gradients, Mapping) or answer.gradients.keys() != wanted.keys():
         return f"the gradients must be by name, those of {', '.join(wanted)} and no others"
     for name, gradient in answer.gradients.items():
