@@ -9,9 +9,11 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-# Positive numbers between these can be multiplied and divided three at a time without overflow or underflow, so that
-# inside the solvers infinity means forbidden and nothing else.
-SMALLEST, LARGEST = 1e-100, 1e100
+# Of numbers between these, no latency and no share of the spectrum overflows or loses digits to underflow, even where
+# the smallest upload ends with the latest computation. So inside the solvers infinity means forbidden and nothing else.
+SMALLEST, LARGEST = 1e-50, 1e50
+# An entry of a cost matrix, such as a latency made of such numbers, may be as large as this.
+LARGEST_COST = 1e200
 
 
 def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
@@ -50,7 +52,7 @@ def vector(
     if not inside.all():
         first = int(np.argmin(inside))
         wanted = "> 0" if positive else ">= 0"
-        strange = " (zero or from 1e-100 to 1e100)" if not positive else " (from 1e-100 to 1e100)"
+        strange = " (zero or from 1e-50 to 1e50)" if not positive else " (from 1e-50 to 1e50)"
         raise ValueError(
             f"{name} must be finite and {wanted}{strange if 0 < array[first] < np.inf else ''}, got {array[first]} at "
             f"index {first} ({int((~inside).sum())} such in all); correct or leave out that entry"
@@ -79,7 +81,7 @@ def positive_number(name: str, value: object) -> float:
     if not (0 < number < np.inf):
         raise ValueError(f"{name} must be finite and > 0, got {number}")
     if not SMALLEST <= number <= LARGEST:
-        raise ValueError(f"{name} must lie between 1e-100 and 1e100, got {number}; use another unit")
+        raise ValueError(f"{name} must lie between 1e-50 and 1e50, got {number}; use another unit")
     return number
 
 

@@ -9,12 +9,15 @@ from lola.solvers._inputs import allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import infeasible_allocation
 from lola.solvers.newton import newton
-from lola.solvers.selection import devices_below_price, equal_split_candidates
+from lola.solvers.selection import devices_that_undercut, equal_split_candidates
 from lola.solvers.subcarriers import allocate_whole
 from numpy.typing import ArrayLike
 
 # Up to this many pairs the whole fleet goes into the assignment; beyond, devices are priced in as they are needed.
 _DENSE_PAIRS = 8192
+# Prices hold at a deadline 1e-14 above the bound claimed; half-way between, rounding turns neither a device that ties
+# with a price there into a newcomer, nor one that needs less than its price by the bound into a bystander.
+_AFTER_BOUND = 1.0 + 5e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +150,7 @@ def joint_allocation(
         iterations += solved
         if everyone:
             return JointAllocation(latency, chosen, bandwidth, iterations, bound, price, device_price)
-        newcomers = devices_below_price(inputs, bound, price, candidates)
+        newcomers = devices_that_undercut(inputs, price, bound * _AFTER_BOUND, candidates)
         if newcomers.shape[0] == 0:
             break
         candidates = np.union1d(candidates, newcomers)

@@ -5,6 +5,9 @@ from lola.solvers._jit import kernel
 
 # The first proof tried says that nothing is faster by more than this fraction; rounding may call for a wider one.
 _FIRST_GAP = 2.5e-13
+# The bound claimed lies this much below the deadline that the prices were found at: a pair that ties with a price there is
+# priced above it here, so that rounding makes no newcomer and no excess of it.
+_CLEAR = 1e-14
 # No pair that wants this many times the whole spectrum is ever chosen, so its price need not be told from a higher one.
 _CAP = 2.0
 # Devices that need at most this many times the spectrum to be as quick as a round ago are tried first. Independent
@@ -114,18 +117,12 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
         if least <= 1.0 and gap < 0.5:
             continue
         # Prices as high as the bandwidth needed by any pair permits; rounding in the paths' duals drops out here.
-        total = 0.0
-        for k in range(n_devices):
-            total += device_price[k]
-        magnitude = -total
         for block in range(n_blocks):
             highest = np.inf
             for k in range(n_devices):
                 highest = min(highest, cost[block, k] - device_price[k])
             price[block] = highest
-            total += highest
-            magnitude += highest
-        if total > 1.0 + 6e-16 * (8 + n_blocks) * magnitude or gap > 0.5:
+        if _surplus(price, device_price) > 0.0 or gap > 0.5:
             break
     for block in range(n_blocks):
         chosen_compute[block] = compute[block, best[block]]
@@ -134,7 +131,26 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
     for k in range(n_devices):
         device_price[k] *= bandwidth
     share, latency, _ = split_bandwidth(chosen_compute, bits, chosen_upload, bandwidth)
-    return best, share, latency, bound, price, device_price, violator, solved
+    return best, share, latency, bound * (1.0 - _CLEAR), price, device_price, violator, solved
+
+
+@kernel
+def _surplus(price, device_price):
+    """By how much all prices together exceed 1, beyond what the rounding of their sums could hide.
+
+    A sum of a pair's two prices is rounded by half a unit of its larger one, and a check must pay for that once a
+    block; scaling by the bandwidth rounds each price once more. The sum itself is compensated (Neumaier), so that
+    prices of thousands of devices that cancel cost no digits.
+    """
+    total, lost, magnitude, largest, lowest = -1.0, 0.0, 0.0, 0.0, 0.0
+    for n in range(price.size + device_price.size):
+        term = price[n] if n < price.size else device_price[n - price.size]
+        largest, lowest = max(largest, term), min(lowest, term)
+        magnitude += abs(term)
+        longer = total + term
+        lost += total - longer + term if abs(total) >= abs(term) else term - longer + total
+        total = longer
+    return total + lost - 5e-16 * price.size * (largest - lowest) - 2.5e-16 * magnitude
 
 
 @kernel
@@ -291,12 +307,15 @@ def _price_if_optimal(cost, column_of_row, price, v):
     prices down to what they may be. A price below the cost of the row's own column shows a cheaper assignment.
     """
     n, m = cost.shape
+    at_column = np.empty((n, n))  # of row k: what every row would pay there
     for j in range(m):
         v[j] = 0.0
+    for k in range(n):
+        v[column_of_row[k]] = -np.inf
+        for i in range(n):
+            at_column[k, i] = cost[i, column_of_row[k]]
     for i in range(n):
-        v[column_of_row[i]] = -np.inf
-    for i in range(n):
-        highest = np.inf if n < m else _CAP * (n + 1)  # with no free column, only differences of prices matter
+        highest = np.inf if n < m else 0.0  # with no free column, only differences of prices matter
         for j in range(m):
             highest = min(highest, cost[i, j] - v[j])
         price[i] = highest
@@ -307,14 +326,13 @@ def _price_if_optimal(cost, column_of_row, price, v):
         lowered = False
         sweeps += 1
         for k in range(n):
-            j = column_of_row[k]
-            step = price[k] - cost[k, j]
-            if step < 0.0:
+            step = price[k] - at_column[k, k]
+            if step < 0.0 and n < m:
                 return False
             for i in range(n):
-                if cost[i, j] + step < price[i]:
-                    price[i] = cost[i, j] + step
-                    lowered = True
+                pays = at_column[k, i] + step
+                lowered |= pays < price[i]
+                price[i] = min(price[i], pays)
     lowest = 0.0
     if n == m:
         lowest = np.inf

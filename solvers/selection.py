@@ -9,6 +9,7 @@ from lola.solvers.checks import FloatArray, IntArray
 _SLACK = 1.0 + 1e-14
 # Devices looked at together, so that the compiler can compare eight at a time within the first-level cache.
 _CHUNK = 256
+NOBODY = np.zeros(0, np.int64)
 
 
 def candidate_devices(device: IntArray) -> IntArray:
@@ -19,36 +20,39 @@ def candidate_devices(device: IntArray) -> IntArray:
 def equal_split_candidates(inputs: Inputs) -> IntArray:
     """Find the L devices that are fastest for each block under an equal split: they decide feasibility (Lemma 3)."""
     n_blocks = inputs.n_blocks
-    load = inputs.bits / (inputs.bandwidth / n_blocks)
-    keep = np.full(n_blocks, n_blocks)
-    _, device = fastest_per_block(
-        inputs.work, load, inputs.need, inputs.speed, inputs.memory, inputs.efficiency, inputs.allowed, keep
-    )
-    found = candidate_devices(device)
+    found = _fastest(inputs, inputs.bits / (inputs.bandwidth / n_blocks), np.inf, NOBODY)
     # With fewer than L found, no allocation exists; padding lets the solver find out why.
     return found if found.shape[0] >= n_blocks else np.union1d(found, np.arange(n_blocks))
 
 
-def devices_below_price(inputs: Inputs, deadline: float, price: FloatArray, known: IntArray) -> IntArray:
-    """Find devices outside `known` that could take a block for less bandwidth than its price."""
-    device = cheapest_below_price(
+def devices_that_undercut(inputs: Inputs, offer_hz: FloatArray, deadline: float, known: IntArray) -> IntArray:
+    """Find devices outside `known` that would finish a block before a deadline with the bandwidth offered for it."""
+    load = np.divide(inputs.bits, offer_hz, out=np.full(inputs.n_blocks, np.inf), where=offer_hz > 0)
+    return _fastest(inputs, load, deadline, known)
+
+
+def _fastest(inputs: Inputs, load: FloatArray, deadline: float, known: IntArray) -> IntArray:
+    keep = np.full(inputs.n_blocks, inputs.n_blocks)
+    _, device = fastest_per_block(
         inputs.work,
-        inputs.bits,
+        load,
         inputs.need,
         inputs.speed,
         inputs.memory,
         inputs.efficiency,
         inputs.allowed,
+        keep,
         deadline,
-        price,
         known,
     )
     return candidate_devices(device)
 
 
 @kernel
-def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep):
+def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep, deadline, known):
     """Find, for each block l, the `keep[l]` devices with the smallest ``work[l]/speed + load[l]/efficiency``.
+
+    Only what lies below the deadline counts, and the devices `known` are passed over.
 
     Parameters
     ----------
@@ -57,11 +61,15 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
     speed, memory, efficiency : (K,) float64
     allowed : (K, L) or (0, 0) bool
     keep : (L,) int64, at most L
+    deadline : float
+        Seconds; ``inf`` for none.
+    known : (n,) int64
+        In rising order.
 
     Returns
     -------
     latency : (L, L) float64
-        Row l is a max-heap of the `keep[l]` smallest latencies; ``inf`` where fewer devices can take the block.
+        Row l is a max-heap of the `keep[l]` smallest latencies; `deadline` where fewer devices can take the block.
     device : (L, L) int64
         The devices, −1 where there is none. Of equal latencies the earlier device stays.
 
@@ -71,9 +79,10 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
     chunk's start, and the rare device that passes is measured exactly.
     """
     n_devices, n_blocks = speed.size, work.size
-    latency = np.full((n_blocks, n_blocks), np.inf)
+    latency = np.full((n_blocks, n_blocks), deadline)
     device = np.full((n_blocks, n_blocks), -1, np.int64)
-    limit = np.full(n_blocks, np.inf)
+    limit = np.full(n_blocks, deadline * _SLACK)
+    passed = 0
     slowness, hardness, hit = np.empty(_CHUNK), np.empty(_CHUNK), np.empty(_CHUNK, np.bool_)
     for first in range(0, n_devices, _CHUNK):
         size = min(_CHUNK, n_devices - first)
@@ -88,6 +97,10 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
             if not hit[p]:
                 continue
             k = first + p
+            while passed < known.size and known[passed] < k:
+                passed += 1
+            if passed < known.size and known[passed] == k:
+                continue
             for block in range(n_blocks):
                 if need[block] > memory[k] or (allowed.size > 0 and not allowed[k, block]):
                     continue
@@ -96,66 +109,6 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
                     _replace_largest(latency[block], device[block], keep[block], exact, k)
                     limit[block] = latency[block, 0] * _SLACK
     return latency, device
-
-
-@kernel
-def cheapest_below_price(work, bits, need, speed, memory, efficiency, allowed, deadline, price, known):
-    """Find, for each block, the L devices that need the least bandwidth by a deadline, if less than its price.
-
-    Parameters
-    ----------
-    work, bits, need, price : (L,) float64
-        Seconds at unit speed, bits, bytes, hertz.
-    speed, memory, efficiency : (K,) float64
-    allowed : (K, L) or (0, 0) bool
-    deadline : float
-        Seconds.
-    known : (n,) int64
-        Devices to pass over, in rising order.
-
-    Returns
-    -------
-    device : (L, L) int64
-        −1 where there is none.
-    """
-    n_devices, n_blocks = speed.size, work.size
-    needed = np.empty((n_blocks, n_blocks))
-    device = np.full((n_blocks, n_blocks), -1, np.int64)
-    threshold = np.empty(n_blocks)
-    for block in range(n_blocks):
-        needed[block, :] = price[block]
-        threshold[block] = bits[block] / price[block] / _SLACK
-    passed = 0
-    a_hair_later = deadline * (1.0 + 2e-15)  # the time left may be a small difference of large numbers
-    slowness, hit = np.empty(_CHUNK), np.empty(_CHUNK, np.bool_)
-    for first in range(0, n_devices, _CHUNK):
-        size = min(_CHUNK, n_devices - first)
-        offered, gain = memory[first : first + size], efficiency[first : first + size]
-        for p in range(size):
-            slowness[p], hit[p] = 1.0 / speed[first + p], False
-        for block in range(n_blocks):
-            for p in range(size):
-                # bits the device could upload by the deadline, for each hertz
-                reach = gain[p] * (a_hair_later - work[block] * slowness[p])
-                hit[p] |= (reach > threshold[block]) & (need[block] <= offered[p])
-        for p in range(size):
-            k = first + p
-            if not hit[p]:
-                continue
-            while passed < known.size and known[passed] < k:
-                passed += 1
-            if passed < known.size and known[passed] == k:
-                continue
-            for block in range(n_blocks):
-                if need[block] > memory[k] or (allowed.size > 0 and not allowed[k, block]):
-                    continue
-                left = deadline - work[block] / speed[k]
-                if left > 0.0:
-                    exact = bits[block] / efficiency[k] / left
-                    if exact < needed[block, 0]:
-                        _replace_largest(needed[block], device[block], n_blocks, exact, k)
-                        threshold[block] = bits[block] / needed[block, 0] / _SLACK
-    return device
 
 
 @kernel

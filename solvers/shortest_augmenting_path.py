@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from lola.solvers._jit import kernel, machine_code
-from lola.solvers.checks import LARGEST, FloatArray, IntArray
+from lola.solvers.checks import LARGEST_COST, FloatArray, IntArray
 from lola.solvers.hopcroft_karp import by_row, cost_matrix, infeasible_matrix
 from lola.solvers.monge import charge_rows
 from numba import float64, int64
@@ -166,7 +166,7 @@ def _solve(cost, row_mate, packed):
 def _is_usable(costs):
     bad = 0
     for k in range(costs.size):
-        bad += not (((costs[k] >= -LARGEST) & (costs[k] <= LARGEST)) | (costs[k] == np.inf))
+        bad += not (((costs[k] >= -LARGEST_COST) & (costs[k] <= LARGEST_COST)) | (costs[k] == np.inf))
     return bad == 0
 
 

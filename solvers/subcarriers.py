@@ -10,7 +10,7 @@ from lola.solvers._inputs import Inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
 from lola.solvers.errors import infeasible_allocation
 from lola.solvers.newton import assign_blocks
-from lola.solvers.selection import devices_below_price
+from lola.solvers.selection import devices_that_undercut
 
 _MOST = 10**6
 
@@ -50,8 +50,7 @@ def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -
         answer, price, device_price, tried = _descend(inputs, width, available, candidates)
         solved += tried
         # A device outside matters only if it could do with fewer subcarriers than a block's price.
-        fewer = np.maximum((price - 1) * width * (1 + 1e-9), 1e-300)
-        newcomers = devices_below_price(inputs, answer.latency, fewer, candidates)
+        newcomers = devices_that_undercut(inputs, (price - 1) * width, answer.latency, candidates)
         if newcomers.shape[0] == 0:
             break
         candidates = np.union1d(candidates, newcomers)

@@ -48,11 +48,11 @@ def allocation(rng, n_devices, n_blocks, family):
     elif family == "unequal uploads":
         inputs["upload_bits"] = rng.uniform(0.1, 1.0, n_blocks)
     elif family == "huge":
-        inputs["latency_s"] *= 1e90
-        inputs["upload_bits"] *= 1e90
+        inputs["latency_s"] *= 1e45
+        inputs["upload_bits"] *= 1e45
     elif family == "tiny":
-        inputs["latency_s"] *= 1e-90
-        inputs["upload_bits"] *= 1e-90
+        inputs["latency_s"] *= 1e-45
+        inputs["upload_bits"] *= 1e-45
     elif family == "memory bound":
         inputs["memory_bytes"] = rng.uniform(0.0, 1.1, n_devices)
     elif family == "upload bound":

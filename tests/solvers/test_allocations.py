@@ -219,12 +219,12 @@ BAD = [
     ({"allowed": np.ones((2, 3), bool)}, ValueError, r"boolean array of shape \(3, 2\)"),
     ({"allowed": np.ones((3, 2))}, ValueError, r"boolean array of shape \(3, 2\), devices by blocks, got float64"),
     (
-        {"latency_s": [1.0, 1e101]},
+        {"latency_s": [1.0, 1e51]},
         ValueError,
-        r"latency_s must be finite and >= 0 \(zero or from 1e-100 to 1e100\), got",
+        r"latency_s must be finite and >= 0 \(zero or from 1e-50 to 1e50\), got",
     ),
-    ({"speed": [1.0, 1.0, 1e-310]}, ValueError, r"speed must be finite and > 0 \(from 1e-100 to 1e100\), got 1e-310"),
-    ({"bandwidth_hz": 1e101}, ValueError, "bandwidth_hz must lie between 1e-100 and 1e100, got 1e"),
+    ({"speed": [1.0, 1.0, 1e-310]}, ValueError, r"speed must be finite and > 0 \(from 1e-50 to 1e50\), got 1e-310"),
+    ({"bandwidth_hz": 1e51}, ValueError, "bandwidth_hz must lie between 1e-50 and 1e50, got 1e"),
     ({"bandwidth_hz": 10**400}, ValueError, "bandwidth_hz must be finite and > 0, got inf"),
     ({"local_steps": 10**400}, ValueError, r"local_steps must be at most 2\*\*53, got one of 1329 bits"),
     (
@@ -249,7 +249,7 @@ def test_bad_arguments_are_refused(solve, change, error, message):
         (([1.0, -2.0], 1.0, [1.0, 1.0]), ValueError, "compute_s must be finite and >= 0, got -2.0 at index 1"),
         (([1.0], 1.0, [1.0, 1.0]), ValueError, "spectral_efficiency must have 1 entries, as many as .*; got 2"),
         (([], 1.0, []), ValueError, "compute_s is empty"),
-        (([1.0], 1e300, [1.0]), ValueError, "upload_bits must be finite and > 0 .from 1e-100 to 1e100."),
+        (([1.0], 1e300, [1.0]), ValueError, "upload_bits must be finite and > 0 .from 1e-50 to 1e50."),
     ],
 )
 def test_bad_splits_are_refused(arguments, error, message):
