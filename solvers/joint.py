@@ -35,7 +35,7 @@ class JointAllocation:
     iterations : int
         Assignments solved.
     lower_bound : float
-        Seconds; no allocation is faster. A fraction 2.5e-13 below `objective`, more where rounding asks for it.
+        Seconds; no allocation is faster. A fraction 2.6e-13 below `objective`, more where rounding asks for it.
     block_price_hz, device_price_hz : (L,), (K,) float64 arrays
         Duals of the assignment at `lower_bound`: their sum over a pair is at most the bandwidth that the pair needs to
         finish by then, device prices are ≤ 0, and all prices together exceed the bandwidth given.

@@ -5,8 +5,7 @@ from lola.solvers._jit import kernel
 
 # The first proof tried says that nothing is faster by more than this fraction; rounding may call for a wider one.
 _FIRST_GAP = 2.5e-13
-# The bound claimed lies this much below the deadline that the prices were found at: a pair that ties with a price there is
-# priced above it here, so that rounding makes no newcomer and no excess of it.
+# The bound claimed lies this much below the deadline of the prices: a tie there is clearly above its price here.
 _CLEAR = 1e-14
 # No pair that wants this many times the whole spectrum is ever chosen, so its price need not be told from a higher one.
 _CAP = 2.0
@@ -22,22 +21,14 @@ def solve_rounds(
 ):  # fmt: skip
     """Solve rounds `first` to `last` − 1: rows of `efficiency`, and of `speed` and `memory` where they have several.
 
-    The last seven arrays, one row a round, are modified in place; `solved` is −1 where a round has no allocation. Each
-    round but the first may start from the one before.
+    The last seven arrays, one row a round, are modified in place; `solved` is −1 where a round has no allocation.
+    Each round but the first may start from the one before.
     """
     devices, reached = np.zeros(work.size, np.int64), 0.0
     for r in range(first, last):
+        quick, room = speed[r if speed.shape[0] > 1 else 0], memory[r if memory.shape[0] > 1 else 0]
         devices, shares, reached, proven, prices, device_prices, _, assignments = newton(
-            work,
-            need,
-            bits,
-            speed[r if speed.shape[0] > 1 else 0],
-            memory[r if memory.shape[0] > 1 else 0],
-            efficiency[r],
-            allowed,
-            bandwidth,
-            devices,
-            reached,
+            work, need, bits, quick, room, efficiency[r], allowed, bandwidth, devices, reached
         )
         solved[r] = assignments
         if assignments < 0:
@@ -76,8 +67,7 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
     chosen = np.empty(n_blocks, np.int64)
     chosen_compute = np.empty(n_blocks)
     chosen_upload = np.empty(n_blocks)
-    solved = 0
-    needed = 0.0
+    solved, needed = 0, 0.0
     for block in range(n_blocks):
         left = deadline - compute[block, start[block]]
         needed += upload[block, start[block]] / left if left > 0.0 else np.inf
@@ -127,9 +117,8 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
     for block in range(n_blocks):
         chosen_compute[block] = compute[block, best[block]]
         chosen_upload[block] = efficiency[best[block]]
-        price[block] *= bandwidth
-    for k in range(n_devices):
-        device_price[k] *= bandwidth
+    price *= bandwidth
+    device_price *= bandwidth
     share, latency, _ = split_bandwidth(chosen_compute, bits, chosen_upload, bandwidth)
     return best, share, latency, bound * (1.0 - _CLEAR), price, device_price, violator, solved
 
@@ -138,9 +127,8 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
 def _surplus(price, device_price):
     """By how much all prices together exceed 1, beyond what the rounding of their sums could hide.
 
-    A sum of a pair's two prices is rounded by half a unit of its larger one, and a check must pay for that once a
-    block; scaling by the bandwidth rounds each price once more. The sum itself is compensated (Neumaier), so that
-    prices of thousands of devices that cancel cost no digits.
+    A check adds a pair's two prices, and pays for half a unit in the last place of the larger one once a block; scaling
+    by the bandwidth rounds each price once. The sum is compensated (Neumaier): thousands of prices cancel in it.
     """
     total, lost, magnitude, largest, lowest = -1.0, 0.0, 0.0, 0.0, 0.0
     for n in range(price.size + device_price.size):
@@ -237,8 +225,7 @@ def assign_blocks(cost, column_of_row, v, violator):
     """
     n, m = cost.shape
     row_of_column = np.full(m, -1, np.int64)
-    for j in range(m):
-        v[j] = 0.0
+    v[:] = 0.0
     for i in range(n - 1, -1, -1):  # deep blocks are the choosy ones
         cheapest = 0
         for j in range(1, m):
@@ -308,8 +295,7 @@ def _price_if_optimal(cost, column_of_row, price, v):
     """
     n, m = cost.shape
     at_column = np.empty((n, n))  # of row k: what every row would pay there
-    for j in range(m):
-        v[j] = 0.0
+    v[:] = 0.0
     for k in range(n):
         v[column_of_row[k]] = -np.inf
         for i in range(n):

@@ -117,7 +117,7 @@ def _deal_out(compute: FloatArray, load: FloatArray, width: float, available: in
     n = compute.shape[0]
 
     def least(deadline: float) -> FloatArray:
-        left = np.maximum(deadline - compute, 1e-300)
+        left = np.maximum(deadline - compute, load / width / (available + 2))  # less calls for too many anyway
         return np.clip(np.ceil(load / width / left * (1 - 1e-9)), 1, available + 1)
 
     low, high = float(compute.max()), float((compute + load / width).max())

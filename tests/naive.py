@@ -1,5 +1,6 @@
 """Plain twins of the solvers and independent checks of their proofs: slow, short, obviously right."""
 
+from fractions import Fraction
 from functools import cache
 from itertools import permutations
 
@@ -81,3 +82,17 @@ def check_prices(result, inputs, bandwidth_hz, local_steps=1, allowed=None):
     excess = max(0.0, (block + device[:, None] - needed).max())
     assert block.sum() + device.sum() - block.size * excess > bandwidth_hz
     return result.objective / result.lower_bound - 1
+
+
+def check_prices_exactly(result, inputs, bandwidth_hz, local_steps=1):
+    """Assert the same proof of a small allocation in rational arithmetic, where nothing is rounded."""
+    block = [Fraction(price) for price in result.block_price_hz]
+    bound, excess = Fraction(result.lower_bound), Fraction(0)
+    for k, device_price in enumerate(map(Fraction, result.device_price_hz)):
+        assert device_price <= 0
+        for depth, price in enumerate(block):
+            compute = local_steps * Fraction(inputs["latency_s"][depth]) / Fraction(inputs["speed"][k])
+            if inputs["memory_bytes"][k] >= inputs["depth_memory_bytes"][depth] and compute < bound:
+                load = Fraction(inputs["upload_bits"][depth]) / Fraction(inputs["spectral_efficiency"][k])
+                excess = max(excess, price + device_price - load / (bound - compute))
+    assert sum(block) + sum(map(Fraction, result.device_price_hz)) - len(block) * excess > Fraction(bandwidth_hz)

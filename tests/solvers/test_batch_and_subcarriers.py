@@ -70,6 +70,7 @@ def test_a_batch_finds_the_optimum_of_every_round(family, correlation, instances
     inputs, bandwidth = rounds(rng, n_rounds, family)
     inputs["memory_bytes"] = np.tile(inputs["memory_bytes"], (n_rounds, 1))
     inputs["memory_bytes"][rng.random(n_rounds) < 0.2] *= rng.uniform(0.1, 1.0, 14)
+    inputs["speed"] = inputs["speed"] * rng.choice([0.5, 1.0], (n_rounds, 1))
     inputs["spectral_efficiency"] = slow_fading(rng, n_rounds, 14, correlation)
     batch = joint_allocation_batch(**inputs, bandwidth_hz=bandwidth)
     for r in range(n_rounds):
