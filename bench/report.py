@@ -7,6 +7,7 @@ median of the repetitions, and only ratios within one run are claimed.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -127,24 +128,35 @@ def _growth_point(problem: str, k: int, n: int, budget_s: float) -> dict[str, fl
 def city(quick: bool) -> dict:
     """A million devices: time in units of reading the fleet once, and extra memory."""
     n_devices = 100_000 if quick else 1_000_000
-    arguments = table.allocation(n_devices, 24)
-    vectors = [arguments[name] for name in ("speed", "memory_bytes", "spectral_efficiency")]
-    measured = times(
-        {
-            "read": lambda: [np.sum(vector) for vector in vectors],
-            "block_allocation": lambda: block_allocation(**arguments),
-            "joint_allocation": lambda: joint_allocation(**arguments),
-        },
-        10.0,
-    )
+    fleets = {
+        "continuous": table.allocation(n_devices, 24),
+        "quantised": table.allocation(n_devices, 24, quantised=True),
+    }
+    solvers = {
+        "block_allocation": block_allocation,
+        "joint_allocation": joint_allocation,
+        "joint_allocation, subcarriers": functools.partial(joint_allocation, subcarrier_hz=180e3),
+    }
+    vectors = [fleets["continuous"][name] for name in ("speed", "memory_bytes", "spectral_efficiency")]
+    contenders = {
+        f"{solver}, {fleet}": functools.partial(solve, **arguments)
+        for solver, solve in solvers.items()
+        for fleet, arguments in fleets.items()
+    }
+    measured = times({"read": lambda: [np.sum(vector) for vector in vectors]} | contenders, 20.0)
     extra = {}
-    for solve in (block_allocation, joint_allocation):
+    for name, solve in contenders.items():
         tracemalloc.start()  # sees what numpy allocates; the kernels' own work space is O(L²)
-        solve(**arguments)
-        extra[solve.__name__] = tracemalloc.get_traced_memory()[1]
+        solve()
+        extra[name] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    fleet = sum(vector.nbytes for vector in vectors)
-    return {"devices": n_devices, "seconds": measured, "extra_bytes": extra, "fleet_bytes": fleet}
+    return {
+        "devices": n_devices,
+        "solvers": list(solvers),
+        "seconds": measured,
+        "extra_bytes": extra,
+        "fleet_bytes": sum(vector.nbytes for vector in vectors),
+    }
 
 
 def batch(quick: bool) -> dict:

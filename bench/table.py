@@ -19,7 +19,7 @@ from lola.solvers import (
 from scipy.optimize import linear_sum_assignment
 
 import lola
-from lola.channel import rayleigh_efficiency
+from lola.channel import CQI_EFFICIENCY, rayleigh_efficiency
 from lola.files import builtin_scenario
 
 Solve = Callable[[], object]
@@ -138,9 +138,19 @@ def _native_peers(cost: np.ndarray, family: str) -> Iterator[tuple[str, Solve, s
 # -- block allocation (P1) --------------------------------------------------------------------------------------------
 
 
-def allocation(n_devices: int, n_blocks: int, seed: int = 0) -> dict:
-    """A fleet as in the paper and a profile that rises linearly, with memory that binds for some."""
+def allocation(n_devices: int, n_blocks: int, seed: int = 0, *, quantised: bool = False) -> dict:
+    """A fleet as in the paper and a profile that rises linearly, with memory that binds for some.
+
+    Quantised, it has three speeds, three sizes of memory, and the channel qualities that radios report.
+    """
     fleet = lola.Fleet.sample(n_devices, seed=seed)
+    if quantised:
+        rng = np.random.default_rng(seed)
+        fleet = lola.Fleet(
+            speed=rng.choice([0.5, 0.75, 1.0], n_devices),
+            memory_bytes=rng.choice([1e9, 1.5e9, 2e9], n_devices),
+            spectral_efficiency=rng.choice(CQI_EFFICIENCY, n_devices),
+        )
     memory = np.linspace(0.5e9, 1.5e9, n_blocks)
     room = fleet.memory_bytes.copy()
     room[:n_blocks] = np.maximum(room[:n_blocks], memory[-1])  # always feasible

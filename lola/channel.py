@@ -12,6 +12,27 @@ from lola.solvers.checks import FloatArray, positive_integer, positive_number, s
 
 # channel(round, clock_s) gives the spectral efficiency of every device in a round, (K,) in bit/s/Hz.
 Channel = Callable[[int, float], FloatArray]
+# bit/s/Hz of the fifteen channel quality indicators that LTE radios report (3GPP TS 36.213, table 7.2.3-1).
+CQI_EFFICIENCY: FloatArray = np.array(
+    [
+        0.1523,
+        0.2344,
+        0.3770,
+        0.6016,
+        0.8770,
+        1.1758,
+        1.4766,
+        1.9141,
+        2.4063,
+        2.7305,
+        3.3223,
+        3.9023,
+        4.5234,
+        5.1152,
+        5.5547,
+    ]
+)
+CQI_EFFICIENCY.setflags(write=False)
 # Keeps the fading apart from what else a round draws from the same seed.
 _FADING = int.from_bytes(b"fading")
 

@@ -2,26 +2,8 @@
 
 import numpy as np
 
-# bit/s/Hz of the fifteen channel quality indicators of LTE (3GPP TS 36.213, table 7.2.3-1).
-CHANNEL_QUALITIES = np.array(
-    [
-        0.1523,
-        0.2344,
-        0.3770,
-        0.6016,
-        0.8770,
-        1.1758,
-        1.4766,
-        1.9141,
-        2.4063,
-        2.7305,
-        3.3223,
-        3.9023,
-        4.5234,
-        5.1152,
-        5.5547,
-    ]
-)
+from lola.channel import CQI_EFFICIENCY
+
 ALLOCATION_FAMILIES = (
     "uniform",
     "ties",
@@ -83,7 +65,7 @@ def allocation(rng, n_devices, n_blocks, family):
     elif family == "quantised":  # three models of phone, three sizes of memory, and the qualities that radios report
         inputs["speed"] = rng.choice([0.4, 0.7, 1.0], n_devices)
         inputs["memory_bytes"] = rng.choice([0.5, 1.0, 3.0], n_devices)
-        inputs["spectral_efficiency"] = rng.choice(CHANNEL_QUALITIES, n_devices)
+        inputs["spectral_efficiency"] = rng.choice(CQI_EFFICIENCY, n_devices)
     return inputs, bandwidth_hz
 
 

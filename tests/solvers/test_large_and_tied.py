@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import ALLOCATION_FAMILIES, CHANNEL_QUALITIES, allocation, sizes
+from cases import ALLOCATION_FAMILIES, allocation, sizes
 from lola.solvers import (
     InfeasibleError,
     block_allocation,
@@ -11,6 +11,8 @@ from lola.solvers import (
     joint_allocation,
 )
 from naive import brute_force, check_allocation, check_hall, check_prices, check_prices_exactly, equal_split_latency
+
+from lola.channel import CQI_EFFICIENCY
 
 # A fleet may be a few devices above what the pass over it looks at together, or many such chunks.
 FLEETS = (257, 300, 511, 513, 1500, 3000, 5000)
@@ -61,7 +63,7 @@ def test_joint_allocation_of_thousands_is_the_dense_one(family, subcarriers, ins
 def test_devices_that_tie_do_not_join_one_by_one(kind, subcarrier_hz):
     """However many devices tie with a price, the number of assignments stays that of a fleet without ties."""
     rng, n_devices = np.random.default_rng(8), 100_000
-    speed, efficiency = rng.uniform(0.3, 1.0, n_devices), rng.choice(CHANNEL_QUALITIES, n_devices)
+    speed, efficiency = rng.uniform(0.3, 1.0, n_devices), rng.choice(CQI_EFFICIENCY, n_devices)
     if kind == "models and qualities":
         speed = rng.choice([0.5, 0.75, 1.0], n_devices)
     if kind == "identical":
