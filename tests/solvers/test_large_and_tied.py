@@ -7,8 +7,12 @@ from lola.solvers import (
     InfeasibleError,
     block_allocation,
     bottleneck_assignment,
+    conventional_allocation,
+    crunch,
+    dual_ascent,
     joint,
     joint_allocation,
+    joint_allocation_batch,
 )
 from naive import brute_force, check_allocation, check_hall, check_prices, check_prices_exactly, equal_split_latency
 
@@ -80,6 +84,35 @@ def test_devices_that_tie_do_not_join_one_by_one(kind, subcarrier_hz):
         subcarrier_hz=subcarrier_hz,
     )
     assert result.iterations <= 12
+
+
+@pytest.mark.parametrize("n_devices", [257, 513, 1500])
+@pytest.mark.parametrize("family", ALLOCATION_FAMILIES)
+def test_a_batch_over_thousands_is_the_single_call(family, n_devices, instances):
+    rng = np.random.default_rng([12, ALLOCATION_FAMILIES.index(family), n_devices])
+    inputs, bandwidth = allocation(rng, n_devices, 5, family)
+    efficiency = rng.choice(CQI_EFFICIENCY, (instances(12), n_devices))
+    batch = joint_allocation_batch(**(inputs | {"spectral_efficiency": efficiency}), bandwidth_hz=bandwidth)
+    for r, row in enumerate(efficiency):
+        single = joint_allocation(**(inputs | {"spectral_efficiency": row}), bandwidth_hz=bandwidth)
+        assert batch.objective[r] == pytest.approx(single.objective, rel=1e-12, abs=0)
+        assert batch.lower_bound[r] <= single.objective
+    assert batch.feasible.all()
+
+
+@pytest.mark.parametrize("n_devices", [257, 1500])
+@pytest.mark.parametrize("family", [name for name in ALLOCATION_FAMILIES if name != "unequal uploads"])
+def test_published_methods_on_hundreds_and_thousands(family, n_devices, instances):
+    rng = np.random.default_rng([13, ALLOCATION_FAMILIES.index(family), n_devices])
+    inputs, bandwidth = allocation(rng, instances(n_devices), int(rng.integers(1, 7)), family)
+    wanted = block_allocation(**inputs, bandwidth_hz=bandwidth).objective
+    assert crunch(**inputs, bandwidth_hz=bandwidth).objective == wanted
+    if n_devices == 257 and family in ("ties", "constant", "quantised"):  # it takes K⁴ and more
+        assert conventional_allocation(**inputs, bandwidth_hz=bandwidth).objective == wanted
+    result, optimum = (solve(**inputs, bandwidth_hz=bandwidth) for solve in (dual_ascent, joint_allocation))
+    check_allocation(result, inputs, bandwidth)
+    assert result.lower_bound <= optimum.objective * (1 + 1e-12)
+    assert result.objective >= optimum.objective * (1 - 1e-12)
 
 
 @pytest.mark.parametrize("kind", ["uploads alone", "uniform", "tied"])
