@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.hopcroft_karp import by_row, cost_matrix, infeasible_matrix
-from lola.solvers.monge import are_optimal, charge_rows
-from lola.solvers.shortest_paths import FEW_COLUMNS, HEADER, INFEASIBLE, SOLVED, UNFINISHED, go_on, solve_at_once
+from lola.solvers.monge import charge_rows
+from lola.solvers.shortest_paths import (
+    FEW_COLUMNS,
+    HEADER,
+    INFEASIBLE,
+    SOLVED,
+    UNFINISHED,
+    go_on,
+    is_proven,
+    solve_at_once,
+)
 from numpy.typing import ArrayLike
 
 _FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
@@ -125,14 +134,14 @@ def _solve_in_slices(rows: FloatArray, mate: IntArray, packed: FloatArray) -> in
     costs drown beside them; duals that then prove too little are dropped, and the matrix is solved again without.
     """
     n, m = rows.shape
-    row_dual, column_dual = packed[HEADER : HEADER + n], packed[HEADER + n :]
-    charged = n == m and charge_rows(rows, row_dual)
+    charges = packed[HEADER : HEADER + n]
+    charged = n == m and charge_rows(rows, charges)
     while True:
         if not charged:
-            row_dual[:] = 0.0
+            charges[:] = 0.0
         status = solve_at_once(rows, mate, packed)
         while status == UNFINISHED:
             status = go_on(rows, mate, packed)
-        if status != SOLVED or not charged or are_optimal(rows, mate, row_dual, column_dual, packed[1] > 0):
+        if status != SOLVED or not charged or is_proven(rows, mate, packed):
             return status
         charged = False

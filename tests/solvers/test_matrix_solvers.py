@@ -10,6 +10,7 @@ import pytest
 from cases import MATRIX_FAMILIES, matrix
 from lola.solvers import InfeasibleError, bottleneck_assignment, linear_assignment
 from lola.solvers.monge import charge_rows
+from lola.solvers.shortest_paths import is_proven
 from naive import brute_force, check_hall, check_matching
 from scipy.optimize import linear_sum_assignment
 
@@ -74,7 +75,9 @@ def test_larger_matrices_match_scipy(family, shape, instances):
         check_linear_duals(result, cost)
 
 
-@pytest.mark.parametrize("family", ["product", "of both signs", "heavy tails", "few speeds", "only where looked at"])
+@pytest.mark.parametrize(
+    "family", ["product", "of both signs", "heavy tails", "two scales", "offsets", "few speeds", "only where looked at"]
+)
 def test_shuffled_monge_matrices(family, instances):
     """Charges for the rows solve these at once, or, where the pairs looked at mislead, do no harm."""
     rng = np.random.default_rng(13)
@@ -83,11 +86,15 @@ def test_shuffled_monge_matrices(family, instances):
         rows, columns = {
             "of both signs": lambda: rng.normal(size=(2, n)),
             "heavy tails": lambda: 10.0 ** rng.uniform(-30, 30, (2, n)),
+            "two scales": lambda: rng.uniform(1.0, 2.0, (2, n)) * rng.permuted([[1e-20, 1e20] * (n // 2)] * 2, axis=1),
             "few speeds": lambda: (rng.choice([0.5, 0.7, 1.0], n), rng.random(n)),
         }.get(family, lambda: rng.uniform(1.0, 2.0, (2, n)))()
         cost = np.multiply.outer(rows, columns)
         if family == "few speeds":
             cost += rng.random(n)
+        if family == "offsets":  # the charges must leave the range of the chosen costs
+            offset = 1e3 * rng.normal(size=n)
+            cost += offset[np.argsort(np.argsort(rows))][:, None] - offset[np.argsort(np.argsort(-columns))]
         if family == "only where looked at":
             i, j = np.argsort(np.argsort(-rows))[:, None], np.argsort(np.argsort(columns))
             first = np.arange(n) % (n - 1) < 8
@@ -98,9 +105,13 @@ def test_shuffled_monge_matrices(family, instances):
         best = cost[linear_sum_assignment(cost)]
         assert result.objective == pytest.approx(best.sum(), rel=1e-12, abs=1e-12 * np.abs(best).sum())
         check_linear_duals(result, cost)
-        if family in ("product", "of both signs", "heavy tails"):
-            assert result.iterations == 0
-        if family == "heavy tails":
+        if family not in ("few speeds", "only where looked at"):
+            charges = np.empty(n)
+            assert charge_rows(cost, charges)
+            dual = charges.sum() + (cost - charges[:, None]).min(axis=0).sum()
+            assert dual == pytest.approx(best.sum(), rel=1e-12, abs=1e-11 * np.abs(best).sum())
+            assert result.iterations == 0 or family == "offsets"  # there, tight bounds leave ties
+        if family in ("heavy tails", "two scales"):
             assert (cost - result.row_dual[:, None] - result.column_dual).min() >= -1e-12 * best.sum()
 
 
@@ -111,21 +122,22 @@ def nearly_monge(rng):
     rising = np.linspace(0, 1, n) if rng.random() < 0.5 else np.sort(spread ** -rng.random(n))
     cost = np.multiply.outer(rising, rising[::-1]) * spread
     i, j = np.indices((n, n))
-    hidden = (np.abs(i - j) > 1) & (np.minimum(i, j) > 0) & (np.maximum(i, j) < n - 1) & (np.maximum(i, j) >= 8)
+    low, high = np.minimum(i, j), np.maximum(i, j)
+    hidden = (high - low > 1) & (low > 0) & (high < n - 1) & (high >= 8) & (low < n - 8)
     hidden &= rng.random((n, n)) < rng.choice([0.0, 0.002, 0.01, 0.1])
     cost[hidden] = rng.random(hidden.sum()) * 10.0 ** rng.choice([0.0, -8.0])
-    return cost
+    return cost if rng.random() < 0.5 else np.ascontiguousarray(cost[::-1, ::-1])  # charges fall instead of rising
 
 
 def check_against_scipy(cost):
-    """Optimal, and primal equals dual, to 1e-9 of the optimum, however large the costs that are not chosen."""
+    """Optimal, and primal equals dual, to 1e-11 of the optimum, however large the costs that are not chosen."""
     result = linear_assignment(cost)
     best = cost[linear_sum_assignment(cost)].sum()
-    assert check_matching(result, cost).sum() == pytest.approx(best, rel=1e-9, abs=0)
-    assert result.objective == pytest.approx(best, rel=1e-9, abs=0)
-    assert result.row_dual.sum() + result.column_dual.sum() == pytest.approx(best, rel=1e-9, abs=0)
+    assert check_matching(result, cost).sum() == pytest.approx(best, rel=1e-11, abs=0)
+    assert result.objective == pytest.approx(best, rel=1e-11, abs=0)
+    assert result.row_dual.sum() + result.column_dual.sum() == pytest.approx(best, rel=1e-11, abs=0)
     excess = (result.row_dual[:, None] + result.column_dual - cost).max(axis=0)
-    assert np.maximum(excess, 0.0).sum() <= 1e-9 * best
+    assert np.maximum(excess, 0.0).sum() <= 1e-11 * best
     return result
 
 
@@ -136,6 +148,27 @@ def test_charges_that_mislead_are_dropped(instances):
         cost = nearly_monge(rng)
         assert charge_rows(cost, np.empty(cost.shape[0]))
         check_against_scipy(cost)
+
+
+@pytest.mark.parametrize(
+    "duals, paths, proven",
+    [
+        ([1.0, 1.0, 0.0, 0.0], 1.0, True),
+        ([2.5, 1.0, 0.0, -1.5], 1.0, False),  # primal equals dual, but a pair costs less than its duals
+        ([1e5, 1.0, 0.0, 1.0 - 1e5], 0.0, False),  # too large to tell small costs apart
+    ],
+)
+def test_proofs_of_assignments_are_judged(duals, paths, proven):
+    cost = np.array([[2.0, 1.0], [1.0, 2.0]])
+    assert is_proven(cost, np.array([1, 0]), np.array([2.0, paths, *duals])) == proven
+
+
+def test_a_single_sign_of_the_contrary_stops_the_charges():
+    rising = np.linspace(1.0, 2.0, 140)
+    cost = np.multiply.outer(rising, rising[::-1])
+    assert charge_rows(cost, np.empty(140))
+    cost[70, 70] += 2e-3
+    assert not charge_rows(cost, np.empty(140))
 
 
 @pytest.mark.parametrize("largest", [1e9, 1e13, 1e16])
