@@ -10,7 +10,7 @@ import pytest
 from cases import MATRIX_FAMILIES, matrix
 from lola.solvers import InfeasibleError, bottleneck_assignment, linear_assignment
 from lola.solvers.monge import charge_rows
-from lola.solvers.shortest_paths import is_proven
+from lola.solvers.shortest_paths import UNFINISHED, is_proven, solve_at_once
 from naive import brute_force, check_hall, check_matching
 from scipy.optimize import linear_sum_assignment
 
@@ -179,6 +179,22 @@ def test_small_costs_far_from_the_diagonal_of_a_monge_matrix(largest):
         far = [j for j in range(1, n - 1) if abs(i - j) > 1 and not (i < 8 and j < 8)]
         cost[i, rng.choice(far, 12, replace=False)] = rng.uniform(0, 1, 12)
     assert check_against_scipy(cost).objective == pytest.approx(17.156038434661866, rel=1e-12)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="minutes uncompiled")
+def test_what_takes_several_slices_is_one_solution():
+    rng = np.random.default_rng(15)
+    n = 600
+    cost = np.multiply.outer(*rng.random((2, n))) + 1e-3 * rng.random((n, n))
+    assert solve_at_once(cost, np.empty(n, np.int64), np.zeros(2 + 2 * n)) == UNFINISHED
+    result = linear_assignment(cost)
+    assert result.objective == pytest.approx(cost[linear_sum_assignment(cost)].sum(), rel=1e-12)
+    assert 0.9 * n < result.iterations <= n  # of all slices together
+    check_linear_duals(result, cost)
+    cost[-2:, 1:] = np.inf
+    with pytest.raises(InfeasibleError) as caught:
+        linear_assignment(cost)
+    check_infeasible(caught.value, cost)
 
 
 def test_or_library_optima(shared_data):
