@@ -32,7 +32,7 @@ def _cache_folder() -> str | None:
 _FOLDER = _cache_folder()
 
 
-class _ForgivingCache(FunctionCache):  # type: ignore[misc]
+class _ForgivingCache(FunctionCache):
     """numba's cache, but what a full disk or a lost machine left of a file is compiled again, and written anew."""
 
     def load_overload(self, *arguments: Any) -> Any:

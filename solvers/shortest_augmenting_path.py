@@ -139,7 +139,7 @@ def _solve_in_slices(rows: FloatArray, mate: IntArray, packed: FloatArray) -> in
     while True:
         if not charged:
             charges[:] = 0.0
-        status = solve_at_once(rows, mate, packed)
+        status: int = solve_at_once(rows, mate, packed)
         while status == UNFINISHED:
             status = go_on(rows, mate, packed)
         if status != SOLVED or not charged or is_proven(rows, mate, packed):
