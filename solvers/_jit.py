@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 from platformdirs import user_cache_dir
 
 _OPTIONS: Any = {"fastmath": False, "error_model": "numpy", "nogil": True}
@@ -31,6 +32,18 @@ def _cache_folder() -> str | None:
 _FOLDER = _cache_folder()
 
 
+class _ForgivingCache(FunctionCache):
+    """numba's cache, but what a full disk or a lost machine left of a file is compiled again, and written anew."""
+
+    def load_overload(self, *arguments: Any) -> Any:
+        """Load compiled code; None where there is none, or none that can be read."""
+        try:
+            return super().load_overload(*arguments)
+        except Exception:  # a damaged pickle may raise anything
+            self.flush()
+            return None
+
+
 def kernel(function: Function) -> Function:
     """Compile `function` for raw C-contiguous arrays.
 
@@ -38,13 +51,14 @@ def kernel(function: Function) -> Function:
     makes a division by zero yield infinity, which also lets the compiler vectorise it. numba's cache sees the kernel's
     own file alone, so whatever a kernel calls stands in the same file.
     """
-    if _FOLDER is None:
-        return cast(Function, numba.njit(**_OPTIONS)(function))
-    theirs, _CONFIG.CACHE_DIR = _CONFIG.CACHE_DIR, _FOLDER  # read while the decorator runs
-    try:
-        return cast(Function, numba.njit(cache=True, **_OPTIONS)(function))
-    finally:
-        _CONFIG.CACHE_DIR = theirs
+    compiled: Any = numba.njit(**_OPTIONS)(function)
+    if _FOLDER is not None and not _CONFIG.DISABLE_JIT:
+        theirs, _CONFIG.CACHE_DIR = _CONFIG.CACHE_DIR, _FOLDER  # read while the cache is made
+        try:
+            compiled._cache = _ForgivingCache(function)
+        finally:
+            _CONFIG.CACHE_DIR = theirs
+    return cast(Function, compiled)
 
 
 def machine_code(function: Function, *types: Any) -> Function:

@@ -147,9 +147,12 @@ def joint_allocation_batch(
         )
 
     # Compiled kernels let go of the interpreter's lock, so threads run side by side, each on rounds of its own.
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for done in [pool.submit(solve, first) for first in range(0, n_rounds, _CHUNK)]:
             done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the chunks at work, not for those in the queue
     return JointAllocationBatch(
         feasible=solved >= 0,
         objective=latency,

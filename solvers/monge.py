@@ -11,14 +11,11 @@ def charge_rows(cost, charges):
     """Fill `charges` with optimal row duals if some order of the rows and columns makes `cost` a Monge matrix.
 
     There, cost[i, j] + cost[k, l] ≤ cost[i, l] + cost[k, j] for i < k and j < l, as for compute times
-    local_steps · latency_s[l] / speed[k]: slow devices take shallow blocks. Fills in zeros where a sign of the contrary
-    is met. Only the pairs beside the chosen ones are looked at, so the charges are a guess; O(n log n) for an n × n
-    matrix.
+    local_steps · latency_s[l] / speed[k]: slow devices take shallow blocks. False where a sign of the contrary is met.
+    Only the pairs beside the chosen ones are looked at, so the charges are a guess, and `is_proven` must judge
+    what comes of it; O(n log n) for an n × n matrix.
     """
-    if _charge(cost[:_CORNER, :_CORNER].copy(), charges[:_CORNER]):
-        _charge(cost, charges)
-    else:
-        charges[:] = 0.0
+    return _charge(cost[:_CORNER, :_CORNER].copy(), charges[:_CORNER]) and _charge(cost, charges)
 
 
 @kernel
@@ -35,13 +32,12 @@ def _charge(cost, charges):
     across = cost[np.argmin(down)] - cost[np.argmax(down)]  # rows and columns from the ends differ most
     down = cost[:, np.argmin(across)] - cost[:, np.argmax(across)]
     rows, columns = np.argsort(down), np.argsort(across)
-    charges[:] = 0.0
+    charges[rows[0]] = 0.0
     for k in range(n - 1):
         i, j, next_i, next_j = rows[k], columns[k], rows[k + 1], columns[k + 1]
         low, high = cost[next_i, next_j] - cost[i, next_j], cost[next_i, j] - cost[i, j]
         limit = abs(cost[i, j]) + abs(cost[next_i, next_j])
         if not -1e-15 * limit <= high - low < np.inf:  # no for NaN
-            charges[:] = 0.0
             return False
         step = min(max((low + high) / 2.0, -limit), limit)  # duals above the optimum would drown small costs
         charges[next_i] = charges[i] + min(max(step, low), high)

@@ -17,8 +17,11 @@ def pytest_configure(config):
 
 @pytest.fixture(scope="session")
 def instances():
-    """Scale a number of random instances down where the kernels run uncompiled."""
-    return (lambda count: max(count // 20, 20)) if numba.config.DISABLE_JIT else (lambda count: count)
+    """Scale a number of random instances down where the kernels run uncompiled, and up by LOLA_TEST_FACTOR."""
+    if numba.config.DISABLE_JIT:
+        return lambda count: max(count // 20, 20)
+    factor = int(os.environ.get("LOLA_TEST_FACTOR", "1"))
+    return lambda count: count * factor
 
 
 @pytest.fixture(scope="session")

@@ -125,26 +125,47 @@ def test_an_incomplete_copy_says_what_to_do(tmp_path):
     assert "its solvers are missing. Import it from a whole checkout, or install it with 'pip install .'" in done.stderr
 
 
-@pytest.mark.parametrize("cache", ["usual", "unwritable", "off"])
-def test_kernels_compile_wherever_the_cache_may_be(tmp_path, cache):
-    """Compiled code goes to the user's cache folder, never beside the source; without a place for it, to none."""
-    home = tmp_path / "home"
-    if cache == "unwritable":
-        home.write_text("a file where a folder should be")
+def solve_elsewhere(folder, **variables):
+    """Split a band in a process of its own, with compiled code kept in `folder`; returns what it printed."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "LOLA", "XDG_CACHE"))
     }
-    environment |= {"HOME": str(home), "LOCALAPPDATA": str(home), "LOLA_NUMBA_CACHE": "0" if cache == "off" else "1"}
+    environment |= {"HOME": str(folder), "LOCALAPPDATA": str(folder), **variables}
     code = "from lola.solvers import bandwidth_split as f; print(f([1.0], 1.0, [1.0], bandwidth_hz=1.0).objective)"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path,
+        cwd=folder.parent,
         env=environment,
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
-    assert float(done.stdout) == pytest.approx(2.0)
+    assert done.stderr == ""
+    return float(done.stdout)
+
+
+@pytest.mark.parametrize("cache", ["usual", "unwritable", "off"])
+def test_kernels_compile_wherever_the_cache_may_be(tmp_path, cache):
+    """Compiled code goes to the user's cache folder, never beside the source; without a place for it, to none."""
+    home = tmp_path / "home"
+    if cache == "unwritable":
+        home.write_text("a file where a folder should be")
+    assert solve_elsewhere(home, LOLA_NUMBA_CACHE="0" if cache == "off" else "1") == pytest.approx(2.0)
     compiled = list(home.rglob("*.nbc")) if home.is_dir() else []
     assert bool(compiled) == (cache == "usual")
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_damaged_compiled_code_is_compiled_again(tmp_path, suffix):
+    home = tmp_path / "home"
+    solve_elsewhere(home)
+    files = sorted(home.rglob(f"*.{suffix}"))
+    assert len(files) >= 3
+    for number, path in enumerate(files):
+        size = path.stat().st_size
+        os.truncate(path, (0, size // 2, size - 1)[number % 3])
+    assert solve_elsewhere(home) == pytest.approx(2.0)
+    written = {path: path.stat().st_mtime_ns for path in files}
+    assert solve_elsewhere(home) == pytest.approx(2.0)
+    assert {path: path.stat().st_mtime_ns for path in files} == written

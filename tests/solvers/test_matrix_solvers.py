@@ -10,6 +10,7 @@ import pytest
 from cases import MATRIX_FAMILIES, matrix
 from lola.solvers import InfeasibleError, bottleneck_assignment, linear_assignment
 from lola.solvers.monge import charge_rows
+from lola.solvers.shortest_paths import UNFINISHED, is_proven, solve_at_once
 from naive import brute_force, check_hall, check_matching
 from scipy.optimize import linear_sum_assignment
 
@@ -74,7 +75,9 @@ def test_larger_matrices_match_scipy(family, shape, instances):
         check_linear_duals(result, cost)
 
 
-@pytest.mark.parametrize("family", ["product", "of both signs", "heavy tails", "few speeds", "only where looked at"])
+@pytest.mark.parametrize(
+    "family", ["product", "of both signs", "heavy tails", "two scales", "offsets", "few speeds", "only where looked at"]
+)
 def test_shuffled_monge_matrices(family, instances):
     """Charges for the rows solve these at once, or, where the pairs looked at mislead, do no harm."""
     rng = np.random.default_rng(13)
@@ -83,27 +86,115 @@ def test_shuffled_monge_matrices(family, instances):
         rows, columns = {
             "of both signs": lambda: rng.normal(size=(2, n)),
             "heavy tails": lambda: 10.0 ** rng.uniform(-30, 30, (2, n)),
+            "two scales": lambda: rng.uniform(1.0, 2.0, (2, n)) * rng.permuted([[1e-20, 1e20] * (n // 2)] * 2, axis=1),
             "few speeds": lambda: (rng.choice([0.5, 0.7, 1.0], n), rng.random(n)),
         }.get(family, lambda: rng.uniform(1.0, 2.0, (2, n)))()
         cost = np.multiply.outer(rows, columns)
         if family == "few speeds":
             cost += rng.random(n)
+        if family == "offsets":  # the charges must leave the range of the chosen costs
+            offset = 1e3 * rng.normal(size=n)
+            cost += offset[np.argsort(np.argsort(rows))][:, None] - offset[np.argsort(np.argsort(-columns))]
         if family == "only where looked at":
             i, j = np.argsort(np.argsort(-rows))[:, None], np.argsort(np.argsort(columns))
             first = np.arange(n) % (n - 1) < 8
             looked_at = (np.abs(i - j) < 2) | (i % (n - 1) == 0) | (j % (n - 1) == 0) | first[:, None]
             cost = np.where(looked_at, cost, rng.random((n, n)))
-            charges = np.empty(n)
-            charge_rows(cost, charges)
-            assert charges.any()
+            assert charge_rows(cost, np.empty(n))
         result = linear_assignment(cost)
         best = cost[linear_sum_assignment(cost)]
         assert result.objective == pytest.approx(best.sum(), rel=1e-12, abs=1e-12 * np.abs(best).sum())
         check_linear_duals(result, cost)
-        if family in ("product", "of both signs", "heavy tails"):
-            assert result.iterations == 0
-        if family == "heavy tails":
+        if family not in ("few speeds", "only where looked at"):
+            charges = np.empty(n)
+            assert charge_rows(cost, charges)
+            dual = charges.sum() + (cost - charges[:, None]).min(axis=0).sum()
+            assert dual == pytest.approx(best.sum(), rel=1e-12, abs=1e-11 * np.abs(best).sum())
+            assert result.iterations == 0 or family == "offsets"  # there, tight bounds leave ties
+        if family in ("heavy tails", "two scales"):
             assert (cost - result.row_dual[:, None] - result.column_dual).min() >= -1e-12 * best.sum()
+
+
+def nearly_monge(rng):
+    """A matrix that some order makes nearly Monge, over up to 16 decades, with small costs where no charge looks."""
+    n = int(rng.integers(129, 160))
+    spread = 10.0 ** rng.uniform(0, 16)
+    rising = np.linspace(0, 1, n) if rng.random() < 0.5 else np.sort(spread ** -rng.random(n))
+    cost = np.multiply.outer(rising, rising[::-1]) * spread
+    i, j = np.indices((n, n))
+    low, high = np.minimum(i, j), np.maximum(i, j)
+    hidden = (high - low > 1) & (low > 0) & (high < n - 1) & (high >= 8) & (low < n - 8)
+    hidden &= rng.random((n, n)) < rng.choice([0.0, 0.002, 0.01, 0.1])
+    cost[hidden] = rng.random(hidden.sum()) * 10.0 ** rng.choice([0.0, -8.0])
+    return cost if rng.random() < 0.5 else np.ascontiguousarray(cost[::-1, ::-1])  # charges fall instead of rising
+
+
+def check_against_scipy(cost):
+    """Optimal, and primal equals dual, to 1e-11 of the optimum, however large the costs that are not chosen."""
+    result = linear_assignment(cost)
+    best = cost[linear_sum_assignment(cost)].sum()
+    assert check_matching(result, cost).sum() == pytest.approx(best, rel=1e-11, abs=0)
+    assert result.objective == pytest.approx(best, rel=1e-11, abs=0)
+    assert result.row_dual.sum() + result.column_dual.sum() == pytest.approx(best, rel=1e-11, abs=0)
+    excess = (result.row_dual[:, None] + result.column_dual - cost).max(axis=0)
+    assert np.maximum(excess, 0.0).sum() <= 1e-11 * best
+    return result
+
+
+def test_charges_that_mislead_are_dropped(instances):
+    """Charges can grow until small costs drown beside them; then they prove nothing, and are found out."""
+    rng = np.random.default_rng(14)
+    for _ in range(instances(1000)):
+        cost = nearly_monge(rng)
+        assert charge_rows(cost, np.empty(cost.shape[0]))
+        check_against_scipy(cost)
+
+
+@pytest.mark.parametrize(
+    "duals, paths, proven",
+    [
+        ([1.0, 1.0, 0.0, 0.0], 1.0, True),
+        ([2.5, 1.0, 0.0, -1.5], 1.0, False),  # primal equals dual, but a pair costs less than its duals
+        ([1e5, 1.0, 0.0, 1.0 - 1e5], 0.0, False),  # too large to tell small costs apart
+    ],
+)
+def test_proofs_of_assignments_are_judged(duals, paths, proven):
+    cost = np.array([[2.0, 1.0], [1.0, 2.0]])
+    assert is_proven(cost, np.array([1, 0]), np.array([2.0, paths, *duals])) == proven
+
+
+def test_a_single_sign_of_the_contrary_stops_the_charges():
+    rising = np.linspace(1.0, 2.0, 140)
+    cost = np.multiply.outer(rising, rising[::-1])
+    assert charge_rows(cost, np.empty(140))
+    cost[70, 70] += 2e-3
+    assert not charge_rows(cost, np.empty(140))
+
+
+@pytest.mark.parametrize("largest", [1e9, 1e13, 1e16])
+def test_small_costs_far_from_the_diagonal_of_a_monge_matrix(largest):
+    n, rng = 150, np.random.default_rng(1)
+    cost = np.multiply.outer(np.linspace(0, 1, n), np.linspace(1, 0, n)) * largest
+    for i in range(1, n - 1):
+        far = [j for j in range(1, n - 1) if abs(i - j) > 1 and not (i < 8 and j < 8)]
+        cost[i, rng.choice(far, 12, replace=False)] = rng.uniform(0, 1, 12)
+    assert check_against_scipy(cost).objective == pytest.approx(17.156038434661866, rel=1e-12)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="minutes uncompiled")
+def test_what_takes_several_slices_is_one_solution():
+    rng = np.random.default_rng(15)
+    n = 600
+    cost = np.multiply.outer(*rng.random((2, n))) + 1e-3 * rng.random((n, n))
+    assert solve_at_once(cost, np.empty(n, np.int64), np.zeros(2 + 2 * n)) == UNFINISHED
+    result = linear_assignment(cost)
+    assert result.objective == pytest.approx(cost[linear_sum_assignment(cost)].sum(), rel=1e-12)
+    assert 0.9 * n < result.iterations <= n  # of all slices together
+    check_linear_duals(result, cost)
+    cost[-2:, 1:] = np.inf
+    with pytest.raises(InfeasibleError) as caught:
+        linear_assignment(cost)
+    check_infeasible(caught.value, cost)
 
 
 def test_or_library_optima(shared_data):
