@@ -142,6 +142,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
     data = read_json(path / "state.json", _FORMAT)
     try:
         check_keys("state.json", data, ("session", "optimizer"))
+        check_keys("state.json, optimizer", data["optimizer"], ("kind", "scalars", "param_groups"))
         session = data["session"]
         check_keys("state.json, session", session, ("version", "clock_s", "records", "identity", "norms"))
         if integer("state.json, version", session["version"]) != version_of(path):
@@ -182,10 +183,8 @@ def _put(
         (stored[name].shape, stored[name].dtype) != (weights[name].shape, weights[name].dtype) for name in weights
     ):
         raise FormatError(f"{path}: the checkpoint is of another model; start this run in another folder")
-    if data["optimizer"].get("kind") != kind:
-        raise FormatError(
-            f"{path}: the checkpoint is of another optimizer, {data['optimizer'].get('kind')}; got {kind}"
-        )
+    if data["optimizer"]["kind"] != kind:
+        raise FormatError(f"{path}: the checkpoint is of another optimizer, {data['optimizer']['kind']}; got {kind}")
     try:
         optimizer.load_state_dict(_join(moments, data["optimizer"]))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
