@@ -110,7 +110,7 @@ def put(path, kind, rng):
     elif kind == "pipe":
         os.mkfifo(path)
     elif kind == "link":
-        path.symlink_to(rng.choice(others))
+        path.symlink_to(rng.choice(others or [path.parent]))
     elif kind in ("nowhere", "itself", "/dev/zero"):
         path.symlink_to({"nowhere": path.with_name("nobody"), "itself": path}.get(kind, kind))
 
