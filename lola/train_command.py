@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--participation", type=float, default=1.0, metavar="P", help="a device's chance to take part")
     parser.add_argument("--failure", type=float, default=0.0, metavar="P", help="a device's chance never to answer")
+    parser.add_argument(
+        "--refuse-above", type=float, metavar="X", help="refuse gradients X times the median norm of their block's last"
+    )
     parser.add_argument("--alpha", type=float, metavar="A", help="skew labels over devices: Dirichlet (default: even)")
     parser.add_argument("--train-rows", type=int, metavar="N", help="train on so many rows (default: all)")
     parser.add_argument(
@@ -71,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     # Threads that spin while they wait lose the processor to whatever else runs, just when they need it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from lola.adapters.checkpoint import checkpoints
     from lola.formats import write_json
 
     out = Path(options.out)
@@ -78,13 +82,14 @@ def run(options: argparse.Namespace) -> int:
         setting, settings = check(options), _settings(options)
         _check_folder(out, settings)
         session = prepare(options, setting)
-        out.mkdir(exist_ok=True)
-        write_json(out / _SETTINGS, _SETTINGS_FORMAT, settings)
-        _train(session, options)
-        session.save()  # a run that was killed between its last checkpoint and its metrics lacks but the metrics
-        _summarise(session, settings, out)
+        with session.alone():
+            _check_folder(out, settings)  # another run may have begun there meanwhile
+            write_json(out / _SETTINGS, _SETTINGS_FORMAT, settings)
+            _train(session, options)
+            session.save()  # a run that was killed between its last checkpoint and its metrics lacks but the metrics
+            _summarise(session, settings, out)
     except KeyboardInterrupt:
-        latest = max((path.name for path in out.glob("round-*")), default="the start")
+        latest = next((path.name for path in reversed(checkpoints(out))), "the start")
         print(f"lola: interrupted; the same command goes on from {latest} of {out}", file=sys.stderr)
         return _INTERRUPTED
     return 0
@@ -106,6 +111,7 @@ def check(options: argparse.Namespace) -> "Setting":
         seed=options.seed,
         participation=options.participation,
         failure=options.failure,
+        refuse_above=options.refuse_above,
         checkpoint_every=options.checkpoint_every,
         evaluate_every=options.eval_every,
     )
@@ -122,6 +128,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     """Refuse a folder that holds another run, or something else."""
+    from lola.adapters.checkpoint import checkpoints
     from lola.formats import FormatError, read_json
 
     if not out.parent.is_dir():
@@ -130,7 +137,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
         if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
             raise FormatError(f"{out}: holds something else than a run of lola train; name a new folder")
         return
-    if not any(out.glob("round-*")):  # nothing of that run is left to protect
+    if not checkpoints(out):  # nothing of that run is left to protect
         return
     there = read_json(out / _SETTINGS, _SETTINGS_FORMAT)
     differing = sorted(name for name in {*settings, *there} if settings.get(name) != there.get(name))

@@ -45,6 +45,7 @@ MAY = {
         "matplotlib",
         "torch",
         "safetensors",
+        "filelock",
         "transformers",
         "datasets",
         "sklearn",

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
     from lola.adapters.deft import BlockGradient as BlockGradient
     from lola.adapters.deft import BlockTask as BlockTask
     from lola.adapters.deft import RoundPlan as RoundPlan
-    from lola.adapters.deft import RoundReport as RoundReport
-    from lola.adapters.deft import apply_round as apply_round
     from lola.adapters.deft import block_gradient as block_gradient
     from lola.adapters.record import RoundRecord as RoundRecord
+    from lola.adapters.server import NormBound as NormBound
+    from lola.adapters.server import RoundReport as RoundReport
+    from lola.adapters.server import apply_round as apply_round
     from lola.adapters.session import CooperativeSession as CooperativeSession
-    from lola.adapters.session import Setting as Setting
+    from lola.adapters.setting import Setting as Setting
     from lola.adapters.shards import ShardedData as ShardedData
     from lola.adapters.shards import dirichlet_shards as dirichlet_shards
     from lola.adapters.shards import iid_shards as iid_shards
@@ -25,12 +26,13 @@ _HOME = {
     "BlockGradient": "deft",
     "BlockTask": "deft",
     "CooperativeSession": "session",
+    "NormBound": "server",
     "RoundPlan": "deft",
     "RoundRecord": "record",
-    "RoundReport": "deft",
-    "Setting": "session",
+    "RoundReport": "server",
+    "Setting": "setting",
     "ShardedData": "shards",
-    "apply_round": "deft",
+    "apply_round": "server",
     "block_gradient": "deft",
     "dirichlet_shards": "shards",
     "iid_shards": "shards",

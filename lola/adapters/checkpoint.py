@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import os
+import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lola.formats import FormatError, read_json, write_atomically, write_json
+from lola.adapters.record import RoundRecord
+from lola.formats import FormatError, check_keys, integer, number, numbers, read_json, write_atomically, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -17,14 +21,15 @@ if TYPE_CHECKING:
     from lola.profiling import Depths
 
 _FORMAT = "lola-checkpoint"
-_PREFIX = "round-"
-_DRAFT = ".draft-"
+_DRAFT, _DAMAGED = ".draft-", "damaged-"
+_FILES = ("optimizer.safetensors", "state.json", "weights.safetensors")
+_SUMS = "SHA256SUMS"  # as sha256sum writes it, so that it can be checked without lola
 # The latest, and one to fall back on should a disk lose it.
 _KEPT = 2
 
 
 def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
-    """Write ``round-NNNNNN/``: trained weights and the optimizer's tensors in safetensors, the rest in JSON.
+    """Write ``round-NNNNNN/``: trained weights and the optimizer's tensors in safetensors, the rest in JSON, digests.
 
     Everything goes into a draft that is renamed at the end, so a kill at any moment leaves the checkpoint before it.
     ``metrics.csv`` has one line a round.
@@ -32,27 +37,26 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{_PREFIX}{state['version']:06d}"
+    target = folder / _name(state["version"])
     if not target.exists():
         tensors, scalars = _split(optimizer.state_dict())
         draft = folder / f"{_DRAFT}{target.name}"
-        shutil.rmtree(draft, ignore_errors=True)  # left by a run that was killed
+        _remove(draft)  # left by a run that was killed
         draft.mkdir()
         weights = {name: weight.detach().contiguous() for name, weight in _trained(depths).items()}
         save_file(weights, draft / "weights.safetensors")
         save_file(tensors, draft / "optimizer.safetensors")
         kind = type(optimizer).__qualname__
         write_json(draft / "state.json", _FORMAT, {"session": state, "optimizer": {"kind": kind, **scalars}})
+        write_atomically(draft / _SUMS, _sums(draft))
         for path in (*draft.iterdir(), draft):
             _flush(path)
         os.replace(draft, target)
         _flush(folder)
-    for old in _complete(folder)[:-_KEPT]:
-        os.replace(old, folder / f"{_DRAFT}{old.name}")  # half deleted, it must not look like a checkpoint
-    for draft in folder.glob(f"{_DRAFT}*"):
-        shutil.rmtree(draft)
-    for draft in folder.glob(".metrics.csv.*"):
-        draft.unlink()
+    for old in checkpoints(folder)[:-_KEPT]:
+        _rename(old, f"{_DRAFT}{old.name}")  # half deleted, it must not look like a checkpoint
+    for leftover in (*folder.glob(f"{_DRAFT}round-*"), *folder.glob(".metrics.csv.*")):
+        _remove(leftover)
     write_atomically(folder / "metrics.csv", _csv(state["records"]))
     return target
 
@@ -60,56 +64,148 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
 def load_latest(
     folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, identity: str | None
 ) -> dict[str, Any] | None:
-    """Put the newest checkpoint's weights and optimizer state in place, and return the session's state.
+    """Put the newest intact checkpoint's weights and optimizer state in place, and return the session's state.
+
+    Damaged ones that are newer are set aside under another name, with a warning that says so.
 
     Raises
     ------
     FormatError
-        If the checkpoint is damaged, or of another run, model or optimizer. Then nothing is changed.
+        If no checkpoint is intact, or that one is of another run, model or optimizer. Then nothing is changed.
+    OSError
+        If a damaged checkpoint cannot be set aside.
     """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    damaged: dict[Path, str] = {}
+    for path in reversed(checkpoints(folder)):
+        try:
+            data, stored, moments = _read(path)
+        except (OSError, FormatError) as error:
+            damaged[path] = str(error)
+            continue
+        _put(path, depths, optimizer, identity, data, stored, moments)
+        for bad in damaged:
+            _rename(bad, f"{_DAMAGED}{bad.name}")
+        if damaged:
+            warnings.warn(
+                f"{folder}: going on from {path.name}, for what is newer is damaged and now called {_DAMAGED}…: "
+                f"{_told(damaged)}",
+                stacklevel=3,
+            )
+        session: dict[str, Any] = data["session"]
+        return session
+    if damaged:
+        raise FormatError(f"{folder}: no checkpoint is intact; delete them to begin anew: {_told(damaged)}")
+    return None
 
-    found = _complete(folder)
-    if not found:
-        return None
-    path = found[-1]
+
+def _told(damaged: dict[Path, str]) -> str:
+    return "; ".join(f"{path.name}: {why}" for path, why in damaged.items())
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return what is called as a checkpoint in a folder, the newest last."""
+    found = {path: re.fullmatch("round-([0-9]{6,})", path.name) for path in folder.glob("round-*")}
+    numbers = {path: int(match[1]) for path, match in found.items() if match}
+    return sorted((path for path in numbers if path.name == _name(numbers[path])), key=numbers.__getitem__)
+
+
+def version_of(checkpoint: Path) -> int:
+    """Return the version that a checkpoint's name says it is of."""
+    return int(checkpoint.name.removeprefix("round-"))
+
+
+def _name(version: int) -> str:
+    return f"round-{version:06d}"
+
+
+def _sums(folder: Path) -> str:
+    """Return the digests of a checkpoint's files, a line each."""
+    lines = []
+    for name in _FILES:
+        if not (folder / name).is_file():  # nor a pipe, which would never end
+            raise FormatError(f"{name} is missing")
+        with open(folder / name, "rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return "".join(lines)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Read a checkpoint whole, or say what is wrong with it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    if not (path / _SUMS).is_file():
+        raise FormatError(f"{_SUMS} is missing; versions of lola that wrote none are not read any more")
+    found, wanted = _sums(path).encode(), (path / _SUMS).read_bytes()
+    if found != wanted:
+        raise FormatError(f"its files are not what was written: {_SUMS} has other digests")
+    data = read_json(path / "state.json", _FORMAT)
     try:
-        data = read_json(path / "state.json", _FORMAT)
-        stored, moments = (load_file(path / f"{name}.safetensors") for name in ("weights", "optimizer"))
-    except (OSError, FormatError, SafetensorError) as error:
-        raise FormatError(
-            f"{path}: the checkpoint is damaged ({error}); delete that folder to go on from "
-            f"{found[-2].name if len(found) > 1 else 'the start'}"
-        ) from None
+        check_keys("state.json", data, ("session", "optimizer"))
+        check_keys("state.json, optimizer", data["optimizer"], ("kind", "scalars", "param_groups"))
+        session = data["session"]
+        check_keys("state.json, session", session, ("version", "clock_s", "records", "identity", "norms"))
+        if integer("state.json, version", session["version"]) != version_of(path):
+            raise FormatError(f"state.json is of version {session['version']}")
+        number("state.json, clock_s", session["clock_s"])
+        for depth, norms in session["norms"].items():
+            numbers(f"state.json, norms of depth {int(depth)}", norms)
+        if len([RoundRecord.from_json(record) for record in session["records"]]) != session["version"]:
+            raise FormatError("state.json has not one record a round")
+        stored, moments = (load((path / f"{name}.safetensors").read_bytes()) for name in ("weights", "optimizer"))
+    except (SafetensorError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise FormatError(f"it is not a checkpoint: {error}") from None
+    for name, tensor in (*stored.items(), *moments.items()):
+        if not tensor.isfinite().all():
+            raise FormatError(f"{name} has a value that is not finite")
+    return data, stored, moments
+
+
+def _put(
+    path: Path,
+    depths: Depths,
+    optimizer: torch.optim.Optimizer,
+    identity: str | None,
+    data: dict[str, Any],
+    stored: dict[str, torch.Tensor],
+    moments: dict[str, torch.Tensor],
+) -> None:
+    """Put weights and optimizer state in place, if they belong there."""
+    import torch
+
     if data["session"]["identity"] != identity:
         raise FormatError(
             f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen weights "
             "differ); start this one in another folder"
         )
     weights, kind = _trained(depths), type(optimizer).__qualname__
-    if stored.keys() != weights.keys() or any(stored[name].shape != weights[name].shape for name in weights):
+    if stored.keys() != weights.keys() or any(
+        (stored[name].shape, stored[name].dtype) != (weights[name].shape, weights[name].dtype) for name in weights
+    ):
         raise FormatError(f"{path}: the checkpoint is of another model; start this run in another folder")
-    if data["optimizer"].get("kind") != kind:
-        raise FormatError(
-            f"{path}: the checkpoint is of another optimizer, {data['optimizer'].get('kind')}; got {kind}"
-        )
+    if data["optimizer"]["kind"] != kind:
+        raise FormatError(f"{path}: the checkpoint is of another optimizer, {data['optimizer']['kind']}; got {kind}")
     try:
         optimizer.load_state_dict(_join(moments, data["optimizer"]))
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise FormatError(f"{path}: the checkpoint is of another optimizer: {error}") from None
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(stored[name])
-    session: dict[str, Any] = data["session"]
-    return session
 
 
-def _complete(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, the newest last."""
-    found = [path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix(_PREFIX)))
+def _rename(path: Path, name: str) -> None:
+    """Give a file, folder or link another name, whatever has that name."""
+    _remove(path.with_name(name))
+    os.replace(path, path.with_name(name))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a folder or a link, not what a link points to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

@@ -1,13 +1,12 @@
-"""One round of device-edge cooperative fine-tuning, free of any transport: plan, compute, apply.
+"""One round of device-edge cooperative fine-tuning, free of any transport: plan and compute.
 
 Algorithm 1 of the LoLa-DEFT paper. The server makes a `RoundPlan` from a schedule and sends each device its
-`BlockTask`; the device answers with a `BlockGradient`; the server steps its optimizer with `apply_round`. What travels,
-and how, is the caller's business.
+`BlockTask`; the device answers with a `BlockGradient`; the server steps its optimizer with `apply_round`
+(`lola.adapters.server`). What travels, and how, is the caller's business.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -108,35 +107,6 @@ class BlockGradient:
     loss: float
 
 
-@dataclass(frozen=True)
-class RoundReport:
-    """What became of a round.
-
-    Attributes
-    ----------
-    version : int
-        Version of the model after the round.
-    applied : tuple of int
-        Depths that were stepped.
-    missing : tuple of int
-        Depths that no usable gradient came for. Their parameters and optimizer state are untouched.
-    refused : tuple of (device, depth, str)
-        Answers that were not used, and why.
-    """
-
-    version: int
-    applied: tuple[int, ...]
-    missing: tuple[int, ...]
-    refused: tuple[tuple[int, int, str], ...]
-
-    def __str__(self) -> str:
-        parts = [f"version {self.version}: depths {_listed(self.applied) or 'none'} applied"]
-        if self.missing:
-            parts.append(f"{_listed(self.missing)} missing")
-        parts += [f"device {device} refused at depth {depth}: {why}" for device, depth, why in self.refused]
-        return "; ".join(parts)
-
-
 def loss_of_output(model: Any, batch: Batch) -> torch.Tensor:
     """Take the loss that a transformers model puts into its output."""
     if not isinstance(batch, Mapping):
@@ -206,112 +176,3 @@ def block_gradient(
         gradients[name] = parameter.grad.detach().to("cpu", copy=True)
     model.zero_grad(set_to_none=True)
     return BlockGradient(task.version, task.device, task.depth, gradients, total)
-
-
-def apply_round(
-    optimizer: torch.optim.Optimizer, depths: Depths, plan: RoundPlan, answers: Iterable[BlockGradient | None]
-) -> RoundReport:
-    """Step the server's optimizer with the gradients of a round.
-
-    A block without a usable gradient keeps its parameters and its optimizer state, as if it had not been asked for.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        Any of torch's that steps without a closure (all but LBFGS), over the parameters of all depths. What it does
-        before a step, such as clipping, goes into its ``register_step_pre_hook``.
-    depths : lola.profiling.Depths
-    plan : RoundPlan
-    answers : iterable of BlockGradient or None
-        In any order; a device that did not answer is not there, or None.
-
-    Returns
-    -------
-    RoundReport
-        What was applied, what is missing, and what was refused and why: an old version, a block that was not asked for,
-        a second answer, a shape or name that is not the block's, a value that is not finite.
-
-    Raises
-    ------
-    ValueError
-        If the plan is of another number of blocks than the model, or the optimizer lacks a parameter.
-    """
-    if [task.depth for task in plan.tasks] != list(range(1, len(depths) + 1)):
-        raise ValueError(
-            f"the plan must be for the model's {len(depths)} blocks, got depths "
-            f"{_listed(tuple(task.depth for task in plan.tasks))}; schedule a profile of this model"
-        )
-    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for task in plan.tasks:
-        for name, parameter in depths.named_parameters(task.depth).items():
-            if id(parameter) not in held:
-                raise ValueError(
-                    f"the optimizer does not hold {name} of depth {task.depth}; make it over depths.all_parameters()"
-                )
-    asked = {(task.device, task.depth) for task in plan.tasks}
-    accepted: dict[int, BlockGradient] = {}
-    refused = []
-    for answer in answers:
-        if answer is None:
-            continue
-        why = _refusal(answer, plan.version, asked, accepted, depths)
-        if why:
-            refused.append((answer.device, answer.depth, why))
-        else:
-            accepted[answer.depth] = answer
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = None  # torch's optimizers leave a parameter without a gradient, and its state, alone
-    for depth, answer in accepted.items():
-        for name, parameter in depths.named_parameters(depth).items():
-            parameter.grad = answer.gradients[name].to(parameter.device)
-    if accepted:
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    missing = tuple(task.depth for task in plan.tasks if task.depth not in accepted)
-    return RoundReport(plan.version + 1, tuple(sorted(accepted)), missing, tuple(refused))
-
-
-def _refusal(
-    answer: BlockGradient,
-    version: int,
-    asked: set[tuple[int, int]],
-    accepted: Mapping[int, BlockGradient],
-    depths: Depths,
-) -> str:
-    """Say why an answer cannot be used, or nothing."""
-    if answer.version != version:
-        return f"the gradient is of version {answer.version}, the model is at {version}"
-    if (answer.device, answer.depth) not in asked:
-        return "this device was not asked for this depth"
-    if answer.depth in accepted:
-        return "this depth was answered already"
-    if not isinstance(answer.loss, float) or not math.isfinite(answer.loss):
-        return "the loss is not finite"
-    wanted = depths.named_parameters(answer.depth)
-    if not isinstance(answer.gradients, Mapping) or answer.gradients.keys() != wanted.keys():
-        return f"the gradients must be by name, those of {', '.join(wanted)} and no others"
-    for name, gradient in answer.gradients.items():
-        why = _unlike(gradient, wanted[name])
-        if why:
-            return f"{name} {why}"
-    return ""
-
-
-def _unlike(gradient: object, parameter: torch.nn.Parameter) -> str:
-    """Say why this cannot be the gradient of a parameter, or nothing."""
-    import torch
-
-    if not isinstance(gradient, torch.Tensor):
-        return f"is a {type(gradient).__name__}, wanted a tensor"
-    if gradient.shape != parameter.shape:
-        return f"has shape {tuple(gradient.shape)}, wanted {tuple(parameter.shape)}"
-    if gradient.dtype != parameter.dtype:
-        return f"is {gradient.dtype}, wanted {parameter.dtype}"
-    if not gradient.isfinite().all():
-        return "has a value that is not finite"
-    return ""
-
-
-def _listed(depths: tuple[int, ...]) -> str:
-    return ", ".join(map(str, depths))

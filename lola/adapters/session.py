@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.adapters.checkpoint import load_latest, save
-from lola.adapters.deft import Loss, RoundPlan, apply_round, block_gradient, loss_of_output
+from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
+from lola.adapters.deft import Loss, RoundPlan, block_gradient, loss_of_output
+from lola.adapters.lock import held, lock_of
 from lola.adapters.record import RoundRecord
 from lola.adapters.scalars import scalars
+from lola.adapters.server import NormBound, apply_round
+from lola.adapters.setting import Setting
 from lola.adapters.shards import ShardedData
 from lola.channel import Channel
 from lola.fleet import Fleet
-from lola.formats import StrPath
+from lola.formats import FormatError, StrPath
 from lola.problem import Problem
-from lola.scheduling import METHODS, schedule
+from lola.scheduling import schedule
 from lola.solution import Schedule
-from lola.solvers.checks import IntArray, positive_integer, seed_number
+from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import InfeasibleError
 
 if TYPE_CHECKING:
@@ -32,48 +36,6 @@ if TYPE_CHECKING:
 Evaluate = Callable[[], Mapping[str, float]]
 # What a random generator is for; with the seed and the round it makes all of its state.
 _SCHEDULE, _FAILURE, _DROPOUT, _PARTICIPATION = range(4)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a session runs.
-
-    Parameters
-    ----------
-    method : str
-        One of `lola.METHODS`.
-    seed : int
-        Everything random follows from it, the round and the device.
-    participation : float
-        Chance that a device takes part in a round. Where those who do cannot hold the model, everybody is called in.
-    failure : float
-        Chance that a scheduled device never answers.
-    checkpoint_every, evaluate_every : int
-        Rounds between checkpoints, where there is a folder for them, and between evaluations.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If there is no such method, or a chance or a number of rounds is none.
-    """
-
-    method: str = "jbba"
-    seed: int = 0
-    participation: float = 1.0
-    failure: float = 0.0
-    checkpoint_every: int = 10
-    evaluate_every: int = 10
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if not 0 < self.participation <= 1:
-            raise ValueError(f"participation must be a chance in (0, 1], got {self.participation}")
-        if not 0 <= self.failure < 1:
-            raise ValueError(f"failure must be a chance in [0, 1), got {self.failure}")
-        seed_number("seed", self.seed)
-        positive_integer("checkpoint_every", self.checkpoint_every)
-        positive_integer("evaluate_every", self.evaluate_every)
 
 
 class CooperativeSession:
@@ -98,13 +60,16 @@ class CooperativeSession:
         See `block_gradient`.
     folder : path-like, optional
         Where checkpoints, ``metrics.csv`` and, with TensorBoard installed, its scalars go. A session that finds
-        checkpoints there goes on from the latest, with the optimizer's settings kept in it, and ends with the same
-        weights, to the last bit on a CPU with as many threads, as if it had never stopped.
+        checkpoints there goes on from the latest that is intact, with the optimizer's settings kept in it, and ends
+        with the same weights, to the last bit on a CPU with as many threads, as if it had never stopped. It warns of
+        damaged ones, and sets them aside. One session at a time may work in a folder.
 
     Raises
     ------
     TypeError, ValueError, FormatError
-        If an argument, or a checkpoint found in the folder, does not fit.
+        If an argument, or a checkpoint found in the folder, does not fit, or none there is intact.
+    OSError
+        If the folder cannot be used; BlockingIOError if another session is at work there.
     """
 
     def __init__(
@@ -133,11 +98,19 @@ class CooperativeSession:
         self.channel, self.evaluate, self.loss = channel, evaluate, loss
         self.folder = None if folder is None else Path(folder)
         self._digest = None if folder is None else self._identity()
+        self._lock = None if self.folder is None else lock_of(self.folder)
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
-        if self.folder is not None and (state := load_latest(self.folder, depths, optimizer, self._digest)):
-            self.version, self.clock_s = state["version"], state["clock_s"]
-            self.records = [RoundRecord.from_json(record) for record in state["records"]]
+        norms: dict[int, list[float]] = {}
+        if self.folder is not None and self._lock is not None and self.folder.exists():
+            with held(self._lock):
+                state = load_latest(self.folder, depths, optimizer, self._digest)
+            if state is not None:
+                self.version, self.clock_s = state["version"], state["clock_s"]
+                self.records = [RoundRecord.from_json(record) for record in state["records"]]
+                norms = {int(depth): values for depth, values in state["norms"].items()}
+        above = self.setting.refuse_above
+        self._bound = None if above is None else NormBound(above, norms)
 
     def run(self, rounds: int) -> Iterator[RoundRecord]:
         """Run until `rounds` rounds are done in all, yielding each as it ends; checkpoints are written on the way.
@@ -146,9 +119,11 @@ class CooperativeSession:
         ------
         InfeasibleError
             If not even the whole fleet can hold the model.
+        FormatError, OSError
+            See `alone`; and if the folder cannot be written to.
         """
         positive_integer("rounds", rounds)
-        with scalars(self.folder, self.version) as note:
+        with self.alone(), scalars(self.folder, self.version) as note:
             while self.version < rounds:
                 record = self._round(last=self.version + 1 == rounds)
                 self.records.append(record)
@@ -165,12 +140,43 @@ class CooperativeSession:
         ------
         ValueError
             If the session has no folder.
+        FormatError, OSError
+            See `alone`; and if the folder cannot be written to.
         """
         if self.folder is None:
             raise ValueError("this session has no folder to save to; give it one")
-        records = [record.to_json() for record in self.records]
-        state = {"version": self.version, "clock_s": self.clock_s, "records": records, "identity": self._digest}
-        return save(self.folder, self.depths, self.optimizer, state)
+        state = {
+            "version": self.version,
+            "clock_s": self.clock_s,
+            "records": [record.to_json() for record in self.records],
+            "identity": self._digest,
+            "norms": {} if self._bound is None else self._bound.recent,
+        }
+        with self.alone():
+            return save(self.folder, self.depths, self.optimizer, state)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every other session out of the folder, where there is one, while this lasts.
+
+        Raises
+        ------
+        BlockingIOError
+            If another session is at work there.
+        FormatError
+            If another one has gone further there since this one was made.
+        """
+        if self.folder is None or self._lock is None:
+            yield
+            return
+        with held(self._lock):
+            found = checkpoints(self.folder)
+            if found and version_of(found[-1]) > self.version:
+                raise FormatError(
+                    f"{self.folder}: another session has gone on to {found[-1].name} there, this one is at version "
+                    f"{self.version}; make it anew"
+                )
+            yield
 
     def _round(self, last: bool) -> RoundRecord:
         import torch
@@ -187,7 +193,7 @@ class CooperativeSession:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(self._rng(_DROPOUT, task.device).integers(2**63)))
                 answers.append(block_gradient(self.depths, task, batches, self.problem.local_steps, loss=self.loss))
-        report = apply_round(self.optimizer, self.depths, plan, answers)
+        report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound)
         self.version, self.clock_s = report.version, self.clock_s + chosen.latency_s
         losses = [answer.loss for answer in answers if answer.depth in report.applied]
         return RoundRecord(

@@ -200,6 +200,7 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         (new, ("--seed", "-1"), "seed must be at least 0, got -1"),
         (new, ("--rounds", "0"), "rounds must be at least 1, got 0"),
         (new, ("--lr", "0"), "lr must be finite and > 0"),
+        (new, ("--refuse-above", "1"), "refuse_above must be more than 1, or usual gradients are refused; got 1.0"),
         (new, ("--participation", "0"), "participation must be a chance in (0, 1]"),
         (new, ("--train-rows", "61"), "train-rows asks for 61 rows, but there are 60"),
         (new, ("--train-rows", "3"), "3 rows cannot be dealt to 5 devices"),
@@ -214,6 +215,26 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         assert error.startswith("lola: ")
         assert message in error
         assert not new.exists()
+
+
+def test_a_folder_in_use_is_refused_and_one_that_was_damaged_goes_on(place, tmp_path, capsys):
+    from filelock import FileLock
+
+    out, straight = tmp_path / "out", tmp_path / "straight"
+    bounded = ("--refuse-above", "50")
+    assert main(arguments(place, straight, *bounded)) == 0
+    assert json.loads((straight / "summary.json").read_text())["settings"]["refuse_above"] == 50
+    assert main(arguments(place, out, *bounded, rounds=4)) == 0
+    capsys.readouterr()
+    with FileLock(out / ".lock"):
+        assert main(arguments(place, out, *bounded)) == 64
+    assert f"lola: {out}: a session must have its folder to itself" in capsys.readouterr().err
+    (out / "round-000004" / "optimizer.safetensors").write_bytes(b"")
+    (out / "round-²").mkdir()
+    with pytest.warns(UserWarning, match="going on from round-000002.*round-000004: its files are not what was"):
+        assert main(arguments(place, out, *bounded)) == 0
+    assert "goes on from round 2" in capsys.readouterr().out
+    assert weights(out, 6) == weights(straight, 6)
 
 
 def test_a_run_that_never_began_leaves_its_folder_free(place, tmp_path, capsys, monkeypatch):
