@@ -146,7 +146,10 @@ def test_the_subcarriers_that_fit():
     assert subcarriers_in(12.0 * (1 - 0.3e-13), 1.0) == 12
 
 
-@pytest.mark.parametrize("short, line", [(2.0**-53, "proof: finishing by 1 s is only shown to need"), (2e-15, None)])
+TOO_LITTLE = "proof: finishing by 1 s is only shown to need"
+
+
+@pytest.mark.parametrize("short, line", [(2.0**-53, TOO_LITTLE), (2.0**-51, TOO_LITTLE), (2e-15, None)])
 def test_prices_leave_room_for_their_own_rounding(short, line):
     """One device that needs 1 Hz to finish in 1 s: as computed. The last digit of a price or a need proves nothing."""
     profile = lola.Profile(memory_bytes=[1.0], latency_s=[0.0], upload_bits=1.0)
@@ -165,6 +168,23 @@ def test_multipliers(times, lie):
     weight = schedule.proof.latency / schedule.proof.latency.sum() * factor
     heavier = replace(schedule, proof=replace(schedule.proof, latency=weight), lower_bound_s=0.0)
     judge(heavier, problem, "proof: the latency multipliers sum to more than 1" if lie else None)
+
+
+@pytest.mark.parametrize("size, line", [(1e6, "proof: the multipliers only show"), (1.0, None)])
+def test_multipliers_leave_room_for_their_own_rounding(size, line):
+    """One device that computes for 1 s: shown by numbers that cancel, of which a million have lost too many digits."""
+    problem, _ = two_devices(0.0)
+    zero = np.zeros(2)
+    proof = lola.MultiplierProof(np.array([0.5, 0.5]), 0.0, zero - size, np.array([0.5 + size]), zero)
+    schedule = claimed(problem, "jbba-dual-ascent", np.array([0]), np.array([2.0]), proof)
+    judge(replace(schedule, lower_bound_s=0.5), problem, line)
+
+
+@pytest.mark.parametrize("times, line", [(3, "proof: a price is no whole number"), (0.25, "proof: a price exceeds")])
+def test_counts_that_a_float_cannot_count(times, line):
+    problem, devices = two_devices(0.0, subcarrier_hz=1.0)
+    proof = lola.PriceProof(np.array([times * 2.0**52]), np.zeros(2))
+    judge(claimed(problem, "jbba", devices, np.array([2.0]), proof), problem, line)
 
 
 @pytest.mark.parametrize("size, line", [(3e200, "proof: a price is not finite, or beyond"), (0.3e200, "proof: finish")])
