@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from lola import profile_command, simulate_command, train_command
@@ -26,8 +25,10 @@ class _Parser(argparse.ArgumentParser):
     """argparse, but bad usage ends with 64, because 2 says that a problem is infeasible."""
 
     def error(self, message: str) -> NoReturn:
+        from lola.formats import plain
+
         self.print_usage(sys.stderr)
-        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {message}\n")
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {plain(message)}\n")
 
 
 class _Version(argparse.Action):
@@ -87,8 +88,12 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 not verified, 2 infeasible, 64 bad usage or input."""
     options = _parser().parse_args(arguments)
+    from lola.formats import plain
     from lola.solvers.errors import InfeasibleError
     from lola.verification import VerificationError
+
+    def complain(text: str) -> None:
+        print(plain(f"lola: {text}"), file=sys.stderr)
 
     try:
         code: int = options.run(options)
@@ -97,16 +102,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
     except VerificationError as error:
-        print(f"lola: not verified: {error}", file=sys.stderr)
+        complain(f"not verified: {error}")
         return EXIT_NOT_VERIFIED
     except InfeasibleError as error:
-        print(f"lola: infeasible: {error}", file=sys.stderr)
+        complain(f"infeasible: {error}")
         return EXIT_INFEASIBLE
     except OSError as error:
-        print(f"lola: {error.filename}: {error.strerror}" if error.filename else f"lola: {error}", file=sys.stderr)
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return EXIT_BAD_INPUT
     except (ValueError, TypeError, ImportError) as error:
-        print(f"lola: {error}", file=sys.stderr)
+        complain(str(error))
         return EXIT_BAD_INPUT
     return code
 
@@ -114,11 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _schedule(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from lola.files import scenario_files
+    from lola.formats import check_outputs
     from lola.report import comparison_table, proof_line, round_table, seconds
     from lola.schedule_file import save_schedule
     from lola.scheduling import METHODS, schedule
 
-    _check_outputs(options)
+    inputs = scenario_files(options.scenario, fleet=options.fleet, profile=options.profile)
+    check_outputs([options.json, options.figure], inputs)
     problem = _problem(options)
     answer = schedule(problem, options.method, seed=options.seed)
     answer.verify(problem)
@@ -143,16 +151,6 @@ def _schedule(options: argparse.Namespace) -> int:
 
         save_figure(draw_round(answer, problem), options.figure)
     return EXIT_OK
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse, before anything is solved, to write where there is no folder or over an input."""
-    inputs = [Path(path).resolve() for path in (options.scenario, options.fleet, options.profile) if path]
-    for path in (options.json, options.figure):
-        if path and not Path(path).parent.is_dir():
-            raise ValueError(f"{path}: the folder to write into does not exist")
-        if path and Path(path).resolve() in inputs:
-            raise ValueError(f"{path}: is an input; write to another file")
 
 
 def _problem(options: argparse.Namespace) -> "Problem":
@@ -189,12 +187,13 @@ def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from lola.formats import plain
     from lola.report import proof_line, seconds
     from lola.schedule_file import load_schedule
 
     answer, problem = load_schedule(options.schedule)
     answer.verify(problem)
-    print(f"{options.schedule}: the schedule holds, {seconds(answer.latency_s)} ({answer.method})")
+    print(f"{plain(options.schedule)}: the schedule holds, {seconds(answer.latency_s)} ({answer.method})")
     print(proof_line(answer, problem))
     if options.oracle:
         from lola.second_opinion import ask

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import tomllib
 from dataclasses import fields
 from importlib import resources
@@ -19,6 +20,7 @@ from lola.formats import (
     integer,
     number,
     numbers,
+    plain,
     read_json,
     read_text,
     table,
@@ -27,11 +29,14 @@ from lola.formats import (
 )
 from lola.problem import Pair, Problem
 from lola.profile import Profile, Provenance
+from lola.solvers.checks import shown
 
 _PROFILE_FORMAT = "lola-profile"
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")
 _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
 _PAIR_KEYS = ("device", "depth")
+# tomllib takes time in the square of a dotted key's parts; a scenario's keys have two at most.
+_MOST_DOTS = 200
 _PAIR_EXAMPLE = '{device = "phone", depth = 1}'
 
 
@@ -78,7 +83,7 @@ def load_fleet(path: StrPath) -> Fleet:
         _check_device(where, {column: values[-1] for column, values in columns.items()})
         name = columns["name"][-1]
         if name in line_of_name:
-            raise FormatError(f"{where}: {name!r} is already in line {line_of_name[name]}; names must differ")
+            raise FormatError(f"{where}: {shown(name)} is already in line {line_of_name[name]}; names must differ")
         line_of_name[name] = line
     if not line_of_name:
         raise FormatError(f"{path}: no device after the header")
@@ -92,7 +97,7 @@ def _csv_number(where: str, text: str) -> float:
             raise ValueError
         value = float(text)
     except ValueError:
-        raise FormatError(f"{where}: a plain number was wanted (no unit, no separator), got {text!r}") from None
+        raise FormatError(f"{where}: a plain number was wanted (no unit, no separator), got {shown(text)}") from None
     return number(where, value)
 
 
@@ -212,10 +217,7 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     OSError
         If a file cannot be read.
     """
-    try:
-        data = tomllib.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not valid TOML: {error}") from None
+    data = _read_toml(path)
     optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz")
     given = {"fleet": fleet, "profile": profile}
     required = [key for key, override in given.items() if override is None]
@@ -235,19 +237,54 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
         raise FormatError(f"{path}: {error}") from None
 
 
+def scenario_files(
+    path: StrPath | None = None, *, fleet: StrPath | None = None, profile: StrPath | None = None
+) -> list[StrPath]:
+    """Return what `load_scenario` reads (without a path: `builtin_scenario`) and what the scenario names besides.
+
+    Raises
+    ------
+    FormatError
+        If the scenario is not valid TOML, or names no path where one belongs.
+    OSError
+        If the scenario cannot be read.
+    """
+    if path is None:
+        with resources.as_file(resources.files("lola.data")) as folder:
+            return scenario_files(folder / "scenario.toml", fleet=fleet, profile=profile)
+    data = _read_toml(path)
+    named = [_beside(path, key, data[key]) for key in ("fleet", "profile") if key in data]
+    return [path, *named, *(given for given in (fleet, profile) if given is not None)]
+
+
+def _read_toml(path: StrPath) -> dict[str, Any]:
+    text = read_text(path)
+    for at, line in enumerate(text.split("\n"), start=1):
+        # A dotted key stands in one line; numbers have dots too, but one each, so that of a key's at least half remain.
+        if line.count(".") > _MOST_DOTS and re.sub(r"\d\.\d", "", line).count(".") > _MOST_DOTS:
+            raise FormatError(
+                f"{path}, line {at}: at most {_MOST_DOTS} dots that are in no number were wanted, got more; "
+                "shorten the key, or break the list over several lines"
+            )
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path}: not valid TOML: {plain(str(error))}") from None
+
+
 def _beside(path: StrPath, key: str, value: object) -> Path:
     if not isinstance(value, str) or "\0" in value:
-        raise FormatError(f"{path}, {key}: a path was wanted, got {value!r}")
+        raise FormatError(f"{path}, {key}: a path was wanted, got {shown(value)}")
     return Path(path).parent / value
 
 
 def _pairs(where: str, value: object) -> list[Pair]:
     if not isinstance(value, list):
-        raise FormatError(f"{where}: a list of tables like {_PAIR_EXAMPLE} was wanted, got {value!r}")
+        raise FormatError(f"{where}: a list of tables like {_PAIR_EXAMPLE} was wanted, got {shown(value)}")
     pairs: list[Pair] = []
     for i, entry in enumerate(value):
         if not isinstance(entry, dict):
-            raise FormatError(f"{where}[{i}]: a table like {_PAIR_EXAMPLE} was wanted, got {entry!r}")
+            raise FormatError(f"{where}[{i}]: a table like {_PAIR_EXAMPLE} was wanted, got {shown(entry)}")
         pair = entry
         check_keys(f"{where}[{i}]", pair, _PAIR_KEYS)
         pairs.append((pair["device"], integer(f"{where}[{i}], depth", pair["depth"])))

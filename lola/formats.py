@@ -5,16 +5,61 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from lola.solvers.checks import shown
+
 StrPath = str | os.PathLike[str]
+
+# Longer messages lose their middle when they are printed.
+_LONGEST = 4000
 
 
 class FormatError(ValueError):
     """A file does not hold what its format asks for; the message names the file, the line or key, and the mend."""
+
+
+def plain(text: str) -> str:
+    """Return text that a terminal shows and does not obey; for what a command prints and others may have written.
+
+    Controls and what reorders letters become Python's escapes; lines stay, and the middle of a very long text goes.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def check_outputs(outputs: Iterable[StrPath | None], inputs: Iterable[StrPath | None]) -> None:
+    """Refuse, before anything is computed, to write where there is no folder, over an input, or twice to one file.
+
+    Links are followed; a pipe or a device may be named as often as one likes.
+
+    Raises
+    ------
+    ValueError
+        Naming the output and what it would overwrite.
+    """
+    read = [Path(path) for path in inputs if path]
+    written: list[Path] = []
+    for path in (Path(path) for path in outputs if path):
+        if not path.parent.is_dir():
+            raise ValueError(f"{path}: the folder to write into does not exist")
+        for other in read:
+            if _same_file(path, other):
+                raise ValueError(f"{path}: is an input; write to another file than {other}")
+        for other in written:
+            if _same_file(path, other):
+                raise ValueError(f"{path}: is named for two outputs; write each to a file of its own")
+        written.append(path)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.is_file() and one.samefile(other)  # hard links, and names that differ in case alone, too
+    return one.resolve() == other.resolve()
 
 
 def read_text(path: StrPath, newline: str | None = None) -> str:
@@ -68,7 +113,7 @@ def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
         raise FormatError(f'{path}: "format" must be "{format_name}"; is it another kind of file?')
     version = data.pop("version", None)
     if version != 1 or isinstance(version, bool):
-        raise FormatError(f'{path}: "version" must be 1, got {version!r}; a newer lola may have written it')
+        raise FormatError(f'{path}: "version" must be 1, got {shown(version)}; a newer lola may have written it')
     return data
 
 
@@ -90,7 +135,7 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise _RefusedJsonError(f'the key "{key}" stands twice in one object; drop one')
+            raise _RefusedJsonError(f"the key {shown(key)} stands twice in one object; drop one")
         found[key] = value
     return found
 
@@ -100,45 +145,45 @@ def check_keys(where: str, keys: Collection[str], required: Collection[str], opt
     known = [*required, *optional]
     for key in keys:
         if key not in known:
-            close = get_close_matches(str(key), known, n=1, cutoff=0.6)
+            close = get_close_matches(str(key)[:100], known, n=1, cutoff=0.6)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise FormatError(f"{where}: unknown key {key!r}.{hint} Known are {', '.join(known)}")
+            raise FormatError(f"{where}: unknown key {shown(key)}.{hint} Known are {', '.join(known)}")
     for key in required:
         if key not in keys:
-            raise FormatError(f"{where}: {key!r} is missing")
+            raise FormatError(f"{where}: {shown(key)} is missing")
 
 
 def number(where: str, value: object) -> float:
     """Return a finite number, or say what stands in its place."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise FormatError(f"{where}: a plain number was wanted (the unit is in the key's name), got {value!r}")
+        raise FormatError(f"{where}: a plain number was wanted (the unit is in the key's name), got {shown(value)}")
     try:
         result = float(value)
     except OverflowError:
         result = math.inf
     if not math.isfinite(result):
-        raise FormatError(f"{where}: must be finite, got {value}")
+        raise FormatError(f"{where}: must be finite, got {shown(value)}")
     return result
 
 
 def integer(where: str, value: object) -> int:
     """Return an integer, or say what stands in its place."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise FormatError(f"{where}: an integer was wanted, got {value!r}")
+        raise FormatError(f"{where}: an integer was wanted, got {shown(value)}")
     return value
 
 
 def numbers(where: str, value: object) -> list[float]:
     """Return a list of finite numbers, or say which entry is none."""
     if not isinstance(value, list):
-        raise FormatError(f"{where}: a list of numbers was wanted, got {value!r}")
+        raise FormatError(f"{where}: a list of numbers was wanted, got {shown(value)}")
     return [number(f"{where}[{i}]", entry) for i, entry in enumerate(value)]
 
 
 def table(where: str, value: object) -> dict[str, Any]:
     """Return an object (a TOML table), or say what stands in its place."""
     if not isinstance(value, dict):
-        raise FormatError(f"{where}: a table (keys with values) was wanted, got {value!r}")
+        raise FormatError(f"{where}: a table (keys with values) was wanted, got {shown(value)}")
     return value
 
 

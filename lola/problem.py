@@ -14,7 +14,7 @@ import numpy as np
 from lola.fleet import Fleet
 from lola.formats import expect
 from lola.profile import Profile
-from lola.solvers.checks import BoolArray, FloatArray, positive_integer, positive_number
+from lola.solvers.checks import BoolArray, FloatArray, positive_integer, positive_number, shown
 
 Pair = tuple[int | str, int]
 
@@ -107,8 +107,8 @@ class Problem:
         found = set()
         for pair in pairs:
             if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise TypeError(f"{name} must hold (device, depth) pairs, got {pair!r}")
-            depth = positive_integer(f"depth of {pair!r} in {name}", pair[1])
+                raise TypeError(f"{name} must hold (device, depth) pairs, got {shown(pair)}")
+            depth = positive_integer(f"depth of {shown(pair)} in {name}", pair[1])
             if depth > self.n_blocks:
                 raise ValueError(f"{name} names depth {depth}, but depths run from 1 to {self.n_blocks}")
             found.add((self.fleet.index(pair[0]), depth))

@@ -10,7 +10,16 @@ from numpy.typing import ArrayLike
 
 from lola.evidence import Evidence
 from lola.formats import expect
-from lola.solvers.checks import BoolArray, FloatArray, IntArray, per_block, positive_integer, positive_number, vector
+from lola.solvers.checks import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    per_block,
+    positive_integer,
+    positive_number,
+    shown,
+    vector,
+)
 
 Array = TypeVar("Array", FloatArray, IntArray, BoolArray)
 
@@ -79,24 +88,28 @@ class Provenance:
         for field in ("model", "dtype", "hardware", "note", *optional):
             value = getattr(self, field)
             if not isinstance(value, str) and (field not in optional or value is not None):
-                raise TypeError(f"{field} must be text, got {value!r}")
+                raise TypeError(f"{field} must be text, got {shown(value)}")
+            if value is not None and not value.isprintable():
+                raise ValueError(f"{field} must be printable text in one line, got {shown(value)}")
         positive_integer("batch_size", self.batch_size)
         positive_integer("sequence_length", self.sequence_length)
         for field in ("lora_rank", "threads"):
             if getattr(self, field) is not None:
                 positive_integer(field, getattr(self, field))
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
-            raise TypeError(f"seed must be an integer, got {self.seed!r}")
+            raise TypeError(f"seed must be an integer, got {shown(self.seed)}")
         if self.lora_targets is not None:
-            if isinstance(self.lora_targets, str) or not all(isinstance(name, str) for name in self.lora_targets):
-                raise TypeError(f"lora_targets must be a list of names, got {self.lora_targets!r}")
-            object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
+            names = tuple(self.lora_targets)
+            listed = not isinstance(self.lora_targets, str)
+            if not listed or not all(isinstance(name, str) and name.isprintable() for name in names):
+                raise TypeError(f"lora_targets must be a list of printable names, got {shown(self.lora_targets)}")
+            object.__setattr__(self, "lora_targets", names)
         if (self.latency_factor is None) != (self.reference is None):
             raise ValueError("reference and latency_factor belong together; give both or neither")
         if self.latency_factor is not None:
             positive_number("latency_factor", self.latency_factor)
         if self.source not in ("measured", "estimated"):
-            raise ValueError(f'source must be "measured" or "estimated", got {self.source!r}')
+            raise ValueError(f'source must be "measured" or "estimated", got {shown(self.source)}')
 
     def __str__(self) -> str:
         shape = f"batch {self.batch_size}, sequence {self.sequence_length}, {self.dtype}"

@@ -113,13 +113,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
     """Refuse, before anything is measured, an unknown device, a missing folder or a file that holds something else."""
+    from lola.formats import check_outputs
     from lola.profiling.estimation import reference_device
 
     if options.reference:
         reference_device(options.reference)
-    for path in (options.out, options.figure):
-        if path and not Path(path).parent.is_dir():
-            raise ValueError(f"{path}: the folder to write into does not exist")
+    model = Path(options.model)
+    check_outputs([options.out, options.figure], model.iterdir() if model.is_dir() else [])
     if options.force or not options.out or not Path(options.out).is_file():
         return
     from lola.files import load_profile

@@ -21,6 +21,7 @@ from lola.formats import (
 )
 from lola.problem import Problem
 from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
+from lola.solvers.checks import shown
 from lola.verification import VerificationError
 
 _FORMAT = "lola-schedule"
@@ -112,7 +113,7 @@ def _proof_from_json(where: str, value: object, problem: Problem) -> Proof | Non
     data = table(where, value)
     kind = data.pop("kind", None)
     if not isinstance(kind, str) or kind not in _PROOFS:
-        raise FormatError(f"{where}, kind: must be one of {', '.join(_PROOFS)}, got {kind!r}")
+        raise FormatError(f"{where}, kind: must be one of {', '.join(_PROOFS)}, got {shown(kind)}")
     cls = _PROOFS[kind]
     names = [field.name for field in fields(cls)]
     check_keys(where, data, [*names, "priced_devices"] if cls is PriceProof else names)
@@ -146,7 +147,7 @@ def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
     pairs = {}
     for key in ("pinned", "forbidden"):
         if not isinstance(data[key], list):
-            raise FormatError(f"{where}, {key}: a list of [device, depth] was wanted, got {data[key]!r}")
+            raise FormatError(f"{where}, {key}: a list of [device, depth] was wanted, got {shown(data[key])}")
         pairs[key] = data[key]
     try:
         return Problem(
@@ -168,9 +169,9 @@ def _schedule_from_json(where: str, data: dict[str, Any], proof: Proof | None) -
     bound = data["lower_bound_s"]
     walls = data["hits_memory_wall"]
     if not isinstance(walls, list) or not all(isinstance(wall, bool) for wall in walls):
-        raise FormatError(f"{where}, hits_memory_wall: a list of true and false was wanted, got {walls!r}")
+        raise FormatError(f"{where}, hits_memory_wall: a list of true and false was wanted, got {shown(walls)}")
     if not isinstance(data["method"], str):
-        raise FormatError(f"{where}, method: text was wanted, got {data['method']!r}")
+        raise FormatError(f"{where}, method: text was wanted, got {shown(data['method'])}")
     return Schedule(
         method=data["method"],
         device_of_block=_integers(f"{where}, device_of_block", data["device_of_block"]),
@@ -187,7 +188,7 @@ def _schedule_from_json(where: str, data: dict[str, Any], proof: Proof | None) -
 
 def _integers(where: str, value: object) -> np.ndarray:
     if not isinstance(value, list):
-        raise FormatError(f"{where}: a list of integers was wanted, got {value!r}")
+        raise FormatError(f"{where}: a list of integers was wanted, got {shown(value)}")
     entries = [integer(f"{where}[{i}]", entry) for i, entry in enumerate(value)]
     if any(not -(2**63) <= entry < 2**63 for entry in entries):
         raise FormatError(f"{where}: an entry does not fit 64 bits")

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,7 +52,9 @@ def _list(text: str, kind: type, what: str) -> list:  # type: ignore[type-arg]
     try:
         return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{what} separated by commas were wanted, got {text!r}") from None
+        from lola.solvers.checks import shown
+
+        raise argparse.ArgumentTypeError(f"{what} separated by commas were wanted, got {shown(text)}") from None
 
 
 def _names(text: str) -> list[str]:
@@ -65,11 +66,16 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from lola.files import builtin_scenario, load_scenario
+    from lola.files import builtin_scenario, load_scenario, scenario_files
+    from lola.formats import check_outputs
     from lola.simulation import DEFAULT_METHODS, simulate
     from lola.traces import load_traces
 
-    _check_outputs(options)
+    if options.figure:
+        from lola.figure import import_figure
+
+        import_figure()
+    check_outputs([options.csv, options.figure], [*scenario_files(options.scenario), options.trace])
     options.redraw = options.redraw or ("channel" if options.scenario else "fleet")
     problem = load_scenario(options.scenario) if options.scenario else builtin_scenario()
     traces = load_traces(options.trace, bandwidth_hz=options.trace_bandwidth_hz) if options.trace else None
@@ -108,23 +114,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Refuse, before anything is simulated, to write where there is no folder or over an input."""
-    inputs = [Path(path).resolve() for path in (options.scenario, options.trace) if path]
-    if options.figure:
-        from lola.figure import import_figure
-
-        import_figure()
-    for path in (options.csv, options.figure):
-        if path and not Path(path).parent.is_dir():
-            raise ValueError(f"{path}: the folder to write into does not exist")
-        if path and Path(path).resolve() in inputs:
-            raise ValueError(f"{path}: is an input; write to another file")
-
-
 def _print(simulation: "Simulation", options: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from lola.formats import plain
     from lola.report import simulation_table
     from lola.simulation import PARAMETERS
 
@@ -139,7 +132,7 @@ def _print(simulation: "Simulation", options: argparse.Namespace) -> None:
         for name, (label, unit, scale) in PARAMETERS.items()
         if name != simulation.axis and not (options.trace and name == "transmit_snr_db")
     ]
-    channel = f"traces of {options.trace}" if options.trace else "Rayleigh fading"
+    channel = f"traces of {plain(options.trace)}" if options.trace else "Rayleigh fading"
     fleet = "speed, memory and channel" if options.redraw == "fleet" else "the channel"
     print(f"{', '.join(constant)}; {channel}; each round draws {fleet} anew (seed {options.seed})")
     if simulation.wall.any():

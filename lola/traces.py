@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from lola.channel import spectral_efficiency
 from lola.formats import FormatError, StrPath, read_text
 from lola.profile import frozen
-from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, seed_number, vector
+from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, seed_number, shown, vector
 
 _CAPACITY_COLUMNS = ("trace", "direction", "t_s", "mbps")
 _SNR_COLUMNS = ("trace", "SNR")
@@ -57,7 +57,7 @@ class TraceReplay:
     def __init__(self, traces: Mapping[str, ArrayLike], n_devices: int, seed: int = 0) -> None:
         if not traces:
             raise ValueError("traces is empty; at least one trace is needed")
-        checked = {name: frozen(vector(f"trace {name!r}", samples)) for name, samples in traces.items()}
+        checked = {name: frozen(vector(f"trace {shown(name)}", samples)) for name, samples in traces.items()}
         count = positive_integer("n_devices", n_devices)
         rng = np.random.default_rng(seed_number("seed", seed))
         order = [list(checked)[i] for i in rng.permutation(len(checked))]
@@ -148,7 +148,7 @@ def _reader(path: StrPath, header: list[str]) -> Callable[[str, dict[str, str], 
             return read
     raise FormatError(
         f"{path}, line 1: the columns {','.join(_CAPACITY_COLUMNS)} (capacity) or {','.join(_SNR_COLUMNS)} (in dB, "
-        f"among others) are needed, each once; got {','.join(header)!r}"
+        f"among others) are needed, each once; got {shown(','.join(header))}"
     )
 
 
@@ -160,7 +160,7 @@ def _read_capacity(where: str, row: dict[str, str], samples: dict[str, list[floa
     if mbps < 0:
         raise FormatError(f"{where}, mbps: must be >= 0, got {mbps}")
     if _number(f"{where}, t_s", row["t_s"]) != len(trace):
-        raise FormatError(f"{where}, t_s: second {len(trace)} of the trace was wanted, got {row['t_s']}")
+        raise FormatError(f"{where}, t_s: second {len(trace)} of the trace was wanted, got {shown(row['t_s'])}")
     trace.append(mbps)
 
 
@@ -178,5 +178,5 @@ def _number(where: str, text: str) -> float:
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
-        raise FormatError(f"{where}: a finite number was wanted, got {text!r}")
+        raise FormatError(f"{where}: a finite number was wanted, got {shown(text)}")
     return value

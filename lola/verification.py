@@ -8,7 +8,7 @@ import numpy as np
 from lola.problem import Problem
 from lola.scheduling import BASELINES, EXACT_METHODS, JOINT_METHODS, METHODS
 from lola.solution import HallProof, MultiplierProof, PriceProof, Schedule
-from lola.solvers.checks import BoolArray, FloatArray, subcarriers_in
+from lola.solvers.checks import BoolArray, FloatArray, shown, subcarriers_in
 
 # Numbers that are recomputed here by the formula they came from may differ by a few roundings.
 _ROUNDING = 1e-12
@@ -48,7 +48,7 @@ def _require(holds: object, line: str, detail: str) -> None:
 
 
 def _check_shapes(schedule: Schedule, problem: Problem) -> None:
-    _require(schedule.method in METHODS, "method", f"{schedule.method!r} is not one of {', '.join(METHODS)}")
+    _require(schedule.method in METHODS, "method", f"{shown(schedule.method)} is not one of {', '.join(METHODS)}")
     types = {"device_of_block": np.int64, "bandwidth_hz": np.float64, "compute_s": np.float64, "upload_s": np.float64}
     for name, dtype in (types | {"hits_memory_wall": np.bool_}).items():
         _check_array("shape", name, getattr(schedule, name), dtype, problem.n_blocks)

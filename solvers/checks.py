@@ -1,6 +1,7 @@
 """Checks of numbers and arrays that everything in lola shares; numpy alone."""
 
 import math
+import reprlib
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +15,25 @@ BoolArray = NDArray[np.bool_]
 SMALLEST, LARGEST = 1e-50, 1e50
 # An entry of a cost matrix, such as a latency made of such numbers, may be as large as this.
 LARGEST_COST = 1e200
+
+
+class _Short(reprlib.Repr):
+    """Python's own shortening, save that it has room for a name and never writes out thousands of digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() <= 512 else f"an integer of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """Write a value from outside as an error may echo it: escaped, so that no terminal obeys it, and cut short."""
+    return _SHORT.repr(value)
 
 
 def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
@@ -73,7 +93,7 @@ def subcarriers_in(bandwidth: float, subcarrier: float) -> int:
 def positive_number(name: str, value: object) -> float:
     """Return `value` as a float, or say why it is not a finite positive number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}: {value!r}")
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}: {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
@@ -88,7 +108,7 @@ def positive_number(name: str, value: object) -> float:
 def positive_integer(name: str, value: object) -> int:
     """Return `value` as an int ≥ 1, or say why it is not one."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {value!r}")
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {shown(value)}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value if value > -(2**63) else 'far less'}")
     if value > 2**53:  # beyond this a float64 skips integers; Python even refuses to print very long ones
@@ -99,7 +119,7 @@ def positive_integer(name: str, value: object) -> int:
 def seed_number(name: str, value: object) -> int:
     """Return `value` as an int ≥ 0 that seeds a random generator, or say why it cannot."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {value!r}")
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {shown(value)}")
     if value < 0:
         raise ValueError(f"{name} must be at least 0, got {value}")
     return int(value)

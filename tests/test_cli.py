@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from scenario import small_problem
@@ -120,6 +121,54 @@ def test_exit_codes_and_errors_without_a_traceback(tmp_path, capsys):
             main(usage)
         assert caught.value.code == 64
         assert "usage: lola" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["schedule", "simulate"])
+def test_no_output_overwrites_what_a_scenario_reads(tmp_path, capsys, command):
+    problem = small_problem()
+    lola.save_fleet(problem.fleet, tmp_path / "f.csv")
+    lola.save_profile(problem.profile, tmp_path / "p.json")
+    scenario = tmp_path / "s.toml"
+    scenario.write_text('fleet = "f.csv"\nprofile = "p.json"\nbandwidth_hz = 1e6\n')
+    (tmp_path / "link").symlink_to("f.csv")
+    os.link(tmp_path / "p.json", tmp_path / "hard")
+    names = ["f.csv", "p.json", "s.toml", "link", "hard"]
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    for option in ("--json" if command == "schedule" else "--csv", "--figure"):
+        for name in names:
+            assert main([command, str(scenario), option, str(tmp_path / name)]) == 64
+            assert f"{name}: is an input; write to another file than {tmp_path}" in capsys.readouterr().err
+    if command == "schedule":  # what stands in for the scenario's files is read, and these are still its own
+        other = tmp_path / "other.csv"
+        other.write_bytes(before["f.csv"])
+        for name in ("other.csv", "f.csv"):
+            arguments = ["--fleet", str(other), "--json", str(tmp_path / name)]
+            assert main(["schedule", str(scenario), *arguments]) == 64
+            assert f"{name}: is an input" in capsys.readouterr().err
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+
+
+@pytest.fixture
+def builtin_fleet():
+    """The fleet that lola ships, put back if a command did overwrite it."""
+    path = Path(lola.__file__).parent / "data" / "fleet.csv"
+    before = path.read_bytes()
+    yield path
+    if path.read_bytes() != before:
+        path.write_bytes(before)
+
+
+def test_outputs_overwrite_neither_each_other_nor_the_builtin_scenario(tmp_path, capsys, monkeypatch, builtin_fleet):
+    (tmp_path / "link.csv").symlink_to(builtin_fleet)
+    monkeypatch.chdir(tmp_path)
+    for command, option in (("schedule", "--json"), ("simulate", "--csv")):
+        for output in (builtin_fleet, tmp_path / "link.csv"):
+            assert main([command, option, str(output)]) == 64
+            assert "is an input; write to another file than" in capsys.readouterr().err
+        assert main([command, option, str(tmp_path / "one.png"), "--figure", "one.png"]) == 64
+        assert "one.png: is named for two outputs; write each to a file of its own" in capsys.readouterr().err
+        assert main([command, option, "/dev/null", *(["--rounds", "2"] if command == "simulate" else [])]) == 0
+        capsys.readouterr()
 
 
 def test_a_scenario_with_pins_compares_what_can_heed_them(tmp_path, capsys):

@@ -162,7 +162,7 @@ def without(key):
         (profile_text().replace("1.5", "9" * 5000), "integer string conversion"),
         (profile_text().replace("1.5", "NaN"), "NaN is not a number that JSON knows"),
         (profile_text().replace("1.5", "1e999"), r"latency_s\[1\]: must be finite, got inf"),
-        (profile_text().replace('"version": 1', '"version": 1, "version": 1'), 'the key "version" stands twice'),
+        (profile_text().replace('"version": 1', '"version": 1, "version": 1'), "the key 'version' stands twice"),
         (profile_text(provenance={"model": "toy"}), "provenance: 'batch_size' is missing"),
         (profile_text(provenance=PROFILE["provenance"] | {"source": "dreamt"}), 'source must be "measured"'),
         (
@@ -170,6 +170,14 @@ def without(key):
             "unknown key 'batch'. Did you mean 'batch_size'",
         ),
         (profile_text(provenance=PROFILE["provenance"] | {"model": 3}), "model must be text, got 3"),
+        (
+            profile_text(provenance=PROFILE["provenance"] | {"hardware": "\x1b[2J"}),
+            r"hardware must be printable text in one line, got '\\x1b\[2J'",
+        ),
+        (
+            profile_text(provenance=PROFILE["provenance"] | {"lora_targets": ["query", "\u202e"]}),
+            r"lora_targets must be a list of printable names, got \['query', '\\u202e'\]",
+        ),
         (profile_text(provenance="lab"), "provenance: a table .* was wanted, got 'lab'"),
     ],
 )
@@ -200,6 +208,8 @@ def test_bad_profile_files_are_refused(tmp_path, text, message):
         (SCENARIO + '[[pinned]]\ndevice = "ann"\ndepth = "one"\n', r"pinned\[0\], depth: an integer was wanted"),
         (SCENARIO + '[[pinned]]\nname = "ann"\ndepth = 1\n', r"pinned\[0\]: unknown key 'name'"),
         (SCENARIO.replace('"f.csv"', "3"), "fleet: a path was wanted, got 3"),
+        (SCENARIO.replace("1e6", "0x1" + "0" * 5000), "bandwidth_hz: must be finite, got an integer of 20001 bits"),
+        (SCENARIO + "[[pinned]]\ndevice = 0x1" + "0" * 5000 + "\ndepth = 1\n", "got an integer of 20001 bits"),
     ],
 )
 def test_bad_scenario_files_are_refused(folder, text, message):

@@ -151,6 +151,7 @@ def test_bad_fleets_are_refused(change, error, message):
         ({"pinned": [(0, 1)], "forbidden": [("ann", 1)]}, ValueError, "both pinned and forbidden"),
         ({"pinned": [(0, 4)]}, ValueError, "pinned names depth 4, but depths run from 1 to 3"),
         ({"pinned": [(9, 1)]}, ValueError, "device must lie in 0…4, got 9"),
+        ({"pinned": [(-1, 1)]}, ValueError, "device must lie in 0…4, got -1"),
         ({"pinned": [("zoe", 1)]}, ValueError, "no device is named 'zoe'"),
         ({"pinned": [(0.5, 1)]}, TypeError, "a device is an index or a name, got float"),
         ({"pinned": [(0, 0)]}, ValueError, "depth of .* must be at least 1, got 0"),
@@ -184,6 +185,15 @@ def test_bad_calls_are_refused():
         lola.Fleet.sample(0)
     with pytest.raises(AttributeError, match="has no attribute 'Scheduler'"):
         _ = lola.Scheduler
+
+
+def test_devices_are_counted_from_0_and_from_no_end():
+    fleet = small_problem().fleet
+    assert (fleet.index(4), fleet.index("eve"), fleet.label(4)) == (4, 4, "eve")
+    for call in (fleet.index, fleet.label):
+        for device in (-1, 5, np.int64(-1)):
+            with pytest.raises(ValueError, match=f"device must lie in 0…4, got {device}"):
+                call(device)
 
 
 def test_inputs_are_copied_and_read_only():

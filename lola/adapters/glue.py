@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lola.formats import FormatError, StrPath, read_text
+from lola.solvers.checks import shown
 
 HUB = "hub"
 _HUB_NAME = "nyu-mll/glue"
@@ -123,7 +124,7 @@ def glue_task(name: str) -> GlueTask:
         If there is none.
     """
     if name not in GLUE:
-        raise ValueError(f"task must be one of {', '.join(GLUE)}; got {name!r}")
+        raise ValueError(f"task must be one of {', '.join(GLUE)}; got {shown(name)}")
     return GLUE[name]
 
 
@@ -223,14 +224,14 @@ def _columns(task: GlueTask, path: Path, header: list[str]) -> tuple[tuple[str, 
 def _label(task: GlueTask, where: str, text: str) -> float | int:
     if task.labels:
         if text not in task.labels:
-            raise FormatError(f"{where}: the label must be one of {', '.join(task.labels)}; got {text!r}")
+            raise FormatError(f"{where}: the label must be one of {', '.join(task.labels)}; got {shown(text)}")
         return task.labels.index(text)
     try:
         value = float(text)
     except ValueError:
         value = np.nan
     if not 0 <= value <= _HIGHEST_SIMILARITY:
-        raise FormatError(f"{where}: the label must be a number from 0 to {_HIGHEST_SIMILARITY:g}; got {text!r}")
+        raise FormatError(f"{where}: the label must be a number from 0 to {_HIGHEST_SIMILARITY:g}; got {shown(text)}")
     return value
 
 
