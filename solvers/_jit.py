@@ -49,7 +49,7 @@ def kernel(function: Function) -> Function:
 
     ``fastmath`` stays off: with it ``isinf(inf)`` is false, and infinity means *forbidden* here. The numpy error model
     makes a division by zero yield infinity, which also lets the compiler vectorise it. numba's cache sees the kernel's
-    own file alone, so whatever a kernel calls stands in the same file.
+    own file alone, so whatever a kernel calls or reads stands in the same file.
     """
     compiled: Any = numba.njit(**_OPTIONS)(function)
     if _FOLDER is not None and not _CONFIG.DISABLE_JIT:

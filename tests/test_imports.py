@@ -82,6 +82,20 @@ def test_adapters_solve_nothing():
         assert solvers <= {"lola.solvers.checks", "lola.solvers.errors"}, path
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "solvers").glob("*.py")), ids=lambda path: path.name)
+def test_kernels_read_their_own_file_alone(path):
+    """numba's cache does not see another file change: what a kernel took from there would stay as it was."""
+    tree = ast.parse(path.read_text())
+    foreign = set()
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("lola"):
+            foreign |= {alias.asname or alias.name for alias in node.names}
+    for function in tree.body:
+        if isinstance(function, ast.FunctionDef) and "kernel" in map(ast.unparse, function.decorator_list):
+            used = {node.id for part in function.body for node in ast.walk(part) if isinstance(node, ast.Name)}
+            assert not used & foreign, f"{function.name} reads {used & foreign}"
+
+
 def loaded_after(statement, cwd):
     code = f"import sys\n{statement}\nprint(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True, timeout=60)
