@@ -93,7 +93,8 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     Computing 38 (1987); the rectangular case as D. F. Crouse, "On implementing 2D rectangular assignment algorithms",
     IEEE Trans. Aerospace and Electronic Systems 52 (2016). Jonker and Volgenant's reduction transfer and augmenting row
     reduction are left out: they write differences of costs into the duals, where huge costs drown small ones, and with
-    vectorised paths they save no time.
+    vectorised paths they save no time. Where a large matrix looks like one of products, the duals are checked: they
+    must prove the optimum to 1e-12 of the chosen costs' magnitudes, or it is solved again like any other.
 
     Examples
     --------
