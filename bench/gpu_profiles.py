@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from lola.profiling import Workload, estimate, judge, measure
 
 import lola
+from lola.profiling import Workload, estimate, judge, measure
 
 # name: workload, and seconds after which no further repeats are begun
 WORKLOADS = {
@@ -49,12 +49,12 @@ def compare(name, workload, limit_s, out):
     estimated = estimate(workload, allocator="cuda")
     lola.save_profile(estimated, out / f"{name}-estimated.json")
     try:
-        from lola.figure import save_figure
-        from lola.profile_figure import draw_profile
+        from lola.figures.picture import save_figure
+        from lola.figures.profile import draw_profile
 
         save_figure(draw_profile(measured), out / f"{name}.png")
     except ImportError:
-        pass  # no matplotlib here; `lola.profile_figure` draws a saved profile elsewhere
+        pass  # no matplotlib here; `lola.figures.profile` draws a saved profile elsewhere
     return name, measured, estimated
 
 

@@ -32,7 +32,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lola.formats import write_atomically
+from lola.files.formats import write_atomically
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -61,7 +61,7 @@ TARGETS = (
     ),
     Target("lola/adapters/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/adapters/text.py", ("tests/adapters/test_text.py",), USUAL),
-    Target("lola/adapters/deft.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
+    Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle.py", ("tests/test_oracles.py",), USUAL),
     Target("solvers/_jit.py", ("tests/test_imports.py", "tests/solvers/test_allocations.py"), USUAL),

@@ -14,11 +14,11 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
-from lola.profiling import REFERENCES, Grid, Workload, alone, bring_to_reference, estimate, judge, measure
 
 import lola
-from lola.figure import save_figure
-from lola.profile_figure import draw_alone, draw_profile
+from lola.figures.picture import save_figure
+from lola.figures.profile import draw_alone, draw_profile
+from lola.profiling import REFERENCES, Grid, Workload, alone, bring_to_reference, estimate, judge, measure
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ROOT / "lola" / "data" / "profiles"

@@ -19,6 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import table
+from numpy.typing import NDArray
+
+from lola.channel import rayleigh_efficiency
 from lola.solvers import (
     block_allocation,
     dual_ascent,
@@ -27,9 +30,6 @@ from lola.solvers import (
     lagrangian_bound,
     oracle,
 )
-from numpy.typing import NDArray
-
-from lola.channel import rayleigh_efficiency
 
 HERE = Path(__file__).resolve().parent
 PLOTS = HERE / "plots"

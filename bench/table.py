@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+import lola
+from lola.channel import CQI_EFFICIENCY, rayleigh_efficiency
+from lola.files.problems import builtin_scenario
 from lola.solvers import (
     block_allocation,
     bottleneck_assignment,
@@ -16,11 +21,6 @@ from lola.solvers import (
     linear_assignment,
     oracle,
 )
-from scipy.optimize import linear_sum_assignment
-
-import lola
-from lola.channel import CQI_EFFICIENCY, rayleigh_efficiency
-from lola.files import builtin_scenario
 
 Solve = Callable[[], object]
 Value = Callable[[object], float]

@@ -2,6 +2,6 @@
 
 import sys
 
-from lola.cli import main
+from lola.cli.main import main
 
 sys.exit(main())

@@ -11,8 +11,8 @@ from typing import TypedDict
 
 import numpy as np
 
+from lola.files.formats import expect
 from lola.fleet import Fleet
-from lola.formats import expect
 from lola.profile import Profile
 from lola.solvers.checks import BoolArray, FloatArray, positive_integer, positive_number, shown
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.evidence import Evidence
-from lola.formats import expect
+from lola.files.formats import expect
 from lola.solvers.checks import (
     BoolArray,
     FloatArray,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lola.formats import expect
+from lola.files.formats import expect
 from lola.problem import Problem
 from lola.profile import frozen
 from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule

@@ -5,14 +5,15 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lola.profiling.depth import Depths, attach_lora, count_tensors
+from lola.evidence import Evidence
+from lola.models.depths import Depths, attach_lora
+from lola.models.loading import import_transformers, sequence_length
+from lola.profile import Profile, Provenance
+from lola.profiling.building import build, make_batch
+from lola.profiling.iteration import count_tensors
 from lola.profiling.machine import software
 from lola.profiling.memory import weight_bytes
-from lola.profiling.models import build, import_transformers, make_batch, sequence_length
 from lola.profiling.workload import ProfilingError, Workload
-
-from lola.evidence import Evidence
-from lola.profile import Profile, Provenance
 
 if TYPE_CHECKING:
     import torch
@@ -227,7 +228,7 @@ def fake_depths(workload: Workload, allocator: str = "cpu") -> "Iterator[tuple[D
         model, rank=workload.lora_rank, targets=workload.lora_targets, train_head=workload.head == "trained"
     )
     model.train(workload.mode == "train")
-    length = sequence_length(workload, config)
+    length = sequence_length(workload.model, config, workload.sequence_length)
     with FakeTensorMode():
         _materialise(model, torch)
         batch = make_batch(workload, config)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from lola.profiling.workload import NotMonotoneError
-from lola.solvers.checks import FloatArray
 from numpy.typing import ArrayLike
 
 from lola.evidence import Evidence
 from lola.profile import Profile
+from lola.profiling.workload import NotMonotoneError
+from lola.solvers.checks import FloatArray
 
 PRECISION = 0.03  # a median counts as known once half its interval is this narrow, relative to it
 _NOTCH = 1.57

@@ -8,17 +8,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from lola.profiling.depth import Depths, attach_lora, backward, count_tensors
+
+from lola.evidence import Evidence
+from lola.models.depths import Depths, attach_lora
+from lola.models.loading import import_transformers, sequence_length
+from lola.profile import Profile, Provenance
+from lola.profiling.building import build, make_batch
+from lola.profiling.iteration import backward, count_tensors
 from lola.profiling.judgement import PRECISION, check_monotone, rising, uncertainty
 from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, software
 from lola.profiling.memory import weight_bytes
-from lola.profiling.models import build, import_transformers, make_batch, sequence_length
 from lola.profiling.process_peak import process_peaks
 from lola.profiling.workload import NotMonotoneError, ProfilingError, Workload
 from lola.solvers.checks import FloatArray, positive_integer, positive_number
-
-from lola.evidence import Evidence
-from lola.profile import Profile, Provenance
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +123,7 @@ def measure(
     provenance = Provenance(
         model=workload.model,
         batch_size=workload.batch_size,
-        sequence_length=sequence_length(workload, config),
+        sequence_length=sequence_length(workload.model, config, workload.sequence_length),
         dtype=workload.dtype,
         source="measured",
         hardware=hardware,

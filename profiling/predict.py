@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from lola.profiling.workload import ProfilingError
-from lola.solvers.checks import FloatArray, positive_integer
 
 from lola.profile import Profile, Provenance
+from lola.profiling.workload import ProfilingError
+from lola.solvers.checks import FloatArray, positive_integer
 
 # Everything that makes two profiles comparable; batch and sequence length may differ.
 _SHARED = (

@@ -49,9 +49,11 @@ def process_peaks(workload: Workload, n_blocks: int, threads: int) -> FloatArray
 def run_child() -> None:
     """Measure, and write the bytes of each depth to standard output as JSON."""
     import torch
-    from lola.profiling.depth import attach_lora, backward
+
+    from lola.models.depths import attach_lora
+    from lola.profiling.building import build, make_batch
+    from lola.profiling.iteration import backward
     from lola.profiling.memory import weight_bytes
-    from lola.profiling.models import build, make_batch
 
     given = json.loads(sys.argv[1])
     workload = Workload(**given["workload"])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lola.models.errors import ModelError as ProfilingError
 from lola.solvers.checks import positive_integer
 
 if TYPE_CHECKING:
@@ -16,10 +17,6 @@ DTYPES = {
     "float16": "float16",
     "bfloat16": "bfloat16",
 }
-
-
-class ProfilingError(ValueError):
-    """A model could not be profiled; the message says at which depth, why, and what to change."""
 
 
 class NotMonotoneError(ProfilingError):
@@ -42,7 +39,7 @@ class Workload:
     Parameters
     ----------
     model : str
-        Name of a built-in configuration (`lola.profiling.models.CONFIGS`), a local folder, or a hub name.
+        Name of a built-in configuration (`lola.models.loading.CONFIGS`), a local folder, or a hub name.
     batch_size : int
     sequence_length : int, optional
         Tokens of a text; 128 if left out. An image model's is given by its patches: leave it out.

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._jit import kernel
 from lola.solvers.checks import (
     LARGEST,
@@ -15,7 +17,6 @@ from lola.solvers.checks import (
     sized,
     vector,
 )
-from numpy.typing import ArrayLike
 
 _NO_MASK = np.zeros((0, 0), dtype=np.bool_)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from numpy.typing import ArrayLike
+
 from lola.solvers._inputs import checked
 from lola.solvers.checks import FloatArray, per_block, positive_number
 from lola.solvers.newton import split_bandwidth
-from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)

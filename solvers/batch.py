@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._inputs import allocation_inputs, checked
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, real_array
 from lola.solvers.newton import solve_rounds
-from numpy.typing import ArrayLike
 
 # Rounds a thread takes at a time: long enough to hide the hand-over, short enough that all threads end together. The
 # first of them starts afresh whatever the threads, so it must not depend on their number.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import infeasible_allocation
-from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)

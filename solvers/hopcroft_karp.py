@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._jit import kernel
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, real_array
 from lola.solvers.errors import InfeasibleError
-from numpy.typing import ArrayLike
 
 # As large as a latency made of the numbers that the allocations take. Also in shortest_paths.py: see `kernel`.
 _LARGEST_COST = 1e200

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._inputs import allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import infeasible_allocation
 from lola.solvers.newton import newton
 from lola.solvers.selection import devices_that_undercut, equal_split_candidates
 from lola.solvers.subcarriers import allocate_whole
-from numpy.typing import ArrayLike
 
 # Up to this many pairs the whole fleet goes into the assignment; beyond, devices are priced in as they are needed.
 _DENSE_PAIRS = 8192

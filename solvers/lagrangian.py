@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number
 from lola.solvers.errors import infeasible_allocation
 from lola.solvers.newton import assign_blocks, split_bandwidth
-from numpy.typing import ArrayLike
 
 StepRule = Literal["polyak", "diminishing", "constant"]
 # Adaptive Polyak steps aim this fraction of the start's latency above the best dual value, less when that fails.

@@ -1,6 +1,7 @@
 """Row charges that solve a min-sum assignment at once where the matrix is a shuffled Monge matrix."""
 
 import numpy as np
+
 from lola.solvers._jit import kernel
 
 _CORNER = 8  # a submatrix of such a matrix is one, too: random costs fail here already

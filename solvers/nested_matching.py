@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import InfeasibleError, infeasible_allocation
 from lola.solvers.hopcroft_karp import bottleneck_assignment
 from lola.solvers.selection import NOBODY, candidate_devices, fastest_per_block
-from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True, eq=False)

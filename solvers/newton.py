@@ -1,6 +1,7 @@
 """(P2)'s kernels: Newton's method over assignments, Theorem 2."""
 
 import numpy as np
+
 from lola.solvers._jit import kernel
 
 # The first proof tried says that nothing is faster by more than this fraction; rounding may call for a wider one.
@@ -59,10 +60,8 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
             compute[block, k] = work[block] / speed[k] if possible else np.inf
             upload[block, k] = bits[block] / efficiency[k] / bandwidth
     violator = np.zeros(n_blocks, np.bool_)
-    price = np.zeros(n_blocks)
-    device_price = np.zeros(n_devices)
-    best = np.zeros(n_blocks, np.int64)
-    share = np.zeros(n_blocks)
+    price, device_price = np.zeros(n_blocks), np.zeros(n_devices)
+    best, share = np.zeros(n_blocks, np.int64), np.zeros(n_blocks)
     cost = np.empty((n_blocks, n_devices))
     chosen = np.empty(n_blocks, np.int64)
     chosen_compute = np.empty(n_blocks)

@@ -11,10 +11,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
 from lola.solvers.hopcroft_karp import cost_matrix
-from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers._inputs import allocation_inputs
 from lola.solvers.oracle import matrices, optional
-from numpy.typing import ArrayLike
 
 
 def lagrangian_bound(*arguments: ArrayLike, **keywords: Any) -> float:

@@ -1,6 +1,7 @@
 """One pass over a fleet that keeps, for each block, the few devices that can matter to it."""
 
 import numpy as np
+
 from lola.solvers._inputs import Inputs
 from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
+
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.hopcroft_karp import by_row, cost_matrix, infeasible_matrix
 from lola.solvers.monge import charge_rows
@@ -16,7 +18,6 @@ from lola.solvers.shortest_paths import (
     is_proven,
     solve_at_once,
 )
-from numpy.typing import ArrayLike
 
 _FLOAT64, _INT64 = np.dtype(np.float64), np.dtype(np.int64)
 

@@ -1,8 +1,9 @@
 """The compiled core of `linear_assignment`: column reduction and shortest augmenting paths."""
 
 import numpy as np
-from lola.solvers._jit import kernel, machine_code
 from numba import float64, int64
+
+from lola.solvers._jit import kernel, machine_code
 
 HEADER = 2  # objective, iterations
 SOLVED, UNUSABLE, INFEASIBLE, UNFINISHED = 0, 1, 2, 3

@@ -6,6 +6,7 @@ import heapq
 from typing import NamedTuple
 
 import numpy as np
+
 from lola.solvers._inputs import Inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
 from lola.solvers.errors import infeasible_allocation

@@ -2,12 +2,12 @@
 
 import numpy as np
 import torch
-from lola.profiling import Workload, attach_lora
-from lola.profiling.models import build
 from tiny_models import TINY, save_config
 
 import lola
 from lola.adapters import CooperativeSession, Setting, ShardedData, iid_shards
+from lola.profiling import Workload, attach_lora
+from lola.profiling.building import build
 
 
 def tiny_depths(folder, name="bert", *, zero_init=True, dtype=torch.float32, seed=0):

@@ -11,12 +11,12 @@ import pytest
 from scenario import small_problem
 
 import lola
-from lola.cli import main
+from lola.cli.main import main
 
 
 def run(*arguments, cwd, timeout=120, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "lola.cli", *map(str, arguments)],
+        [sys.executable, "-m", "lola.cli.main", *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, **environment},
         capture_output=True,

@@ -84,7 +84,7 @@ def test_a_byte_order_mark_and_blank_lines_are_no_trouble(tmp_path):
 
 
 def test_phones_of_the_real_world_load_and_schedule(shared_data, tmp_path):
-    from lola.files import builtin_scenario
+    from lola.files.problems import builtin_scenario
 
     # The 333 phones repeat some names, which the loader refuses; told apart by their line, they load.
     with pytest.raises(lola.FormatError, match="'Honor 20' is already in line 19; names must differ"):

@@ -8,7 +8,7 @@ from scenario import small_problem
 from test_files import FLEET, PROFILE, SCENARIO, profile_text
 
 import lola
-from lola.cli import main
+from lola.cli.main import main
 
 
 @pytest.fixture

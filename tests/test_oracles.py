@@ -7,6 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases import ALLOCATION_FAMILIES, allocation, sizes
+from scenario import random_problem, small_problem
+
+import lola
+from lola.cli.main import main
+from lola.cli.oracle import ask
 from lola.solvers import (
     InfeasibleError,
     block_allocation,
@@ -18,11 +23,6 @@ from lola.solvers import (
     oracle,
 )
 from lola.solvers.oracle import Status
-from scenario import random_problem, small_problem
-
-import lola
-from lola.cli import main
-from lola.second_opinion import ask
 
 
 def objective(solve, *arguments, **keywords):

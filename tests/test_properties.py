@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+
 from lola.solvers import InfeasibleError, block_allocation, joint_allocation, linear_assignment
 
 SOLVERS = st.sampled_from([block_allocation, joint_allocation])

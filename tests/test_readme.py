@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from cooperative import tiny_columns, tiny_problem
-from lola.profiling import Workload
-from lola.profiling.models import build
 from tiny_models import save_config
 from torch.utils.data import DataLoader, Dataset, Subset
 
 import lola
-from lola.cli import main
+from lola.cli.main import main
+from lola.profiling import Workload
+from lola.profiling.building import build
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -8,7 +8,7 @@ import pytest
 from scenario import small_problem
 
 import lola
-from lola.cli import main
+from lola.cli.main import main
 from lola.rounds import draw_rounds
 from lola.simulation import DEFAULT_METHODS
 
@@ -208,7 +208,7 @@ def test_the_command_prints_saves_and_draws(tmp_path, capsys):
     assert "wall: % of rounds in which a chosen device lacks the memory" in said
     assert "Rayleigh fading; each round draws speed, memory and channel anew (seed 2)" in said
     assert picture.read_bytes().startswith(b"\x89PNG")
-    from lola.files import builtin_scenario
+    from lola.files.problems import builtin_scenario
 
     simulation = lola.simulate(builtin_scenario(), rounds=30, seed=2, transmit_snr_db=[0.0, 10.0])
     with out.open(newline="") as file:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lola.solvers.checks import subcarriers_in
 from scenario import random_problem, small_problem
 
 import lola
+from lola.solvers.checks import subcarriers_in
 
 ROUNDING, GAP = 1e-12, 1e-9
 # What a schedule states against what it should state, and whether that is a lie.

@@ -7,7 +7,7 @@ import pytest
 from scenario import random_problem
 
 import lola
-from lola.files import builtin_scenario
+from lola.files.problems import builtin_scenario
 
 EXACT = ("jbba", "ba")
 

@@ -15,9 +15,9 @@ from parameters import PARAMETERS, PROFILE
 
 import lola
 from lola.adapters import CooperativeSession, Setting, ShardedData, iid_shards
-from lola.adapters.glue import GLUE, read_glue, score
 from lola.channel import RayleighFading
-from lola.formats import write_atomically
+from lola.files.formats import write_atomically
+from lola.tasks.glue import GLUE, read_glue, score
 
 RESULTS = Path(__file__).parent / "convergence.json"
 CENTRALISED = "centralised"
@@ -81,6 +81,7 @@ def run_job(task, seed, method, encoder, data):
     """Fine-tune once, and return the history of (round, simulated seconds, score)."""
     import torch
     from encoder import PooledClassifier, encode, predict
+
     from lola.profiling import attach_lora
 
     torch.set_num_threads(1)

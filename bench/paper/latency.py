@@ -9,10 +9,10 @@ import numpy as np
 from parameters import PARAMETERS, PROFILE, faster, fit, problem, published, ratios, residual, rounds_of
 
 import lola
-from lola.figure import save_figure
-from lola.profile_figure import draw_alone, draw_profile
+from lola.figures.picture import save_figure
+from lola.figures.profile import draw_alone, draw_profile
+from lola.figures.simulation import draw_simulation
 from lola.simulation import PARAMETERS as AXES
-from lola.simulation_figure import draw_simulation
 
 PLOTS = Path(__file__).parent / "plots"
 ROUNDS = 10_000

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from lola.solvers.checks import FloatArray
 
 import lola
 from lola.rounds import Rounds, draw_rounds, equal_split, latencies
+from lola.solvers.checks import FloatArray
 
 HERE = Path(__file__).parent
 PROFILE = HERE / "profile.json"

@@ -8,7 +8,7 @@ from parameters import TABLE_I
 from parameters import TASKS as PUBLISHED_TASKS
 
 import lola
-from lola.figure import import_figure, save_figure
+from lola.figures.picture import import_figure, save_figure
 
 PLOTS = Path(__file__).parent / "plots"
 DESIRED = 0.9

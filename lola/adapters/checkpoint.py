@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lola.adapters.record import RoundRecord
-from lola.formats import FormatError, check_keys, integer, number, numbers, read_json, write_atomically, write_json
+from lola.files.formats import (
+    FormatError,
+    check_keys,
+    integer,
+    number,
+    numbers,
+    read_json,
+    write_atomically,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import torch

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lola.adapters.apply import NormBound, apply_round
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
-from lola.adapters.deft import Loss, RoundPlan, block_gradient, loss_of_output
+from lola.adapters.compute import block_gradient
 from lola.adapters.lock import held, lock_of
+from lola.adapters.plan import RoundPlan
 from lola.adapters.record import RoundRecord
-from lola.adapters.scalars import scalars
-from lola.adapters.server import NormBound, apply_round
 from lola.adapters.setting import Setting
 from lola.adapters.shards import ShardedData
+from lola.adapters.tensorboard import scalars
 from lola.channel import Channel
+from lola.files.formats import FormatError, StrPath
 from lola.fleet import Fleet
-from lola.formats import FormatError, StrPath
+from lola.models.depths import Loss, loss_of_output
 from lola.problem import Problem
 from lola.scheduling import schedule
 from lola.solution import Schedule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lola.adapters.server import NormBound
+from lola.adapters.apply import NormBound
 from lola.scheduling import METHODS
 from lola.solvers.checks import positive_integer, seed_number
 

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from lola import profile_command, simulate_command, train_command
+from lola.cli import profile as profile_command
+from lola.cli import simulate as simulate_command
+from lola.cli import train as train_command
 
 if TYPE_CHECKING:
     from lola.problem import Problem
@@ -25,7 +27,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse, but bad usage ends with 64, because 2 says that a problem is infeasible."""
 
     def error(self, message: str) -> NoReturn:
-        from lola.formats import plain
+        from lola.files.formats import plain
 
         self.print_usage(sys.stderr)
         self.exit(EXIT_BAD_INPUT, f"{self.prog}: {plain(message)}\n")
@@ -88,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 not verified, 2 infeasible, 64 bad usage or input."""
     options = _parser().parse_args(arguments)
-    from lola.formats import plain
+    from lola.files.formats import plain
     from lola.solvers.errors import InfeasibleError
     from lola.verification import VerificationError
 
@@ -119,10 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _schedule(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from lola.files import scenario_files
-    from lola.formats import check_outputs
-    from lola.report import comparison_table, proof_line, round_table, seconds
-    from lola.schedule_file import save_schedule
+    from lola.cli.tables import comparison_table, proof_line, round_table, seconds
+    from lola.files.formats import check_outputs
+    from lola.files.problems import scenario_files
+    from lola.files.schedules import save_schedule
     from lola.scheduling import METHODS, schedule
 
     inputs = scenario_files(options.scenario, fleet=options.fleet, profile=options.profile)
@@ -147,7 +149,8 @@ def _schedule(options: argparse.Namespace) -> int:
     if options.json:
         save_schedule(answer, problem, options.json)
     if options.figure:
-        from lola.figure import draw_round, save_figure
+        from lola.figures.picture import save_figure
+        from lola.figures.round import draw_round
 
         save_figure(draw_round(answer, problem), options.figure)
     return EXIT_OK
@@ -155,7 +158,7 @@ def _schedule(options: argparse.Namespace) -> int:
 
 def _problem(options: argparse.Namespace) -> "Problem":
     """Read the scenario and put in place what the options name."""
-    from lola.files import builtin_scenario, load_scenario
+    from lola.files.problems import builtin_scenario, load_scenario
     from lola.problem import Problem
 
     files = {"fleet": options.fleet, "profile": options.profile}
@@ -187,16 +190,16 @@ def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from lola.formats import plain
-    from lola.report import proof_line, seconds
-    from lola.schedule_file import load_schedule
+    from lola.cli.tables import proof_line, seconds
+    from lola.files.formats import plain
+    from lola.files.schedules import load_schedule
 
     answer, problem = load_schedule(options.schedule)
     answer.verify(problem)
     print(f"{plain(options.schedule)}: the schedule holds, {seconds(answer.latency_s)} ({answer.method})")
     print(proof_line(answer, problem))
     if options.oracle:
-        from lola.second_opinion import ask
+        from lola.cli.oracle import ask
 
         print(ask(options.oracle, answer, problem, options.time_limit_s))
     return EXIT_OK

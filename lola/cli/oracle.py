@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from lola.cli.tables import seconds
 from lola.problem import Problem
-from lola.report import seconds
 from lola.scheduling import EXACT_METHODS, JOINT_METHODS
 from lola.solution import Schedule
 from lola.verification import VerificationError

@@ -93,19 +93,19 @@ def run(options: argparse.Namespace) -> int:
     except NotMonotoneError as error:
         if not options.out or error.profile is None:
             raise
-        from lola.files import save_profile
+        from lola.files.problems import save_profile
 
         kept = Path(options.out).with_suffix(".isotonic.json")
         save_profile(error.profile, kept)
         raise ProfilingError(f"{error}. What was measured is kept in {kept}, with that regression") from None
     _print(profile)
     if options.out:
-        from lola.files import save_profile
+        from lola.files.problems import save_profile
 
         save_profile(profile, options.out)
     if options.figure:
-        from lola.figure import save_figure
-        from lola.profile_figure import draw_profile
+        from lola.figures.picture import save_figure
+        from lola.figures.profile import draw_profile
 
         save_figure(draw_profile(profile), options.figure)
     return 0
@@ -113,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
     """Refuse, before anything is measured, an unknown device, a missing folder or a file that holds something else."""
-    from lola.formats import check_outputs
+    from lola.files.formats import check_outputs
     from lola.profiling.estimation import reference_device
 
     if options.reference:
@@ -122,7 +122,7 @@ def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
     check_outputs([options.out, options.figure], model.iterdir() if model.is_dir() else [])
     if options.force or not options.out or not Path(options.out).is_file():
         return
-    from lola.files import load_profile
+    from lola.files.problems import load_profile
     from lola.profiling.workload import DTYPES
 
     there = load_profile(options.out).provenance
@@ -145,8 +145,8 @@ def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
 def _print(profile: "Profile") -> None:
     from rich.console import Console
 
+    from lola.cli.tables import profile_table
     from lola.profiling import judge
-    from lola.report import profile_table
 
     verdict = judge(profile)
     console = Console(highlight=False)

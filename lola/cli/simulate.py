@@ -66,13 +66,13 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from lola.files import builtin_scenario, load_scenario, scenario_files
-    from lola.formats import check_outputs
+    from lola.files.formats import check_outputs
+    from lola.files.problems import builtin_scenario, load_scenario, scenario_files
+    from lola.files.traces import load_traces
     from lola.simulation import DEFAULT_METHODS, simulate
-    from lola.traces import load_traces
 
     if options.figure:
-        from lola.figure import import_figure
+        from lola.figures.picture import import_figure
 
         import_figure()
     check_outputs([options.csv, options.figure], [*scenario_files(options.scenario), options.trace])
@@ -107,8 +107,8 @@ def run(options: argparse.Namespace) -> int:
     if options.csv:
         simulation.save_csv(options.csv)
     if options.figure:
-        from lola.figure import save_figure
-        from lola.simulation_figure import draw_simulation
+        from lola.figures.picture import save_figure
+        from lola.figures.simulation import draw_simulation
 
         save_figure(draw_simulation(simulation), options.figure)
     return 0
@@ -117,8 +117,8 @@ def run(options: argparse.Namespace) -> int:
 def _print(simulation: "Simulation", options: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from lola.formats import plain
-    from lola.report import simulation_table
+    from lola.cli.tables import simulation_table
+    from lola.files.formats import plain
     from lola.simulation import PARAMETERS
 
     console = Console(highlight=False)

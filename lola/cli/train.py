@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lola.adapters import CooperativeSession, Setting
-    from lola.adapters.text import TextClassifier
     from lola.channel import Channel
     from lola.profile import Profile
+    from lola.tasks.texts import TextClassifier
 
 _INTERRUPTED = 130
 _SETTINGS, _SETTINGS_FORMAT = "settings.json", "lola-training-settings"
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     # Threads that spin while they wait lose the processor to whatever else runs, just when they need it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from lola.adapters.checkpoint import checkpoints
-    from lola.formats import write_json
+    from lola.files.formats import write_json
 
     out = Path(options.out)
     try:
@@ -98,8 +98,8 @@ def run(options: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> "Setting":
     """Refuse, before anything is loaded, what cannot be run."""
     from lola.adapters import Setting
-    from lola.adapters.glue import glue_task
     from lola.solvers.checks import positive_integer, positive_number
+    from lola.tasks.glue import glue_task
 
     glue_task(options.task)
     for name in ("rounds", "local_steps", "batch", "seq", "rank", "train_rows", "threads"):
@@ -129,7 +129,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     """Refuse a folder that holds another run, or something else."""
     from lola.adapters.checkpoint import checkpoints
-    from lola.formats import FormatError, read_json
+    from lola.files.formats import FormatError, read_json
 
     if not out.parent.is_dir():
         raise ValueError(f"{out}: the folder to make it in does not exist")
@@ -148,18 +148,18 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
 
 def prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSession":
     """Read, load, tokenise, adapt and deal out; say what was done."""
-    from lola.profiling.models import import_transformers
+    from lola.models.loading import import_transformers
 
     transformers = import_transformers()
     import numpy as np
     import torch
 
     from lola.adapters import CooperativeSession, ShardedData, dirichlet_shards, iid_shards, trim_padding
-    from lola.adapters.glue import glue_task, read_glue, score
-    from lola.adapters.text import load_classifier
-    from lola.files import builtin_scenario, load_fleet, load_profile
+    from lola.files.problems import builtin_scenario, load_fleet, load_profile
     from lola.problem import Problem
     from lola.profiling import attach_lora
+    from lola.tasks.glue import glue_task, read_glue, score
+    from lola.tasks.texts import load_classifier
 
     score(options.task, [0], [0])  # a missing package is better missed now than at the first evaluation
     transformers.logging.set_verbosity_error()  # what it has to say of a new head is no news here
@@ -210,7 +210,7 @@ def prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSess
 
 def _channel(options: argparse.Namespace, n_devices: int) -> "Channel | None":
     from lola.channel import RayleighFading
-    from lola.traces import TraceReplay, load_traces
+    from lola.files.traces import TraceReplay, load_traces
 
     if options.channel == "static":
         return None
@@ -243,7 +243,7 @@ def _train(session: "CooperativeSession", options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from lola.report import seconds
+    from lola.cli.tables import seconds
 
     console = Console(stderr=True)
     columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
@@ -268,9 +268,9 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
     from rich.console import Console
     from rich.table import Table
 
-    from lola.adapters.glue import glue_task
-    from lola.formats import write_json
-    from lola.report import seconds
+    from lola.cli.tables import seconds
+    from lola.files.formats import write_json
+    from lola.tasks.glue import glue_task
 
     scores = _last_scores(session)
     walled = sum(record.memory_wall > 0 for record in session.records)

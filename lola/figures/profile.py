@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.figure import import_figure
+from lola.figures.picture import import_figure
 from lola.profile import Profile
 
 if TYPE_CHECKING:

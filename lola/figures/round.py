@@ -1,13 +1,10 @@
-"""A round as a picture; needs the extra ``plot``."""
+"""A round as a picture."""
 
-import io
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.formats import StrPath
+from lola.figures.picture import import_figure
 from lola.problem import Problem
 from lola.solution import Schedule
 
@@ -54,34 +51,3 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
         axes.grid(axis="x", alpha=0.3)
         axes.set_axisbelow(True)
     return figure
-
-
-def import_figure() -> "type[Figure]":
-    """Return matplotlib's figure class.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is missing; it names the extra to install.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "figures need matplotlib: install lola-deft with its extra 'plot', or matplotlib itself"
-        ) from None
-    return Figure
-
-
-def save_figure(figure: "Figure", path: StrPath) -> None:
-    """Write a figure in the format that the path's ending names; PNG without one.
-
-    Raises
-    ------
-    ValueError
-        If matplotlib cannot write that format.
-    """
-    with warnings.catch_warnings(), io.BytesIO() as image:
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script the font lacks
-        figure.savefig(image, dpi=150, format=Path(path).suffix[1:] or "png")
-        Path(path).write_bytes(image.getvalue())

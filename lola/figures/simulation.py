@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.figure import import_figure
+from lola.figures.picture import import_figure
 from lola.simulation import PARAMETERS, Simulation
 
 if TYPE_CHECKING:

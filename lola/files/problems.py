@@ -1,4 +1,4 @@
-"""Fleets (CSV), profiles (JSON) and scenarios (TOML) as files; schedules are in `lola.schedule_file`."""
+"""Fleets (CSV), profiles (JSON) and scenarios (TOML) as files; schedules are in `lola.files.schedules`."""
 
 import csv
 import io
@@ -11,8 +11,7 @@ from typing import Any
 
 from lola.channel import spectral_efficiency
 from lola.evidence import Evidence
-from lola.fleet import Fleet
-from lola.formats import (
+from lola.files.formats import (
     FormatError,
     StrPath,
     check_keys,
@@ -27,6 +26,7 @@ from lola.formats import (
     write_atomically,
     write_json,
 )
+from lola.fleet import Fleet
 from lola.problem import Pair, Problem
 from lola.profile import Profile, Provenance
 from lola.solvers.checks import shown

@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lola.files import profile_from_json, profile_to_json
-from lola.fleet import Fleet
-from lola.formats import (
+from lola.files.formats import (
     FormatError,
     StrPath,
     check_keys,
@@ -19,6 +17,8 @@ from lola.formats import (
     table,
     write_json,
 )
+from lola.files.problems import profile_from_json, profile_to_json
+from lola.fleet import Fleet
 from lola.problem import Problem
 from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
 from lola.solvers.checks import shown

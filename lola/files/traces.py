@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.channel import spectral_efficiency
-from lola.formats import FormatError, StrPath, read_text
+from lola.files.formats import FormatError, StrPath, read_text
 from lola.profile import frozen
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, seed_number, shown, vector
 

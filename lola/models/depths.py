@@ -1,19 +1,20 @@
 """The depths of a model: its blocks from the output, adapted once by LoRA, and one selected at a time."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from lola.profiling.memory import count_saved, track_peak
-from lola.profiling.models import import_transformers
-from lola.profiling.workload import ProfilingError
+from lola.models.errors import ModelError
+from lola.models.loading import import_transformers
 from lola.solvers.checks import positive_integer
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+Batch = Mapping[str, "torch.Tensor"]
+Loss = Callable[[Any, Any], "torch.Tensor"]
 # Where the backbone of each type keeps its blocks, and which modules project to query and value.
 _BLOCKS = {
     "bert": "encoder.layer",
@@ -48,7 +49,7 @@ def find_blocks(model: "nn.Module") -> "list[nn.Module]":
 
     Raises
     ------
-    ProfilingError
+    ModelError
         If the type is not known, or the blocks are not where they should be.
     """
     kind = getattr(getattr(model, "config", None), "model_type", None)
@@ -59,7 +60,7 @@ def find_blocks(model: "nn.Module") -> "list[nn.Module]":
             found = getattr(found, name, None)
         if path and found is not None and len(found):
             return list(found)[::-1]
-    raise ProfilingError(
+    raise ModelError(
         f"no transformer blocks found in {type(model).__name__} (model type {kind!r}; known are {', '.join(_BLOCKS)}); "
         "pass them as a list of modules, the one nearest the input first: attach_lora(model, blocks=[...])"
     )
@@ -117,7 +118,7 @@ class Depths:
         ------
         ValueError, TypeError
             If there is no such depth.
-        ProfilingError
+        ModelError
             If gradient checkpointing or ``enable_input_require_grads`` is on, or anything below requires a gradient.
         """
         index = self._index(depth)
@@ -129,7 +130,7 @@ class Depths:
         allowed = {id(p) for p in chosen}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and id(parameter) not in allowed:
-                raise ProfilingError(f"depth {index + 1}: {name} requires a gradient, though another depth owns it")
+                raise ModelError(f"depth {index + 1}: {name} requires a gradient, though another depth owns it")
 
     def select_all(self) -> None:
         """Make every depth trainable, as on a device that trains alone."""
@@ -143,7 +144,7 @@ class Depths:
 
         Raises
         ------
-        ProfilingError
+        ModelError
             From within the forward pass.
         """
         import torch
@@ -151,7 +152,7 @@ class Depths:
         def refuse(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             values = [*args, *kwargs.values()]
             if any(isinstance(value, torch.Tensor) and value.requires_grad for value in values):
-                raise ProfilingError(
+                raise ModelError(
                     f"depth {depth}: the input of its block requires a gradient, so backward would run on to the "
                     "embeddings and every depth would cost the same. Something below requires grad, or makes its "
                     "output require it (enable_input_require_grads does): turn that off"
@@ -171,13 +172,13 @@ class Depths:
     def _refuse_checkpointing(self) -> None:
         """Refuse what makes backward run to the bottom, or run forward again."""
         if any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
-            raise ProfilingError(
+            raise ModelError(
                 "gradient checkpointing is on: it recomputes the forward pass and makes the embeddings require a "
                 "gradient, so memory and latency no longer depend on the depth; call gradient_checkpointing_disable()"
             )
         hooks = [getattr(self.model, name, None) for name in ("_require_grads_hook", "_require_grads_hooks")]
         if any(hooks):
-            raise ProfilingError(
+            raise ModelError(
                 "enable_input_require_grads() is on: it makes the embeddings require a gradient, so backward runs to "
                 "the bottom whatever the depth; call disable_input_require_grads()"
             )
@@ -215,7 +216,7 @@ def attach_lora(
 
     Raises
     ------
-    ProfilingError
+    ModelError
         If there are no blocks, a target is missing, or a block would stay without an adapter.
     """
     import_transformers()
@@ -223,10 +224,10 @@ def attach_lora(
 
     positive_integer("rank", rank)
     if adapted := [name for name, _ in model.named_parameters() if "lora_" in name]:
-        raise ProfilingError(f"the model has adapters already, such as {adapted[0]}; adapt it once, or load it anew")
+        raise ModelError(f"the model has adapters already, such as {adapted[0]}; adapt it once, or load it anew")
     found = find_blocks(model) if blocks is None else list(blocks)[::-1]
     if not found:
-        raise ProfilingError("blocks is empty; pass at least one module")
+        raise ModelError("blocks is empty; pass at least one module")
     inside = {name.split(".")[-1] for block in found for name, module in block.named_modules() if _can_adapt(module)}
     wanted: tuple[str, ...] | None
     if targets is None:
@@ -235,7 +236,7 @@ def attach_lora(
         wanted = tuple(targets) if inside.issuperset(targets) else None
     if not wanted:
         missing = "query and value" if targets is None else ", ".join(name for name in targets if name not in inside)
-        raise ProfilingError(
+        raise ModelError(
             f"LoRA has no target: the blocks have no {missing or 'module of an empty list'}. Modules that can be "
             f"adapted are {', '.join(sorted(inside)) or 'none'}; name some of them as targets"
         )
@@ -258,7 +259,7 @@ def attach_lora(
     depths = Depths(model, found, rank, wanted, train_head)
     for depth in range(1, len(depths) + 1):
         if not any("lora_" in name for name, _ in found[depth - 1].named_parameters()):
-            raise ProfilingError(
+            raise ModelError(
                 f"depth {depth} has no module named {' or '.join(wanted)}; its block would upload nothing; name others"
             )
     depths.select(1)
@@ -269,54 +270,16 @@ def _can_adapt(module: "nn.Module") -> bool:
     return type(module).__name__ in ("Linear", "Conv1D")
 
 
-def backward(depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]") -> None:
-    """Run forward and backward for one selected depth, from no gradient, with the guard in place.
-
-    Parameters
-    ----------
-    depths : Depths
-    depth : int or None
-        None where all depths are trained, so that there is nothing below to guard.
-    batch : dict of str to torch.Tensor
-
-    Raises
-    ------
-    ProfilingError
-        If the model gives no loss, or backward would not stop at the block.
-    """
-    depths.model.zero_grad(set_to_none=True)
-    _loss(depths, depth, batch).backward()
-
-
-def count_tensors(
-    depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]", granularity_bytes: int = 1
-) -> tuple[int, int]:
-    """Run one iteration and return the bytes that it saves for backward and its peak, without weights.
-
-    Parameters
-    ----------
-    depths : Depths
-    depth : int or None
-        None for all depths at once.
-    batch : dict of str to torch.Tensor
-        Real or fake tensors.
-    granularity_bytes : int
-        See `lola.profiling.memory.track_peak`.
-    """
-    depths.select_all() if depth is None else depths.select(depth)
-    depths.model.zero_grad(set_to_none=True)
-    with track_peak(granularity_bytes) as peak:
-        inputs = {name: tensor.clone() for name, tensor in batch.items()}
-        with count_saved(depths.model) as saved:
-            loss = _loss(depths, depth, inputs)
-        loss.backward()
-    depths.model.zero_grad(set_to_none=True)
-    return saved.bytes, peak.peak_bytes
-
-
-def _loss(depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]") -> "torch.Tensor":
-    with nullcontext() if depth is None else depths.guard(depth):
-        loss: torch.Tensor | None = getattr(depths.model(**batch), "loss", None)
+def loss_of_output(model: Any, batch: "Batch") -> "torch.Tensor":
+    """Take the loss that a transformers model puts into its output."""
+    if not isinstance(batch, Mapping):
+        raise TypeError(
+            f"a batch must be a mapping of names to tensors, labels among them, got {type(batch).__name__}; or give "
+            "your own loss(model, batch)"
+        )
+    loss: torch.Tensor | None = getattr(model(**batch), "loss", None)
     if loss is None:
-        raise ProfilingError(f"{type(depths.model).__name__} gives no loss for its labels; use a model with a head")
+        raise ModelError(
+            f"{type(model).__name__} gives no loss for its labels; a batch needs labels, and the model a head"
+        )
     return loss

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lola.formats import FormatError, StrPath, read_text
+from lola.files.formats import FormatError, StrPath, read_text
 from lola.solvers.checks import shown
 
 HUB = "hub"

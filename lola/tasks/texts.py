@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lola.adapters.glue import Examples
 from lola.adapters.shards import trim_padding
-from lola.profiling.models import import_transformers, load_config, sequence_length
-from lola.profiling.workload import Workload
+from lola.models.loading import import_transformers, load_config, sequence_length
+from lola.tasks.glue import Examples
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +62,7 @@ class TextClassifier:
         import torch
 
         config, tokenizer = self.model.config, self.tokenizer
-        sequence_length(Workload(self.source, sequence_length=length), config)
+        sequence_length(self.source, config, length)
         n_special = tokenizer.num_special_tokens_to_add(pair=examples.second is not None)
         if length <= n_special:
             raise ValueError(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from cooperative import tiny_columns, tiny_depths, tiny_problem, tiny_session, weights_of
-from lola.profiling import ProfilingError
 
 import lola
 from lola.adapters import BlockTask, Setting, ShardedData, block_gradient
+from lola.profiling import ProfilingError
 
 
 class Noting(ShardedData):

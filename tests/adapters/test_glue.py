@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lola.adapters.glue import GLUE, read_glue, score
-from lola.formats import FormatError
+from lola.files.formats import FormatError
+from lola.tasks.glue import GLUE, read_glue, score
 
 # For each task: GLUE's own file, the plain one, and what both say.
 PAIR = 'She said "no.\tHe "agreed'

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from cooperative import n_blocks_of, tiny_columns, tiny_depths, tiny_problem, weights_of
-from lola.profiling import ProfilingError
 
 import lola
 from lola.adapters import BlockTask, RoundPlan, apply_round, block_gradient
+from lola.profiling import ProfilingError
 
 every_architecture = pytest.mark.parametrize("name", ["bert", "roberta", "vit", "gpt2"])
 OPTIMIZERS = {
@@ -122,7 +122,9 @@ def test_what_a_device_cannot_do_is_said(tmp_path):
     ):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [tuple(batch.values())], 1)
     del batch["labels"]
-    with pytest.raises(ValueError, match="BertForSequenceClassification gives no loss; a batch needs labels"):
+    with pytest.raises(
+        ValueError, match="BertForSequenceClassification gives no loss for its labels; a batch needs labels"
+    ):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 1)
     batch = tiny_columns("bert", 4, seed=0)
     depths.model.enable_input_require_grads()

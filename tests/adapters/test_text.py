@@ -5,12 +5,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from lola.profiling import ProfilingError
 from safetensors.torch import load_file, save_file
 from tiny_models import save_checkpoint, save_config
 
-from lola.adapters.glue import Examples
-from lola.adapters.text import load_classifier
+from lola.profiling import ProfilingError
+from lola.tasks.glue import Examples
+from lola.tasks.texts import load_classifier
 
 PAIRS = Examples(["w1 w2 w3", "w4", "w5 nobody w7 w8"], ["w9", "w10", "w11 w12"], np.array([0, 2, 1]))
 
@@ -54,7 +54,7 @@ def test_long_texts_are_cut_and_targets_stay_numbers(bert):
 def test_many_texts_are_as_few(bert, monkeypatch):
     classifier = load_classifier(bert, 3, seed=0)
     whole = classifier.encode(PAIRS, 20)
-    monkeypatch.setattr("lola.adapters.text._CHUNK", 2)
+    monkeypatch.setattr("lola.tasks.texts._CHUNK", 2)
     assert all(torch.equal(column, whole[name]) for name, column in classifier.encode(PAIRS, 20).items())
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tiny_models import save_checkpoint
 
 import lola
-from lola.cli import main
+from lola.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ import pytest
 from tiny_models import FALLING, save_config
 
 import lola
-from lola.cli import main
+from lola.cli.main import main
 
 
 def arguments(tmp_path, *more, device="cpu", batch="2"):
@@ -39,8 +39,8 @@ def test_a_profile_is_measured_saved_and_drawn(tmp_path, capsys, monkeypatch):
 
 
 def test_one_device_alone_is_drawn(tmp_path):
-    from lola.figure import save_figure
-    from lola.profile_figure import draw_alone
+    from lola.figures.picture import save_figure
+    from lola.figures.profile import draw_alone
 
     profile = lola.Profile([1e9, 2e9], [1.0, 2.0], 1.0)
     save_figure(draw_alone(profile, {"weights": 1e9, "iteration": 2e9}), tmp_path / "alone.png")

@@ -4,10 +4,11 @@ import re
 
 import pytest
 import torch
-from lola.profiling import ProfilingError, Workload, attach_lora, find_blocks
-from lola.profiling.depth import backward
-from lola.profiling.models import build, make_batch
 from tiny_models import TINY, every_model, save_config
+
+from lola.profiling import ProfilingError, Workload, attach_lora, find_blocks
+from lola.profiling.building import build, make_batch
+from lola.profiling.iteration import backward
 
 
 def tiny(tmp_path, name, *, zero_init=True, train_head=True, targets=None, **changes):

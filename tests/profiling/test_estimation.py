@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from lola.profiling import REFERENCES, ProfilingError, Workload, alone, bring_to_reference, estimate, measure
 from tiny_models import FALLING, every_model, save_config
+
+from lola.profiling import REFERENCES, ProfilingError, Workload, alone, bring_to_reference, estimate, measure
 
 
 def workload(tmp_path, name, **changes):

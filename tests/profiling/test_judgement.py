@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from lola.profiling import Grid, ProfilingError, judge
-from lola.profiling.judgement import check_monotone, fit_line, rising
 
 import lola
+from lola.profiling import Grid, ProfilingError, judge
+from lola.profiling.judgement import check_monotone, fit_line, rising
 
 PROVENANCE = lola.Provenance("toy", 8, 64, "float32", "measured", "bench")
 

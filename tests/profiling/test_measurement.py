@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from lola.profiling import NotMonotoneError, ProfilingError, Workload, measure
-from lola.profiling.depth import Depths
-from lola.profiling.memory import count_saved, track_peak, weight_bytes
 from tiny_models import FALLING, save_config
 
 import lola
-from lola.cli import main
+from lola.cli.main import main
+from lola.models.depths import Depths
+from lola.profiling import NotMonotoneError, ProfilingError, Workload, measure
+from lola.profiling.memory import count_saved, track_peak, weight_bytes
 
 
 def quick(tmp_path, **changes):

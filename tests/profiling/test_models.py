@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
-from lola.profiling import ProfilingError, Workload, estimate
-from lola.profiling.models import CONFIGS, build, load_config, make_batch, sequence_length
 from tiny_models import save_config
+
+from lola.models.loading import CONFIGS, load_config, sequence_length
+from lola.profiling import ProfilingError, Workload, estimate
+from lola.profiling.building import build, make_batch
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +20,7 @@ def test_every_builtin_configuration_is_one_of_transformers():
     for name in CONFIGS:
         config = load_config(name)
         assert config.architectures, name
-        assert sequence_length(Workload(name), config) == (197 if name == "vit-b-16" else 128)
+        assert sequence_length(name, config) == (197 if name == "vit-b-16" else 128)
 
 
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "weights_only"])
@@ -93,12 +95,12 @@ def test_models_that_cannot_be_had_are_refused(tmp_path):
 def test_lengths_that_a_model_has_not_are_refused(tmp_path):
     for name, positions in (("bert", 24), ("roberta", 22)):
         config = load_config(save_config(tmp_path / name, name))
-        assert sequence_length(Workload("m", sequence_length=positions), config) == positions
+        assert sequence_length("m", config, positions) == positions
         with pytest.raises(ProfilingError, match=f"m has {positions} positions; shorten the sequence from 99"):
-            sequence_length(Workload("m", sequence_length=99), config)
+            sequence_length("m", config, 99)
     config = load_config(save_config(tmp_path / "vit", "vit"))
     with pytest.raises(ProfilingError, match="m cuts an image into 5 tokens; leave the sequence length 128 out"):
-        sequence_length(Workload("m", sequence_length=128), config)
+        sequence_length("m", config, 128)
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lola.profiling import REFERENCES, estimate, judge
 
 import lola
-from lola.files import builtin_scenario
+from lola.files.problems import builtin_scenario
+from lola.profiling import REFERENCES, estimate, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = ROOT / "lola" / "data" / "profiles"

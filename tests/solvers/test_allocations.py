@@ -5,13 +5,6 @@ import pickle
 import numpy as np
 import pytest
 from cases import ALLOCATION_FAMILIES, allocation, sizes
-from lola.solvers import (
-    InfeasibleError,
-    bandwidth_split,
-    block_allocation,
-    bottleneck_assignment,
-    joint_allocation,
-)
 from naive import (
     brute_force,
     check_allocation,
@@ -20,6 +13,14 @@ from naive import (
     equal_split_latency,
     placements,
     possible_pairs,
+)
+
+from lola.solvers import (
+    InfeasibleError,
+    bandwidth_split,
+    block_allocation,
+    bottleneck_assignment,
+    joint_allocation,
 )
 
 

@@ -6,10 +6,10 @@ from itertools import product
 import numpy as np
 import pytest
 from cases import ALLOCATION_FAMILIES, allocation, sizes
-from lola.solvers import InfeasibleError, joint, joint_allocation, joint_allocation_batch
 from naive import check_allocation, check_prices, placements, possible_pairs
 
 from lola.channel import rayleigh_efficiency, shannon
+from lola.solvers import InfeasibleError, joint, joint_allocation, joint_allocation_batch
 
 
 def rounds(rng, n_rounds, family="uniform", n_devices=14, n_blocks=6):

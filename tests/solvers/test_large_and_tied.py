@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 from cases import ALLOCATION_FAMILIES, allocation, sizes
+from naive import brute_force, check_allocation, check_hall, check_prices, check_prices_exactly, equal_split_latency
+
+from lola.channel import CQI_EFFICIENCY
 from lola.solvers import (
     InfeasibleError,
     block_allocation,
@@ -14,9 +17,6 @@ from lola.solvers import (
     joint_allocation,
     joint_allocation_batch,
 )
-from naive import brute_force, check_allocation, check_hall, check_prices, check_prices_exactly, equal_split_latency
-
-from lola.channel import CQI_EFFICIENCY
 
 # A fleet may be a few devices above what the pass over it looks at together, or many such chunks.
 FLEETS = (257, 300, 511, 513, 1500, 3000, 5000)

@@ -8,11 +8,12 @@ import numba
 import numpy as np
 import pytest
 from cases import MATRIX_FAMILIES, matrix
+from naive import brute_force, check_hall, check_matching
+from scipy.optimize import linear_sum_assignment
+
 from lola.solvers import InfeasibleError, bottleneck_assignment, linear_assignment
 from lola.solvers.monge import charge_rows
 from lola.solvers.shortest_paths import UNFINISHED, is_proven, solve_at_once
-from naive import brute_force, check_hall, check_matching
-from scipy.optimize import linear_sum_assignment
 
 
 def check_linear_duals(result, cost):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from cases import ALLOCATION_FAMILIES, allocation, sizes
+from naive import check_allocation, check_hall, equal_split_latency
+
 from lola.solvers import (
     InfeasibleError,
     block_allocation,
@@ -11,7 +13,6 @@ from lola.solvers import (
     dual_ascent,
     joint_allocation,
 )
-from naive import check_allocation, check_hall, equal_split_latency
 
 MONOTONE_FAMILIES = [family for family in ALLOCATION_FAMILIES if family != "unequal uploads"]
 

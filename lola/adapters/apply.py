@@ -10,7 +10,7 @@ from numbers import Integral, Real
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from lola.adapters.deft import BlockGradient, RoundPlan
+from lola.adapters.plan import BlockGradient, RoundPlan
 from lola.solvers.checks import positive_number
 
 if TYPE_CHECKING:

@@ -1,0 +1,14 @@
+from lola.adapters.apply import NormBound as NormBound
+from lola.adapters.apply import RoundReport as RoundReport
+from lola.adapters.apply import apply_round as apply_round
+from lola.adapters.compute import block_gradient as block_gradient
+from lola.adapters.plan import BlockGradient as BlockGradient
+from lola.adapters.plan import BlockTask as BlockTask
+from lola.adapters.plan import RoundPlan as RoundPlan
+from lola.adapters.record import RoundRecord as RoundRecord
+from lola.adapters.session import CooperativeSession as CooperativeSession
+from lola.adapters.setting import Setting as Setting
+from lola.adapters.shards import ShardedData as ShardedData
+from lola.adapters.shards import dirichlet_shards as dirichlet_shards
+from lola.adapters.shards import iid_shards as iid_shards
+from lola.adapters.shards import trim_padding as trim_padding

@@ -1,0 +1,67 @@
+"""A device's part of a round: the gradient of its block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lola.adapters.plan import BlockGradient, BlockTask
+from lola.models.depths import Batch, Depths, Loss, loss_of_output
+from lola.solvers.checks import positive_integer
+
+
+def block_gradient(
+    depths: Depths, task: BlockTask, batches: Iterable[Batch], local_steps: int, *, loss: Loss = loss_of_output
+) -> BlockGradient:
+    """Compute the gradient of one block: a device's part of a round.
+
+    Everything but the block is frozen, backward stops there, and the gradients of `local_steps` batches are averaged at
+    fixed parameters, so that a round is one step of the server's optimizer on `local_steps` batches per block.
+
+    Parameters
+    ----------
+    depths : lola.profiling.Depths
+        The model with its adapters, from `lola.profiling.attach_lora`. Left with the task's depth selected and without
+        gradients.
+    task : BlockTask
+    batches : iterable of mapping of str to torch.Tensor
+        The device's data; the first `local_steps` are used. A DataLoader begins anew in every round: let it shuffle.
+    local_steps : int
+        M ≥ 1.
+    loss : callable, optional
+        ``loss(model, batch)`` gives a scalar; by default the model's own output has it.
+
+    Returns
+    -------
+    BlockGradient
+
+    Raises
+    ------
+    ValueError
+        If there are fewer batches than `local_steps`.
+    lola.profiling.ProfilingError
+        If backward would not stop at the block.
+    """
+    positive_integer("local_steps", local_steps)
+    depths.select(task.depth)
+    model = depths.model
+    model.zero_grad(set_to_none=True)
+    total, done = 0.0, 0
+    with depths.guard(task.depth):
+        for batch in batches:
+            value = loss(model, batch) / local_steps
+            value.backward()  # type: ignore[no-untyped-call]
+            total += float(value.detach())
+            done += 1
+            if done == local_steps:
+                break
+    if done < local_steps:
+        raise ValueError(f"{local_steps} local batches are needed, device {task.device} has {done}; give it more data")
+    gradients = {}
+    for name, parameter in depths.named_parameters(task.depth).items():
+        if parameter.grad is None:
+            raise ValueError(
+                f"the loss does not depend on {name}, which depth {task.depth} trains; is it the model's loss?"
+            )
+        gradients[name] = parameter.grad.detach().to("cpu", copy=True)
+    model.zero_grad(set_to_none=True)
+    return BlockGradient(task.version, task.device, task.depth, gradients, total)

@@ -1,0 +1,1 @@
+"""The command ``lola``: one file a command."""

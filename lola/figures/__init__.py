@@ -1,0 +1,1 @@
+"""What is drawn; needs the extra ``plot``."""

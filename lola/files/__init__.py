@@ -1,0 +1,1 @@
+"""What is read and written: profiles, fleets, scenarios, schedules and traces."""

@@ -1,0 +1,17 @@
+from lola.models.depths import Depths as Depths
+from lola.models.depths import attach_lora as attach_lora
+from lola.models.depths import find_blocks as find_blocks
+from lola.profiling.estimation import REFERENCES as REFERENCES
+from lola.profiling.estimation import AloneMemory as AloneMemory
+from lola.profiling.estimation import ReferenceDevice as ReferenceDevice
+from lola.profiling.estimation import alone as alone
+from lola.profiling.estimation import bring_to_reference as bring_to_reference
+from lola.profiling.estimation import estimate as estimate
+from lola.profiling.judgement import Judgement as Judgement
+from lola.profiling.judgement import Line as Line
+from lola.profiling.judgement import judge as judge
+from lola.profiling.measurement import measure as measure
+from lola.profiling.predict import Grid as Grid
+from lola.profiling.workload import NotMonotoneError as NotMonotoneError
+from lola.profiling.workload import ProfilingError as ProfilingError
+from lola.profiling.workload import Workload as Workload
