@@ -139,6 +139,8 @@ def test_a_stray_beside_a_run_stays_and_a_draft_goes_whatever_it_is(tmp_path, ru
         (run / name).symlink_to(elsewhere)
     (run / ".metrics.csv.x").mkdir()
     (run / "round-²").mkdir()
+    (run / "metrics.csv").unlink()
+    (run / "metrics.csv").symlink_to(run / "round-000003" / "state.json")
     list(tiny_session(tmp_path, setting=EVERY_ROUND).run(4))
     assert {path.name for path in run.iterdir()} - {"tensorboard"} == {
         ".draft-x",
@@ -149,6 +151,10 @@ def test_a_stray_beside_a_run_stays_and_a_draft_goes_whatever_it_is(tmp_path, ru
         "round-²",
     }
     assert (elsewhere / "mine").exists()
+    assert (run / "metrics.csv").read_text().count("\n") == 5
+    (run / "round-000004" / "SHA256SUMS").unlink()
+    with pytest.warns(UserWarning, match="going on from round-000003"):  # which no metrics were written into
+        tiny_session(tmp_path, setting=EVERY_ROUND)
 
 
 def test_a_folder_has_one_session_at_a_time(tmp_path):
