@@ -27,6 +27,7 @@ STRAYS = (
     ".draft-round-000002",
     ".draft-round-000004",
     ".metrics.csv.x",
+    "metrics.csv",
     "damaged-round-000003",
     "round-²",
     "round-٣",

@@ -66,7 +66,10 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
         _rename(old, f"{_DRAFT}{old.name}")  # half deleted, it must not look like a checkpoint
     for leftover in (*folder.glob(f"{_DRAFT}round-*"), *folder.glob(".metrics.csv.*")):
         _remove(leftover)
-    write_atomically(folder / "metrics.csv", _csv(state["records"]))
+    metrics = folder / "metrics.csv"
+    if metrics.is_symlink() or metrics.is_fifo():  # it may lead into a checkpoint, or to nobody who reads
+        metrics.unlink(missing_ok=True)
+    write_atomically(metrics, _csv(state["records"]))
     return target
 
 
