@@ -29,4 +29,5 @@ from lola.solution import MultiplierProof as MultiplierProof
 from lola.solution import PriceProof as PriceProof
 from lola.solution import Schedule as Schedule
 from lola.solvers.errors import InfeasibleError as InfeasibleError
+from lola.solvers.errors import LolaError as LolaError
 from lola.verification import VerificationError as VerificationError

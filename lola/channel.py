@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers.checks import FloatArray, positive_integer, positive_number, seed_number
+from lola.solvers.errors import LolaValueError
 
 # channel(round, clock_s) gives the spectral efficiency of every device in a round, (K,) in bit/s/Hz.
 Channel = Callable[[int, float], FloatArray]
@@ -134,7 +135,7 @@ class RayleighFading:
     def __post_init__(self) -> None:
         positive_integer("n_devices", self.n_devices)
         if not -1000 < self.transmit_snr_db < 1000:
-            raise ValueError(f"transmit_snr_db must be a ratio in decibels, got {self.transmit_snr_db}")
+            raise LolaValueError(f"transmit_snr_db must be a ratio in decibels, got {self.transmit_snr_db}")
         positive_number("path_loss", self.path_loss)
         seed_number("seed", self.seed)
 

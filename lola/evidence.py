@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers.checks import FloatArray, vector
+from lola.solvers.errors import LolaValueError
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -79,7 +80,7 @@ class Evidence:
         """
         for name, array in self.given().items():
             if array.shape[0] != n_blocks:
-                raise ValueError(f"{name} must have {n_blocks} entries, as many as latency_s; got {array.shape[0]}")
+                raise LolaValueError(f"{name} must have {n_blocks} entries, as many as latency_s; got {array.shape[0]}")
 
     def given(self) -> dict[str, FloatArray]:
         """Return the fields that were taken, by name."""

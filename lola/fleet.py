@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from lola.channel import rayleigh_efficiency
 from lola.profile import frozen
 from lola.solvers.checks import FloatArray, per_block, positive_integer, real_array, shown, vector
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -56,7 +57,7 @@ class Fleet:
         efficiency = vector("spectral_efficiency", spectral_efficiency, ("speed", speeds))
         free = real_array("headroom", per_block("headroom", headroom, n_devices), 1)
         if free.shape != (n_devices,) or not ((free >= 0) & (free < 1)).all():
-            raise ValueError(
+            raise LolaValueError(
                 f"headroom must be a fraction in [0, 1), one or one per device ({n_devices}); got {shown(headroom)}"
             )
         object.__setattr__(self, "speed", frozen(speeds))
@@ -117,12 +118,12 @@ class Fleet:
         """Index of a device given by name or index."""
         if isinstance(device, str):
             if self.name is None or device not in self.name:
-                raise ValueError(f"no device is named {shown(device)}; use a name of the fleet, or an index")
+                raise LolaValueError(f"no device is named {shown(device)}; use a name of the fleet, or an index")
             return self.name.index(device)
         if isinstance(device, bool) or not isinstance(device, int | np.integer):
-            raise TypeError(f"a device is an index or a name, got {type(device).__name__}: {shown(device)}")
+            raise LolaTypeError(f"a device is an index or a name, got {type(device).__name__}: {shown(device)}")
         if not 0 <= device < self.n_devices:
-            raise ValueError(f"device must lie in 0…{self.n_devices - 1}, got {shown(int(device))}")
+            raise LolaValueError(f"device must lie in 0…{self.n_devices - 1}, got {shown(int(device))}")
         return int(device)
 
     def __repr__(self) -> str:
@@ -131,15 +132,15 @@ class Fleet:
 
 def _distinct(names: Iterable[str], n_devices: int) -> tuple[str, ...]:
     if isinstance(names, str):
-        raise TypeError(f"name must be a sequence of names, got one text: {shown(names)}")
+        raise LolaTypeError(f"name must be a sequence of names, got one text: {shown(names)}")
     listed = tuple(names)
     if len(listed) != n_devices:
-        raise ValueError(f"name must have {n_devices} entries, got {len(listed)}")
+        raise LolaValueError(f"name must have {n_devices} entries, got {len(listed)}")
     seen: set[str] = set()
     for one in listed:
         if not isinstance(one, str) or not one or one != one.strip() or not one.isprintable():
-            raise ValueError(f"a device's name must be printable text without space around it, got {shown(one)}")
+            raise LolaValueError(f"a device's name must be printable text without space around it, got {shown(one)}")
         if one in seen:
-            raise ValueError(f"device names must differ, got {shown(one)} twice; rename one of them")
+            raise LolaValueError(f"device names must differ, got {shown(one)} twice; rename one of them")
         seen.add(one)
     return listed

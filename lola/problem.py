@@ -15,6 +15,7 @@ from lola.files.formats import expect
 from lola.fleet import Fleet
 from lola.profile import Profile
 from lola.solvers.checks import BoolArray, FloatArray, positive_integer, positive_number, shown
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 Pair = tuple[int | str, int]
 
@@ -81,7 +82,7 @@ class Problem:
         expect("profile", profile, Profile)
         expect("fleet", fleet, Fleet)
         if fleet.n_devices < profile.n_blocks:
-            raise ValueError(
+            raise LolaValueError(
                 f"at least as many devices as blocks are needed, got {fleet.n_devices} devices for "
                 f"{profile.n_blocks} blocks; add devices or join blocks"
             )
@@ -97,20 +98,22 @@ class Problem:
             used = [pair[axis] for pair in self.pinned]
             twice = next((x for x in used if used.count(x) > 1), None)
             if twice is not None:
-                raise ValueError(f"pinned names {what} {twice} twice; a device takes one depth and a depth one device")
+                raise LolaValueError(
+                    f"pinned names {what} {twice} twice; a device takes one depth and a depth one device"
+                )
         both = set(self.pinned) & set(self.forbidden)
         if both:
             device, depth = min(both)
-            raise ValueError(f"device {device} at depth {depth} is both pinned and forbidden; drop one of the two")
+            raise LolaValueError(f"device {device} at depth {depth} is both pinned and forbidden; drop one of the two")
 
     def _pairs(self, name: str, pairs: Iterable[Pair]) -> tuple[tuple[int, int], ...]:
         found = set()
         for pair in pairs:
             if not isinstance(pair, tuple | list) or len(pair) != 2:
-                raise TypeError(f"{name} must hold (device, depth) pairs, got {shown(pair)}")
+                raise LolaTypeError(f"{name} must hold (device, depth) pairs, got {shown(pair)}")
             depth = positive_integer(f"depth of {shown(pair)} in {name}", pair[1])
             if depth > self.n_blocks:
-                raise ValueError(f"{name} names depth {depth}, but depths run from 1 to {self.n_blocks}")
+                raise LolaValueError(f"{name} names depth {depth}, but depths run from 1 to {self.n_blocks}")
             found.add((self.fleet.index(pair[0]), depth))
         return tuple(sorted(found))
 

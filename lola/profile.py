@@ -20,6 +20,7 @@ from lola.solvers.checks import (
     shown,
     vector,
 )
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 Array = TypeVar("Array", FloatArray, IntArray, BoolArray)
 
@@ -88,28 +89,28 @@ class Provenance:
         for field in ("model", "dtype", "hardware", "note", *optional):
             value = getattr(self, field)
             if not isinstance(value, str) and (field not in optional or value is not None):
-                raise TypeError(f"{field} must be text, got {shown(value)}")
+                raise LolaTypeError(f"{field} must be text, got {shown(value)}")
             if value is not None and not value.isprintable():
-                raise ValueError(f"{field} must be printable text in one line, got {shown(value)}")
+                raise LolaValueError(f"{field} must be printable text in one line, got {shown(value)}")
         positive_integer("batch_size", self.batch_size)
         positive_integer("sequence_length", self.sequence_length)
         for field in ("lora_rank", "threads"):
             if getattr(self, field) is not None:
                 positive_integer(field, getattr(self, field))
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
-            raise TypeError(f"seed must be an integer, got {shown(self.seed)}")
+            raise LolaTypeError(f"seed must be an integer, got {shown(self.seed)}")
         if self.lora_targets is not None:
             names = tuple(self.lora_targets)
             listed = not isinstance(self.lora_targets, str)
             if not listed or not all(isinstance(name, str) and name.isprintable() for name in names):
-                raise TypeError(f"lora_targets must be a list of printable names, got {shown(self.lora_targets)}")
+                raise LolaTypeError(f"lora_targets must be a list of printable names, got {shown(self.lora_targets)}")
             object.__setattr__(self, "lora_targets", names)
         if (self.latency_factor is None) != (self.reference is None):
-            raise ValueError("reference and latency_factor belong together; give both or neither")
+            raise LolaValueError("reference and latency_factor belong together; give both or neither")
         if self.latency_factor is not None:
             positive_number("latency_factor", self.latency_factor)
         if self.source not in ("measured", "estimated"):
-            raise ValueError(f'source must be "measured" or "estimated", got {shown(self.source)}')
+            raise LolaValueError(f'source must be "measured" or "estimated", got {shown(self.source)}')
 
     def __str__(self) -> str:
         shape = f"batch {self.batch_size}, sequence {self.sequence_length}, {self.dtype}"
@@ -205,7 +206,7 @@ class Profile:
         """
         factor = positive_number("latency_factor", latency_factor)
         if self.provenance is None or self.provenance.latency_factor is not None:
-            raise ValueError("latency can be scaled once, and only with a provenance that records it")
+            raise LolaValueError("latency can be scaled once, and only with a provenance that records it")
         return Profile(
             self.memory_bytes,
             self.latency_s * factor,
@@ -229,7 +230,7 @@ def _rising(name: str, array: FloatArray) -> FloatArray:
     falls = np.flatnonzero(np.diff(array) < 0)
     if falls.size:
         depth = int(falls[0]) + 1
-        raise ValueError(
+        raise LolaValueError(
             f"{name} must not fall with depth, got {array[depth - 1]} at depth {depth} and {array[depth]} at depth "
             f"{depth + 1}; entry 0 is the block nearest the output, so a profile in model order must be reversed"
         )

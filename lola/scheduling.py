@@ -9,7 +9,7 @@ from lola.problem import Problem
 from lola.profile import frozen
 from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
 from lola.solvers.checks import FloatArray, IntArray, shown
-from lola.solvers.errors import InfeasibleError
+from lola.solvers.errors import InfeasibleError, LolaValueError
 
 # Optimal for the problem they solve, with a proof.
 EXACT_METHODS = ("jbba", "ba", "ba-crunch")
@@ -55,10 +55,10 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: int | np.random.Ge
     """
     expect("problem", problem, Problem)
     if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {shown(method)}")
+        raise LolaValueError(f"method must be one of {', '.join(METHODS)}; got {shown(method)}")
     reason = unsuited(problem, method)
     if reason:
-        raise ValueError(f"{shown(method)} {reason}; use 'jbba'")
+        raise LolaValueError(f"{shown(method)} {reason}; use 'jbba'")
     if method in BASELINES:
         fleet = problem.fleet
         devices = baseline_devices(method, fleet.speed, fleet.spectral_efficiency, problem.n_blocks, seed)

@@ -19,6 +19,7 @@ from lola.problem import Problem
 from lola.rounds import draw_rounds, latencies
 from lola.scheduling import BASELINES, METHODS, unsuited
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, seed_number
+from lola.solvers.errors import LolaValueError
 
 # Dual ascent takes a thousand times as long as the exact method, and CRUNCH gives what "ba" gives.
 DEFAULT_METHODS = ("jbba", "ba", *BASELINES)
@@ -192,7 +193,7 @@ def simulate(
     """
     expect("problem", problem, Problem)
     if positive_integer("rounds", rounds) < 2:
-        raise ValueError("rounds must be at least 2, for an interval; got 1")
+        raise LolaValueError("rounds must be at least 2, for an interval; got 1")
     seed_number("seed", seed)
     axis, points = _points(problem, transmit_snr_db, bandwidth_hz, n_devices, local_steps, traced=traces is not None)
     _check(problem, methods, redraw, points)
@@ -224,7 +225,9 @@ def _points(
 ) -> tuple[str | None, list[Point]]:
     """Lay out the sweep, and name its axis."""
     if traced and transmit_snr_db is not None:
-        raise ValueError("transmit_snr_db has no say over traces, which hold the channel as measured; leave one out")
+        raise LolaValueError(
+            "transmit_snr_db has no say over traces, which hold the channel as measured; leave one out"
+        )
     given = {
         "transmit_snr_db": (np.nan if traced else 10.0) if transmit_snr_db is None else transmit_snr_db,
         "bandwidth_hz": problem.bandwidth_hz if bandwidth_hz is None else bandwidth_hz,
@@ -234,10 +237,10 @@ def _points(
     swept = {name: list(value) for name, value in given.items() if isinstance(value, Sequence | np.ndarray)}
     for name, values in swept.items():
         if not values or len(set(values)) < len(values):
-            raise ValueError(f"{name} must hold different values, at least one; got {values}")
+            raise LolaValueError(f"{name} must hold different values, at least one; got {values}")
     several = [name for name, values in swept.items() if len(values) > 1]
     if len(several) > 1:
-        raise ValueError(f"one parameter can be swept at a time, got several values for {' and '.join(several)}")
+        raise LolaValueError(f"one parameter can be swept at a time, got several values for {' and '.join(several)}")
     axis = several[0] if several else None
     fixed: dict[str, Any] = {name: swept[name][0] if name in swept else value for name, value in given.items()}
     return axis, [Point(**fixed | {axis: value}) for value in swept[axis]] if axis else [Point(**fixed)]
@@ -246,20 +249,22 @@ def _points(
 def _check(problem: Problem, methods: Sequence[str], redraw: str, points: Sequence[Point]) -> None:
     """Refuse what makes no sense over many rounds."""
     if problem.pinned or problem.forbidden or problem.subcarrier_hz is not None:
-        raise ValueError("pinned and forbidden pairs and subcarriers are of one round; leave them out of the problem")
+        raise LolaValueError(
+            "pinned and forbidden pairs and subcarriers are of one round; leave them out of the problem"
+        )
     if isinstance(methods, str) or not methods or len(set(methods)) < len(methods):
-        raise ValueError(f"methods must be different methods, at least one; got {methods!r}")
+        raise LolaValueError(f"methods must be different methods, at least one; got {methods!r}")
     for method in methods:
         if method not in METHODS:
-            raise ValueError(f"a method must be one of {', '.join(METHODS)}; got {method!r}")
+            raise LolaValueError(f"a method must be one of {', '.join(METHODS)}; got {method!r}")
         if reason := unsuited(problem, method):
-            raise ValueError(f"{method!r} {reason}; leave it out")
+            raise LolaValueError(f"{method!r} {reason}; leave it out")
     if redraw not in REDRAWN:
-        raise ValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {redraw!r}")
+        raise LolaValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {redraw!r}")
     if redraw == "channel" and any(point.n_devices != problem.n_devices for point in points):
-        raise ValueError(
+        raise LolaValueError(
             f"n_devices can differ from the fleet's {problem.n_devices} only where the fleet is redrawn; "
             "leave it out, or let redraw be 'fleet'"
         )
     if redraw == "fleet" and np.ptp(problem.fleet.headroom) > 0:
-        raise ValueError("headroom must be the same for every device where the fleet is redrawn; give one number")
+        raise LolaValueError("headroom must be the same for every device where the fleet is redrawn; give one number")

@@ -9,6 +9,7 @@ from lola.problem import Problem
 from lola.scheduling import BASELINES, EXACT_METHODS, JOINT_METHODS, METHODS
 from lola.solution import HallProof, MultiplierProof, PriceProof, Schedule
 from lola.solvers.checks import BoolArray, FloatArray, shown, subcarriers_in
+from lola.solvers.errors import LolaError
 
 # Numbers that are recomputed here by the formula they came from may differ by a few roundings.
 _ROUNDING = 1e-12
@@ -20,7 +21,7 @@ _LARGEST = 1e200
 _CHUNK = 1 << 15
 
 
-class VerificationError(Exception):
+class VerificationError(LolaError):
     """A schedule does not hold; the message names the first line that fails."""
 
 

@@ -14,6 +14,7 @@ from lola.profiling.iteration import count_tensors
 from lola.profiling.machine import software
 from lola.profiling.memory import weight_bytes
 from lola.profiling.workload import ProfilingError, Workload
+from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -202,7 +203,7 @@ def reference_device(name: str) -> ReferenceDevice:
         If there is none of that name.
     """
     if name not in REFERENCES:
-        raise ValueError(f"reference must be one of {', '.join(REFERENCES)}; got {name!r}")
+        raise LolaValueError(f"reference must be one of {', '.join(REFERENCES)}; got {name!r}")
     return REFERENCES[name]
 
 
@@ -217,7 +218,7 @@ def fake_depths(workload: Workload, allocator: str = "cpu") -> "Iterator[tuple[D
     sequence_length : int
     """
     if allocator not in _GRANULARITY_BYTES:
-        raise ValueError(f"allocator must be one of {', '.join(_GRANULARITY_BYTES)}; got {allocator!r}")
+        raise LolaValueError(f"allocator must be one of {', '.join(_GRANULARITY_BYTES)}; got {allocator!r}")
     import_transformers()
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode

@@ -9,6 +9,7 @@ from lola.evidence import Evidence
 from lola.profile import Profile
 from lola.profiling.workload import NotMonotoneError
 from lola.solvers.checks import FloatArray
+from lola.solvers.errors import LolaValueError
 
 PRECISION = 0.03  # a median counts as known once half its interval is this narrow, relative to it
 _NOTCH = 1.57
@@ -180,4 +181,4 @@ def check_monotone(monotone: str | None) -> None:
         If it is neither None nor ``"isotonic"``.
     """
     if monotone not in (None, "isotonic"):
-        raise ValueError(f"monotone must be None or 'isotonic', got {monotone!r}")
+        raise LolaValueError(f"monotone must be None or 'isotonic', got {monotone!r}")

@@ -21,6 +21,7 @@ from lola.profiling.memory import weight_bytes
 from lola.profiling.process_peak import process_peaks
 from lola.profiling.workload import NotMonotoneError, ProfilingError, Workload
 from lola.solvers.checks import FloatArray, positive_integer, positive_number
+from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,7 @@ def measure(
     import torch
 
     if device not in _LEAST:
-        raise ValueError(f"device must be one of {', '.join(_LEAST)}; got {device!r}")
+        raise LolaValueError(f"device must be one of {', '.join(_LEAST)}; got {device!r}")
     check_monotone(monotone)
     if device == "cuda" and not torch.cuda.is_available():
         raise ProfilingError("no CUDA device is to be had; measure on the cpu, or estimate")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from lola.models.errors import ModelError as ProfilingError
 from lola.solvers.checks import positive_integer
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     from lola.profile import Profile
@@ -76,17 +77,17 @@ class Workload:
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model:
-            raise TypeError(f"model must be a name or a folder, got {self.model!r}")
+            raise LolaTypeError(f"model must be a name or a folder, got {self.model!r}")
         for field in ("batch_size", "lora_rank"):
             positive_integer(field, getattr(self, field))
         if self.sequence_length is not None:
             positive_integer("sequence_length", self.sequence_length)
         if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
+            raise LolaValueError(f"dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
         object.__setattr__(self, "dtype", DTYPES[self.dtype])
         choices = {"attention": ("eager", "sdpa"), "mode": ("train", "eval"), "head": ("trained", "frozen")}
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
-                raise ValueError(f"{field} must be one of {', '.join(allowed)}; got {getattr(self, field)!r}")
+                raise LolaValueError(f"{field} must be one of {', '.join(allowed)}; got {getattr(self, field)!r}")
         if self.lora_targets is not None:
             object.__setattr__(self, "lora_targets", tuple(self.lora_targets))

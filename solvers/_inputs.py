@@ -17,6 +17,7 @@ from lola.solvers.checks import (
     sized,
     vector,
 )
+from lola.solvers.errors import LolaValueError
 
 _NO_MASK = np.zeros((0, 0), dtype=np.bool_)
 
@@ -92,7 +93,7 @@ def allocation_inputs(
     memory = checked("memory_bytes", memory_bytes, per_device, positive=False)
     efficiency = checked("spectral_efficiency", spectral_efficiency, per_device)
     if n_devices < n_blocks:
-        raise ValueError(
+        raise LolaValueError(
             f"at least as many devices as blocks are needed, got {n_devices} devices for {n_blocks} blocks; "
             "add devices or join blocks"
         )
@@ -100,7 +101,7 @@ def allocation_inputs(
     if allowed is not None:
         mask = np.ascontiguousarray(allowed)
         if mask.dtype != np.bool_ or mask.shape != (n_devices, n_blocks):
-            raise ValueError(
+            raise LolaValueError(
                 f"allowed must be a boolean array of shape ({n_devices}, {n_blocks}), devices by blocks, "
                 f"got {mask.dtype} of shape {mask.shape}"
             )

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import allocation_inputs, checked
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, real_array
+from lola.solvers.errors import LolaValueError
 from lola.solvers.newton import solve_rounds
 
 # Rounds a thread takes at a time: long enough to hide the hand-over, short enough that all threads end together. The
@@ -91,7 +92,7 @@ def joint_allocation_batch(
     efficiency = real_array("spectral_efficiency", spectral_efficiency, 2)
     n_rounds, n_devices = efficiency.shape
     if n_rounds == 0:
-        raise ValueError("spectral_efficiency must have at least one row, a round; got none")
+        raise LolaValueError("spectral_efficiency must have at least one row, a round; got none")
     checked("spectral_efficiency (flattened)", efficiency.ravel())
     fleet = {}
     for name, value, positive in (("speed", speed, True), ("memory_bytes", memory_bytes, False)):
@@ -100,7 +101,7 @@ def joint_allocation_batch(
         except ValueError:
             rows = real_array(name, value, 1)[None]
         if rows.shape not in ((1, n_devices), (n_rounds, n_devices)):
-            raise ValueError(
+            raise LolaValueError(
                 f"{name} must have shape ({n_devices},) or {efficiency.shape}, as spectral_efficiency; "
                 f"got {rows.shape if rows.shape[0] > 1 else rows.shape[1:]}"
             )

@@ -6,6 +6,8 @@ import reprlib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lola.solvers.errors import LolaTypeError, LolaValueError
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -37,15 +39,17 @@ def shown(value: object) -> str:
 def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
     """Cast to a C-contiguous float64 array of `ndim` axes, or say what came instead."""
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill it first, with inf where a pair of a cost matrix is forbidden")
+        raise LolaTypeError(
+            f"{name} is a masked array; fill it first, with inf where a pair of a cost matrix is forbidden"
+        )
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise TypeError(f"{name} must be a rectangular array of real numbers; numpy says: {error}") from None
+        raise LolaTypeError(f"{name} must be a rectangular array of real numbers; numpy says: {error}") from None
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}; convert it to float64")
+        raise LolaTypeError(f"{name} must hold real numbers, got dtype {array.dtype}; convert it to float64")
     if array.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} axis(es), got shape {array.shape}")
+        raise LolaValueError(f"{name} must have {ndim} axis(es), got shape {array.shape}")
     return np.ascontiguousarray(array, dtype=np.float64)
 
 
@@ -53,9 +57,9 @@ def sized(name: str, value: ArrayLike, like: tuple[str, FloatArray] | None) -> F
     """Cast to a non-empty float64 vector, as long as the named one where one is given."""
     array = real_array(name, value, 1)
     if like is not None and array.shape != like[1].shape:
-        raise ValueError(f"{name} must have {like[1].shape[0]} entries, as many as {like[0]}; got {array.shape[0]}")
+        raise LolaValueError(f"{name} must have {like[1].shape[0]} entries, as many as {like[0]}; got {array.shape[0]}")
     if array.shape[0] == 0:
-        raise ValueError(f"{name} is empty; at least one entry is needed")
+        raise LolaValueError(f"{name} is empty; at least one entry is needed")
     return array
 
 
@@ -71,7 +75,7 @@ def vector(
         first = int(np.argmin(inside))
         wanted = "> 0" if positive else ">= 0"
         strange = " (zero or from 1e-50 to 1e50)" if not positive else " (from 1e-50 to 1e50)"
-        raise ValueError(
+        raise LolaValueError(
             f"{name} must be finite and {wanted}{strange if 0 < array[first] < np.inf else ''}, got {array[first]} at "
             f"index {first} ({int((~inside).sum())} such in all); correct or leave out that entry"
         )
@@ -91,33 +95,33 @@ def subcarriers_in(bandwidth: float, subcarrier: float) -> int:
 def positive_number(name: str, value: object) -> float:
     """Return `value` as a float, or say why it is not a finite positive number."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}: {shown(value)}")
+        raise LolaTypeError(f"{name} must be a number, got {type(value).__name__}: {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = np.inf
     if not (0 < number < np.inf):
-        raise ValueError(f"{name} must be finite and > 0, got {number}")
+        raise LolaValueError(f"{name} must be finite and > 0, got {number}")
     if not SMALLEST <= number <= LARGEST:
-        raise ValueError(f"{name} must lie between 1e-50 and 1e50, got {number}; use another unit")
+        raise LolaValueError(f"{name} must lie between 1e-50 and 1e50, got {number}; use another unit")
     return number
 
 
 def positive_integer(name: str, value: object) -> int:
     """Return `value` as an int ≥ 1, or say why it is not one."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {shown(value)}")
+        raise LolaTypeError(f"{name} must be an integer, got {type(value).__name__}: {shown(value)}")
     if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value if value > -(2**63) else 'far less'}")
+        raise LolaValueError(f"{name} must be at least 1, got {value if value > -(2**63) else 'far less'}")
     if value > 2**53:  # beyond this a float64 skips integers; Python even refuses to print very long ones
-        raise ValueError(f"{name} must be at most 2**53, got one of {int(value).bit_length()} bits")
+        raise LolaValueError(f"{name} must be at most 2**53, got one of {int(value).bit_length()} bits")
     return int(value)
 
 
 def seed_number(name: str, value: object) -> int:
     """Return `value` as an int ≥ 0 that seeds a random generator, or say why it cannot."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}: {shown(value)}")
+        raise LolaTypeError(f"{name} must be an integer, got {type(value).__name__}: {shown(value)}")
     if value < 0:
-        raise ValueError(f"{name} must be at least 0, got {value}")
+        raise LolaValueError(f"{name} must be at least 0, got {value}")
     return int(value)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray
-from lola.solvers.errors import infeasible_allocation
+from lola.solvers.errors import LolaValueError, infeasible_allocation
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ def _monotone(inputs: Inputs) -> tuple[Inputs, FloatArray]:
         ("upload_bits", inputs.bits),
     ):
         if (np.diff(values) < 0).any():
-            raise ValueError(f"{name} must not fall with depth; where it does, use lola.solvers.block_allocation")
+            raise LolaValueError(f"{name} must not fall with depth; where it does, use lola.solvers.block_allocation")
     load = inputs.bits / (inputs.bandwidth / inputs.n_blocks)
     latency = inputs.work / inputs.speed[:, None] + load / inputs.efficiency[:, None]
     return inputs, np.where(inputs.memory[:, None] >= inputs.need, latency, np.inf)

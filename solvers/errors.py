@@ -1,11 +1,30 @@
-"""What a solver raises when the problem it was given has no solution."""
+"""What lola raises where something is wrong with what it was given, and where a problem has no solution."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
-class InfeasibleError(Exception):
+class LolaError(Exception):
+    """Something a user can mend: bad input, a problem without a solution, a schedule that does not hold.
+
+    What is wrong with a value or a type is a ValueError or a TypeError as well.
+    """
+
+
+class LolaValueError(LolaError, ValueError):
+    """An argument, an option or a file holds what cannot be; the message says what was wanted and how to mend it."""
+
+
+class LolaTypeError(LolaError, TypeError):
+    """An argument is of a type that cannot be; the message says what was wanted."""
+
+
+class InfeasibleError(LolaError):
     """No assignment exists; the attributes hold a Hall violator that proves it.
 
     Attributes
@@ -38,7 +57,7 @@ def infeasible_allocation(
     blocks: np.ndarray, memory_needed: np.ndarray, memory_offered: np.ndarray, allowed: np.ndarray | None
 ) -> InfeasibleError:
     """Word the error for a Hall violator of blocks (their indices), counting the devices that can serve any of them."""
-    able = np.zeros(memory_offered.shape[0], dtype=bool)
+    able = memory_offered < 0
     for block in blocks:
         able |= (memory_offered >= memory_needed[block]) & (True if allowed is None else allowed[:, block])
     n_able = int(able.sum())

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from lola.solvers._jit import kernel
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, real_array
-from lola.solvers.errors import InfeasibleError
+from lola.solvers.errors import InfeasibleError, LolaValueError
 
 # As large as a latency made of the numbers that the allocations take. Also in shortest_paths.py: see `kernel`.
 _LARGEST_COST = 1e200
@@ -85,10 +85,10 @@ def cost_matrix(cost: ArrayLike) -> FloatArray:
     """Cast a cost matrix and reject what no assignment can be made of."""
     matrix = real_array("cost", cost, 2)
     if 0 in matrix.shape:
-        raise ValueError(f"cost is empty: shape {matrix.shape}; at least one row and one column are needed")
+        raise LolaValueError(f"cost is empty: shape {matrix.shape}; at least one row and one column are needed")
     if _count_unusable(matrix.ravel()):
         row, column = np.argwhere(~((np.abs(matrix) <= _LARGEST_COST) | (matrix == np.inf)))[0]
-        raise ValueError(
+        raise LolaValueError(
             f"cost must be finite (from -1e200 to 1e200) or +inf (forbidden), got {matrix[row, column]} at row {row}, "
             f"column {column}"
         )

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number
-from lola.solvers.errors import infeasible_allocation
+from lola.solvers.errors import LolaValueError, infeasible_allocation
 from lola.solvers.newton import assign_blocks, split_bandwidth
 
 StepRule = Literal["polyak", "diminishing", "constant"]
@@ -126,11 +126,13 @@ def dual_ascent(
         allowed=allowed,
     )
     if (inputs.bits != inputs.bits[0]).any():
-        raise ValueError("upload_bits must be the same for every block in dual ascent; use joint_allocation otherwise")
+        raise LolaValueError(
+            "upload_bits must be the same for every block in dual ascent; use joint_allocation otherwise"
+        )
     count = positive_integer("max_iterations", max_iterations)
     default_size = {"polyak": 1.0, "diminishing": 0.03, "constant": 0.001}
     if step not in default_size:
-        raise ValueError(f"step must be one of {', '.join(default_size)}; got {step!r}")
+        raise LolaValueError(f"step must be one of {', '.join(default_size)}; got {step!r}")
     size = default_size[step] if step_size is None else positive_number("step_size", step_size)
     return _Ascent(inputs, crunched).run(count, step, size)
 

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import Inputs, allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
+from lola.solvers.errors import LolaValueError
 from lola.solvers.hopcroft_karp import cost_matrix
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def bottleneck_milp(cost: ArrayLike, *, time_limit_s: float = 60.0) -> OracleAns
     """
     matrix = cost_matrix(cost)
     if matrix.shape[0] > matrix.shape[1]:
-        raise ValueError(f"cost must have at most as many rows as columns, got shape {matrix.shape}; transpose it")
+        raise LolaValueError(f"cost must have at most as many rows as columns, got shape {matrix.shape}; transpose it")
     finite = np.isfinite(matrix)
     rank = np.zeros(matrix.shape)
     rank[finite] = np.unique(matrix[finite], return_inverse=True)[1]

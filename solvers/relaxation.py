@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import allocation_inputs
+from lola.solvers.errors import LolaValueError
 from lola.solvers.oracle import matrices, optional
 
 
@@ -34,11 +35,13 @@ def lagrangian_bound(*arguments: ArrayLike, **keywords: Any) -> float:
     inputs = allocation_inputs(*arguments, **keywords)
     cvxpy = optional("cvxpy")
     if (inputs.bits != inputs.bits[0]).any():
-        raise ValueError("upload_bits must be the same for every block, as in dual ascent")
+        raise LolaValueError("upload_bits must be the same for every block, as in dual ascent")
     compute, load = matrices(inputs)
     possible = np.isfinite(compute)
     if not possible.any(axis=1).all():
-        raise ValueError("a block has no device with the memory it needs, so there is no bound; see joint_allocation")
+        raise LolaValueError(
+            "a block has no device with the memory it needs, so there is no bound; see joint_allocation"
+        )
     unit = float((compute + load / (inputs.bandwidth / inputs.n_blocks))[possible].max())
     compute, load = np.where(possible, compute, 0.0) / unit, load[0] / unit / inputs.bandwidth
     share, latency = cvxpy.Variable(inputs.n_devices, nonneg=True), cvxpy.Variable()
@@ -53,5 +56,5 @@ def lagrangian_bound(*arguments: ArrayLike, **keywords: Any) -> float:
     problem = cvxpy.Problem(cvxpy.Minimize(latency), constraints)
     problem.solve(solver=cvxpy.CLARABEL)
     if problem.status != cvxpy.OPTIMAL:
-        raise ValueError(f"the cone program has no proven answer: {problem.status}")
+        raise LolaValueError(f"the cone program has no proven answer: {problem.status}")
     return float(latency.value) * unit

@@ -9,7 +9,7 @@ import numpy as np
 
 from lola.solvers._inputs import Inputs
 from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
-from lola.solvers.errors import infeasible_allocation
+from lola.solvers.errors import LolaValueError, infeasible_allocation
 from lola.solvers.newton import assign_blocks
 from lola.solvers.selection import devices_that_undercut
 
@@ -37,12 +37,12 @@ def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -
     width = positive_number("subcarrier_hz", subcarrier_hz)
     available = subcarriers_in(inputs.bandwidth, width)
     if available < inputs.n_blocks:
-        raise ValueError(
+        raise LolaValueError(
             f"bandwidth_hz holds {available} subcarriers of {width:g} Hz, but {inputs.n_blocks} blocks need one each; "
             "widen the spectrum or narrow the subcarriers"
         )
     if available > _MOST:
-        raise ValueError(
+        raise LolaValueError(
             f"bandwidth_hz holds {available:.3g} subcarriers of {width:g} Hz, more than {_MOST}; leave "
             "subcarrier_hz out: bandwidth is as good as divisible then"
         )

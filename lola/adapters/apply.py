@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lola.adapters.plan import BlockGradient, RoundPlan
 from lola.solvers.checks import positive_number
+from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -76,7 +77,9 @@ class NormBound:
 
     def __init__(self, refuse_above: float, recent: Mapping[int, list[float]] | None = None) -> None:
         if positive_number("refuse_above", refuse_above) <= 1:
-            raise ValueError(f"refuse_above must be more than 1, or usual gradients are refused; got {refuse_above}")
+            raise LolaValueError(
+                f"refuse_above must be more than 1, or usual gradients are refused; got {refuse_above}"
+            )
         self.refuse_above = float(refuse_above)
         self.recent = {depth: list(norms) for depth, norms in (recent or {}).items()}
 
@@ -137,7 +140,7 @@ def apply_round(
         If the plan is of another number of blocks than the model, or the optimizer lacks a parameter.
     """
     if [task.depth for task in plan.tasks] != list(range(1, len(depths) + 1)):
-        raise ValueError(
+        raise LolaValueError(
             f"the plan must be for the model's {len(depths)} blocks, got depths "
             f"{_listed(tuple(task.depth for task in plan.tasks))}; schedule a profile of this model"
         )
@@ -146,7 +149,7 @@ def apply_round(
     for depth, block in blocks.items():
         for name, parameter in block.items():
             if id(parameter) not in held:
-                raise ValueError(
+                raise LolaValueError(
                     f"the optimizer does not hold {name} of depth {depth}; make it over depths.all_parameters()"
                 )
     accepted: dict[int, BlockGradient] = {}

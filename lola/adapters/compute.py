@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from lola.adapters.plan import BlockGradient, BlockTask
 from lola.models.depths import Batch, Depths, Loss, loss_of_output
 from lola.solvers.checks import positive_integer
+from lola.solvers.errors import LolaValueError
 
 
 def block_gradient(
@@ -55,11 +56,13 @@ def block_gradient(
             if done == local_steps:
                 break
     if done < local_steps:
-        raise ValueError(f"{local_steps} local batches are needed, device {task.device} has {done}; give it more data")
+        raise LolaValueError(
+            f"{local_steps} local batches are needed, device {task.device} has {done}; give it more data"
+        )
     gradients = {}
     for name, parameter in depths.named_parameters(task.depth).items():
         if parameter.grad is None:
-            raise ValueError(
+            raise LolaValueError(
                 f"the loss does not depend on {name}, which depth {task.depth} trains; is it the model's loss?"
             )
         gradients[name] = parameter.grad.detach().to("cpu", copy=True)

@@ -28,7 +28,7 @@ from lola.problem import Problem
 from lola.scheduling import schedule
 from lola.solution import Schedule
 from lola.solvers.checks import IntArray, positive_integer
-from lola.solvers.errors import InfeasibleError
+from lola.solvers.errors import InfeasibleError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -88,13 +88,17 @@ class CooperativeSession:
         folder: StrPath | None = None,
     ) -> None:
         if len(depths) != problem.n_blocks:
-            raise ValueError(
+            raise LolaValueError(
                 f"the profile must have as many blocks as the model, {len(depths)}; got {problem.n_blocks}"
             )
         if len(data.shards) != problem.n_devices:
-            raise ValueError(f"data must have a shard for each of {problem.n_devices} devices, got {len(data.shards)}")
+            raise LolaValueError(
+                f"data must have a shard for each of {problem.n_devices} devices, got {len(data.shards)}"
+            )
         if problem.pinned or problem.forbidden:
-            raise ValueError("pinned and forbidden pairs are of one round; a session schedules many: leave them out")
+            raise LolaValueError(
+                "pinned and forbidden pairs are of one round; a session schedules many: leave them out"
+            )
         self.depths, self.optimizer, self.problem, self.data = depths, optimizer, problem, data
         self.setting = Setting() if setting is None else setting
         self.channel, self.evaluate, self.loss = channel, evaluate, loss
@@ -146,7 +150,7 @@ class CooperativeSession:
             See `alone`; and if the folder cannot be written to.
         """
         if self.folder is None:
-            raise ValueError("this session has no folder to save to; give it one")
+            raise LolaValueError("this session has no folder to save to; give it one")
         state = {
             "version": self.version,
             "clock_s": self.clock_s,
@@ -231,7 +235,7 @@ class CooperativeSession:
         if self.channel is not None:
             efficiency = np.asarray(self.channel(self.version, self.clock_s))
             if efficiency.shape != (fleet.n_devices,):
-                raise ValueError(
+                raise LolaValueError(
                     f"channel must give an efficiency for each of {fleet.n_devices} devices, got shape "
                     f"{efficiency.shape}"
                 )

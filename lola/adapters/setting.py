@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from lola.adapters.apply import NormBound
 from lola.scheduling import METHODS
 from lola.solvers.checks import positive_integer, seed_number
+from lola.solvers.errors import LolaValueError
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,11 @@ class Setting:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+            raise LolaValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if not 0 < self.participation <= 1:
-            raise ValueError(f"participation must be a chance in (0, 1], got {self.participation}")
+            raise LolaValueError(f"participation must be a chance in (0, 1], got {self.participation}")
         if not 0 <= self.failure < 1:
-            raise ValueError(f"failure must be a chance in [0, 1), got {self.failure}")
+            raise LolaValueError(f"failure must be a chance in [0, 1), got {self.failure}")
         if self.refuse_above is not None:
             NormBound(self.refuse_above)
         seed_number("seed", self.seed)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers.checks import IntArray, positive_integer, positive_number
+from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +83,7 @@ def dirichlet_shards(labels: ArrayLike, n_devices: int, *, alpha: float, seed: i
 
 def _check_counts(n_rows: int, n_devices: int) -> None:
     if positive_integer("n_devices", n_devices) > n_rows:
-        raise ValueError(f"{n_rows} rows cannot be dealt to {n_devices} devices; each needs one at least")
+        raise LolaValueError(f"{n_rows} rows cannot be dealt to {n_devices} devices; each needs one at least")
 
 
 class ShardedData:
@@ -119,13 +120,13 @@ class ShardedData:
     ) -> None:
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"columns must be equally long and at least one, got {lengths}")
+            raise LolaValueError(f"columns must be equally long and at least one, got {lengths}")
         self.columns = dict(columns)
         self.shards = [np.asarray(shard, dtype=np.int64) for shard in shards]
         rows = next(iter(lengths.values()))
         for device, shard in enumerate(self.shards):
             if shard.size == 0 or shard.min() < 0 or shard.max() >= rows:
-                raise ValueError(f"the shard of device {device} must hold rows in 0…{rows - 1}, at least one")
+                raise LolaValueError(f"the shard of device {device} must hold rows in 0…{rows - 1}, at least one")
         self.batch_size = positive_integer("batch_size", batch_size)
         self.seed, self.collate = seed, collate
 
@@ -159,7 +160,7 @@ def trim_padding(batch: Batch) -> Batch:
     mask = batch["attention_mask"]
     width = max(int(mask.sum(dim=1).max()), 1)
     if mask[:, width:].any():
-        raise ValueError("texts must be padded on the right, got padding on the left; set padding_side='right'")
+        raise LolaValueError("texts must be padded on the right, got padding on the left; set padding_side='right'")
     return {
         name: tensor[:, :width] if tensor.ndim == 2 and tensor.shape[1] == mask.shape[1] else tensor
         for name, tensor in batch.items()

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 not verified, 2 infeasible, 64 bad usage or input."""
     options = _parser().parse_args(arguments)
     from lola.files.formats import plain
-    from lola.solvers.errors import InfeasibleError
+    from lola.solvers.errors import InfeasibleError, LolaError
     from lola.verification import VerificationError
 
     def complain(text: str) -> None:
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return EXIT_BAD_INPUT
-    except (ValueError, TypeError, ImportError) as error:
+    except (LolaError, ImportError) as error:
         complain(str(error))
         return EXIT_BAD_INPUT
     return code
@@ -177,7 +177,7 @@ def _problem(options: argparse.Namespace) -> "Problem":
 def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
     """Schedule and verify, or return in a word why there is no schedule."""
     from lola.scheduling import schedule, unsuited
-    from lola.solvers.errors import InfeasibleError
+    from lola.solvers.errors import InfeasibleError, LolaError
 
     if reason := unsuited(problem, method):
         return reason

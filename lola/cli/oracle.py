@@ -6,6 +6,7 @@ from lola.cli.tables import seconds
 from lola.problem import Problem
 from lola.scheduling import EXACT_METHODS, JOINT_METHODS
 from lola.solution import Schedule
+from lola.solvers.errors import LolaValueError
 from lola.verification import VerificationError
 
 # What the oracles themselves are good for.
@@ -35,12 +36,12 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
     from lola.solvers import oracle as oracles
 
     if schedule.method not in (*EXACT_METHODS, *JOINT_METHODS):
-        raise ValueError(f"{schedule.method} claims nothing that an oracle could check; use another method")
+        raise LolaValueError(f"{schedule.method} claims nothing that an oracle could check; use another method")
     joint = schedule.method in JOINT_METHODS
     arguments = problem.solver_arguments()
     if oracle == "misocp":
         if not joint or problem.subcarrier_hz is not None:
-            raise ValueError("the oracle 'misocp' solves (P2) with divisible bandwidth; use 'milp'")
+            raise LolaValueError("the oracle 'misocp' solves (P2) with divisible bandwidth; use 'milp'")
         answer = oracles.joint_misocp(**arguments, time_limit_s=time_limit_s)
     elif joint:
         answer = oracles.joint_bisection(**arguments, subcarrier_hz=problem.subcarrier_hz, time_limit_s=time_limit_s)
@@ -49,7 +50,7 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
     if answer.status is oracles.Status.INFEASIBLE:
         raise VerificationError(f"oracle: {oracle} says that there is no schedule at all")
     if answer.status is not oracles.Status.OPTIMAL:
-        raise ValueError(f"the oracle '{oracle}' has no proven answer: {answer.status.value}")
+        raise LolaValueError(f"the oracle '{oracle}' has no proven answer: {answer.status.value}")
     found = answer.objective
     if found < schedule.lower_bound_s * (1 - _AGREEMENT):
         raise VerificationError(f"oracle: {oracle} found {seconds(found)}, below the bound {schedule.lower_bound_s!r}")

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lola.solvers.errors import LolaValueError
+
 if TYPE_CHECKING:
     from lola.profile import Profile
     from lola.profiling import Workload
@@ -136,7 +138,7 @@ def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
         wanted["sequence_length"] = workload.sequence_length
     differing = [name for name, value in wanted.items() if getattr(there, name, None) != value]
     if differing:
-        raise ValueError(
+        raise LolaValueError(
             f"{options.out}: holds another profile ({there or 'of unknown provenance'}), which differs in "
             f"{', '.join(differing)}; write elsewhere, or over it with --force"
         )

@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from lola.solvers.errors import LolaValueError
+
 if TYPE_CHECKING:
     from lola.adapters import CooperativeSession, Setting
     from lola.channel import Channel
@@ -132,7 +134,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     from lola.files.formats import FormatError, read_json
 
     if not out.parent.is_dir():
-        raise ValueError(f"{out}: the folder to make it in does not exist")
+        raise LolaValueError(f"{out}: the folder to make it in does not exist")
     if not (out / _SETTINGS).is_file():
         if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
             raise FormatError(f"{out}: holds something else than a run of lola train; name a new folder")
@@ -171,7 +173,7 @@ def prepare(options: argparse.Namespace, setting: "Setting") -> "CooperativeSess
     train = found.train
     if options.train_rows is not None:
         if options.train_rows > len(train):
-            raise ValueError(f"train-rows asks for {options.train_rows} rows, but there are {len(train)}")
+            raise LolaValueError(f"train-rows asks for {options.train_rows} rows, but there are {len(train)}")
         chosen = np.random.default_rng([seed, _SUBSET]).permutation(len(train))[: options.train_rows]
         train = train.take(np.sort(chosen))
     fleet = load_fleet(options.fleet) if options.fleet else builtin_scenario().fleet
@@ -217,7 +219,7 @@ def _channel(options: argparse.Namespace, n_devices: int) -> "Channel | None":
     if options.channel == "rayleigh":
         return RayleighFading(n_devices, seed=options.seed)
     if not Path(options.channel).is_file():
-        raise ValueError(f"channel must be static, rayleigh, or a file of traces; got {options.channel!r}")
+        raise LolaValueError(f"channel must be static, rayleigh, or a file of traces; got {options.channel!r}")
     return TraceReplay(load_traces(options.channel), n_devices, seed=options.seed)
 
 

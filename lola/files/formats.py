@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lola.solvers.checks import shown
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 StrPath = str | os.PathLike[str]
 
@@ -18,7 +19,7 @@ StrPath = str | os.PathLike[str]
 _LONGEST = 4000
 
 
-class FormatError(ValueError):
+class FormatError(LolaValueError):
     """A file does not hold what its format asks for; the message names the file, the line or key, and the mend."""
 
 
@@ -46,13 +47,13 @@ def check_outputs(outputs: Iterable[StrPath | None], inputs: Iterable[StrPath | 
     written: list[Path] = []
     for path in (Path(path) for path in outputs if path):
         if not path.parent.is_dir():
-            raise ValueError(f"{path}: the folder to write into does not exist")
+            raise LolaValueError(f"{path}: the folder to write into does not exist")
         for other in read:
             if _same_file(path, other):
-                raise ValueError(f"{path}: is an input; write to another file than {other}")
+                raise LolaValueError(f"{path}: is an input; write to another file than {other}")
         for other in written:
             if _same_file(path, other):
-                raise ValueError(f"{path}: is named for two outputs; write each to a file of its own")
+                raise LolaValueError(f"{path}: is named for two outputs; write each to a file of its own")
         written.append(path)
 
 
@@ -190,4 +191,4 @@ def table(where: str, value: object) -> dict[str, Any]:
 def expect(name: str, value: object, kind: type) -> None:
     """Refuse an argument of another type, such as a path where the thing to save belongs."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a lola.{kind.__name__}, got {type(value).__name__}")
+        raise LolaTypeError(f"{name} must be a lola.{kind.__name__}, got {type(value).__name__}")

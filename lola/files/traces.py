@@ -17,6 +17,7 @@ from lola.channel import spectral_efficiency
 from lola.files.formats import FormatError, StrPath, read_text
 from lola.profile import frozen
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, seed_number, shown, vector
+from lola.solvers.errors import LolaValueError
 
 _CAPACITY_COLUMNS = ("trace", "direction", "t_s", "mbps")
 _SNR_COLUMNS = ("trace", "SNR")
@@ -56,7 +57,7 @@ class TraceReplay:
 
     def __init__(self, traces: Mapping[str, ArrayLike], n_devices: int, seed: int = 0) -> None:
         if not traces:
-            raise ValueError("traces is empty; at least one trace is needed")
+            raise LolaValueError("traces is empty; at least one trace is needed")
         checked = {name: frozen(vector(f"trace {shown(name)}", samples)) for name, samples in traces.items()}
         count = positive_integer("n_devices", n_devices)
         rng = np.random.default_rng(seed_number("seed", seed))
@@ -71,7 +72,7 @@ class TraceReplay:
     def __call__(self, round_index: int, clock_s: float) -> FloatArray:
         """Return the spectral efficiency of every device at a time, (K,) in bit/s/Hz; the round has no say."""
         if not 0 <= clock_s < np.inf:
-            raise ValueError(f"clock_s must be finite and >= 0, got {clock_s}")
+            raise LolaValueError(f"clock_s must be finite and >= 0, got {clock_s}")
         second = self.offset_s + int(clock_s)
         samples = (self.traces[name] for name in self.trace_of_device)
         return np.array([trace[s % trace.size] for trace, s in zip(samples, second.tolist(), strict=True)])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lola.models.errors import ModelError
 from lola.models.loading import import_transformers
 from lola.solvers.checks import positive_integer
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +167,7 @@ class Depths:
 
     def _index(self, depth: int) -> int:
         if positive_integer("depth", depth) > len(self):
-            raise ValueError(f"depth must be at most {len(self)}, the number of blocks; got {depth}")
+            raise LolaValueError(f"depth must be at most {len(self)}, the number of blocks; got {depth}")
         return depth - 1
 
     def _refuse_checkpointing(self) -> None:
@@ -273,7 +274,7 @@ def _can_adapt(module: "nn.Module") -> bool:
 def loss_of_output(model: Any, batch: "Batch") -> "torch.Tensor":
     """Take the loss that a transformers model puts into its output."""
     if not isinstance(batch, Mapping):
-        raise TypeError(
+        raise LolaTypeError(
             f"a batch must be a mapping of names to tensors, labels among them, got {type(batch).__name__}; or give "
             "your own loss(model, batch)"
         )

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lola.files.formats import FormatError, StrPath, read_text
 from lola.solvers.checks import shown
+from lola.solvers.errors import LolaValueError
 
 HUB = "hub"
 _HUB_NAME = "nyu-mll/glue"
@@ -124,7 +125,7 @@ def glue_task(name: str) -> GlueTask:
         If there is none.
     """
     if name not in GLUE:
-        raise ValueError(f"task must be one of {', '.join(GLUE)}; got {shown(name)}")
+        raise LolaValueError(f"task must be one of {', '.join(GLUE)}; got {shown(name)}")
     return GLUE[name]
 
 
@@ -246,7 +247,7 @@ def _from_hub(task: GlueTask) -> GlueData:
         found = load_dataset(_HUB_NAME, task.name)
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{_HUB_NAME} is not to be had: {reason}; name a folder of downloaded files") from None
+        raise LolaValueError(f"{_HUB_NAME} is not to be had: {reason}; name a folder of downloaded files") from None
     dev = "validation" if "validation" in found else "validation_matched"
     return GlueData(_of_split(task, found["train"]), _of_split(task, found[dev]), f"train and {dev} of {_HUB_NAME}")
 
@@ -283,7 +284,7 @@ def score(task: str, predictions: ArrayLike, labels: ArrayLike) -> dict[str, flo
     kind = glue_task(task)
     predicted, wanted = np.asarray(predictions), np.asarray(labels)
     if predicted.shape != wanted.shape or predicted.ndim != 1 or not predicted.size:
-        raise ValueError(
+        raise LolaValueError(
             f"predictions and labels must be equally many, at least one; got shapes {predicted.shape} and "
             f"{wanted.shape}"
         )

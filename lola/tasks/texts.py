@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lola.adapters.shards import trim_padding
 from lola.models.loading import import_transformers, load_config, sequence_length
+from lola.solvers.errors import LolaValueError
 from lola.tasks.glue import Examples
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class TextClassifier:
         sequence_length(self.source, config, length)
         n_special = tokenizer.num_special_tokens_to_add(pair=examples.second is not None)
         if length <= n_special:
-            raise ValueError(
+            raise LolaValueError(
                 f"{n_special} tokens are special ones, so a sequence must be longer; got {length}; 128 is usual"
             )
         names = ["input_ids", "attention_mask"] + (["token_type_ids"] if config.type_vocab_size > 1 else [])
@@ -151,7 +152,7 @@ def load_classifier(source: str, n_labels: int, *, seed: int) -> TextClassifier:
 
     config = load_config(source)
     if config.model_type not in _ENCODERS:
-        raise ValueError(
+        raise LolaValueError(
             f"{source}: is a {config.model_type}; texts are classified by an encoder: {', '.join(_ENCODERS)}"
         )
     config.num_labels = n_labels
@@ -171,15 +172,15 @@ def load_classifier(source: str, n_labels: int, *, seed: int) -> TextClassifier:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{source}: no model and tokenizer that transformers can read: {reason}") from None
+        raise LolaValueError(f"{source}: no model and tokenizer that transformers can read: {reason}") from None
     lost = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if encoder := [name for name in lost if not name.startswith(_NEW)]:
-        raise ValueError(
+        raise LolaValueError(
             f"{source}: {len(encoder)} weights of the encoder are missing or of another shape, such as {encoder[0]}; "
             "is it a whole checkpoint of its config.json?"
         )
     if not len(tokenizer.all_special_ids) < len(tokenizer) <= config.vocab_size:
-        raise ValueError(
+        raise LolaValueError(
             f"{source}: the tokenizer knows {len(tokenizer)} tokens, the model {config.vocab_size}; its files are "
             "missing, or of another model"
         )
