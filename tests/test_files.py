@@ -176,7 +176,7 @@ def without(key):
         ),
         (
             profile_text(provenance=PROFILE["provenance"] | {"lora_targets": ["query", "\u202e"]}),
-            r"lora_targets must be a list of printable names, got \['query', '\\u202e'\]",
+            r"lora_targets must be printable text in one line, got \('query', '\\u202e'\)",
         ),
         (profile_text(provenance="lab"), "provenance: a table .* was wanted, got 'lab'"),
     ],
