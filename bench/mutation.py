@@ -160,7 +160,8 @@ def baseline(copy: Path, target: Target, known: dict[Any, float]) -> list[float]
     for way in target.ways:
         key = (target.tests, tuple(way))
         if key not in known:
-            run(copy, target.tests, way, 3600)  # fills caches
+            if not way:
+                run(copy, target.tests, way, 3600)  # fills the cache
             start = time.perf_counter()
             if run(copy, target.tests, way, 3600) != "survived":
                 raise SystemExit(

@@ -100,11 +100,11 @@ class Provenance:
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):
             raise LolaTypeError(f"seed must be an integer, got {shown(self.seed)}")
         if self.lora_targets is not None:
-            names = tuple(self.lora_targets)
-            listed = not isinstance(self.lora_targets, str)
-            if not listed or not all(isinstance(name, str) and name.isprintable() for name in names):
-                raise LolaTypeError(f"lora_targets must be a list of printable names, got {shown(self.lora_targets)}")
-            object.__setattr__(self, "lora_targets", names)
+            if isinstance(self.lora_targets, str) or not all(isinstance(name, str) for name in self.lora_targets):
+                raise LolaTypeError(f"lora_targets must be a list of names, got {shown(self.lora_targets)}")
+            object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
+            if not all(name.isprintable() for name in self.lora_targets):
+                raise LolaValueError(f"lora_targets must be printable text in one line, got {shown(self.lora_targets)}")
         if (self.latency_factor is None) != (self.reference is None):
             raise LolaValueError("reference and latency_factor belong together; give both or neither")
         if self.latency_factor is not None:

@@ -9,7 +9,7 @@ import pytest
 from scenario import random_problem, small_problem
 
 import lola
-from lola import formats
+from lola.files.problems import formats
 
 FLEET = "name,speed,memory_bytes,snr_db\nann,0.5,3e9,1.0\nbob,1.0,2e9,-3\n"
 PROFILE = {
@@ -176,7 +176,7 @@ def without(key):
         ),
         (
             profile_text(provenance=PROFILE["provenance"] | {"lora_targets": ["query", "\u202e"]}),
-            r"lora_targets must be a list of printable names, got \['query', '\\u202e'\]",
+            r"lora_targets must be printable text in one line, got \('query', '\\u202e'\)",
         ),
         (profile_text(provenance="lab"), "provenance: a table .* was wanted, got 'lab'"),
     ],

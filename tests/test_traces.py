@@ -123,7 +123,7 @@ def test_snr_goes_through_shannon_and_seconds_without_it_are_left_out(tmp_path, 
         ("trace,SNR\na,inf\n", "line 2, SNR: a finite number was wanted, got 'inf'"),
         ("trace,SNR\na,1e9\n", "line 2, SNR: must be a ratio in decibels, got 1000000000.0"),
         (CAPACITY.replace("0.012", "-1"), "line 5, mbps: must be >= 0, got -1.0"),
-        (CAPACITY.replace("up,2", "up,3"), "line 7, t_s: second 2 of the trace was wanted, got 3"),
+        (CAPACITY.replace("up,2", "up,3"), "line 7, t_s: second 2 of the trace was wanted, got '3'"),
         ('trace,SNR\n"a,1\n', "line 2: not valid CSV"),
     ],
 )

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from lola.cli import profile as profile_command
-from lola.cli import simulate as simulate_command
-from lola.cli import train as train_command
+from lola.cli.main import profile as profile_command
+from lola.cli.main import simulate as simulate_command
+from lola.cli.main import train as train_command
 
 if TYPE_CHECKING:
     from lola.problem import Problem
@@ -177,7 +177,7 @@ def _problem(options: argparse.Namespace) -> "Problem":
 def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
     """Schedule and verify, or return in a word why there is no schedule."""
     from lola.scheduling import schedule, unsuited
-    from lola.solvers.errors import InfeasibleError, LolaError
+    from lola.solvers.errors import InfeasibleError
 
     if reason := unsuited(problem, method):
         return reason
