@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from lola.cli.main import train as train_command
+from lola.cli import train as train_command
 
 
 def main():

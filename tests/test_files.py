@@ -9,7 +9,7 @@ import pytest
 from scenario import random_problem, small_problem
 
 import lola
-from lola.files.problems import formats
+from lola.files import formats
 
 FLEET = "name,speed,memory_bytes,snr_db\nann,0.5,3e9,1.0\nbob,1.0,2e9,-3\n"
 PROFILE = {

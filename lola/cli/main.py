@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from lola.cli.main import profile as profile_command
-from lola.cli.main import simulate as simulate_command
-from lola.cli.main import train as train_command
+from lola.cli import profile as profile_command
+from lola.cli import simulate as simulate_command
+from lola.cli import train as train_command
 
 if TYPE_CHECKING:
     from lola.problem import Problem
