@@ -35,6 +35,7 @@ MAY = {
         "lola.profile",
         "lola.evidence",
         "lola.solvers.checks",
+        "lola.solvers.errors",
         "torch",
         "transformers",
         "peft",
