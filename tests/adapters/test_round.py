@@ -97,11 +97,11 @@ def test_no_block_below_keeps_anything_for_backward(tmp_path):
 
 
 def test_an_own_loss_can_be_given(tmp_path):
-    depths = tiny_depths(tmp_path)
+    depths, depths_again = tiny_depths(tmp_path), tiny_depths(tmp_path)
+    depths.model.eval(), depths_again.model.eval()  # without dropout
     columns = tiny_columns("bert", 4, seed=0)
     task = BlockTask(0, 0, 1, 1e6)
     ours = block_gradient(depths, task, [columns], 1, loss=lambda model, batch: 3 * model(**batch).loss)
-    depths_again = tiny_depths(tmp_path)
     usual = block_gradient(depths_again, task, [columns], 1)
     assert ours.loss == pytest.approx(3 * usual.loss)
 
