@@ -23,11 +23,11 @@ _NO_MASK = np.zeros((0, 0), dtype=np.bool_)
 
 
 @kernel
-def _count_outside(values, zero_allowed, smallest, largest):
+def _count_outside(values, zero_allowed):
     bad = 0
     for value in values:
         # Written so that NaN, which fails every comparison, counts as outside.
-        bad += not (((value >= smallest) & (value <= largest)) | (zero_allowed & (value == 0.0)))
+        bad += not (((value >= SMALLEST) & (value <= LARGEST)) | (zero_allowed & (value == 0.0)))
     return bad
 
 
@@ -36,7 +36,7 @@ def checked(
 ) -> FloatArray:
     """`lola.solvers.checks.vector`, in one pass over a large fleet and without numpy's overhead on a small one."""
     array = sized(name, value, like)
-    if _count_outside(array, not positive, SMALLEST, LARGEST):
+    if _count_outside(array, not positive):
         vector(name, array, positive=positive)  # finds the offender and says so
     return array
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -32,8 +33,21 @@ def _cache_folder() -> str | None:
 _FOLDER = _cache_folder()
 
 
-class _ForgivingCache(FunctionCache):
-    """numba's cache, but what a full disk or a lost machine left of a file is compiled again, and written anew."""
+# What compiled code was made from: a kernel may call those of any other file here, and read their constants.
+_SOURCES = tuple(
+    (path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(Path(__file__).parent.glob("*.py"))
+)
+
+
+class _Cache(FunctionCache):
+    """numba's cache, but it sees all files of this folder, and compiles again what it cannot read.
+
+    A full disk or a lost machine may leave a part of a file.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = _SOURCES  # numba would look at the kernel's own file alone
 
     def load_overload(self, *arguments: Any) -> Any:
         """Load compiled code; None where there is none, or none that can be read."""
@@ -48,14 +62,13 @@ def kernel(function: Function) -> Function:
     """Compile `function` for raw C-contiguous arrays.
 
     ``fastmath`` stays off: with it ``isinf(inf)`` is false, and infinity means *forbidden* here. The numpy error model
-    makes a division by zero yield infinity, which also lets the compiler vectorise it. numba's cache sees the kernel's
-    own file alone, so whatever a kernel calls or reads stands in the same file.
+    makes a division by zero yield infinity, which also lets the compiler vectorise it.
     """
     compiled: Any = numba.njit(**_OPTIONS)(function)
     if _FOLDER is not None and not _CONFIG.DISABLE_JIT:
         theirs, _CONFIG.CACHE_DIR = _CONFIG.CACHE_DIR, _FOLDER  # read while the cache is made
         try:
-            compiled._cache = _ForgivingCache(function)
+            compiled._cache = _Cache(function)
         finally:
             _CONFIG.CACHE_DIR = theirs
     return cast(Function, compiled)

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import allocation_inputs, checked
+from lola.solvers._jit import kernel
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, real_array
 from lola.solvers.errors import LolaValueError
-from lola.solvers.newton import solve_rounds
+from lola.solvers.newton import newton
 
 # Rounds a thread takes at a time: long enough to hide the hand-over, short enough that all threads end together. The
 # first of them starts afresh whatever the threads, so it must not depend on their number.
@@ -128,7 +129,7 @@ def joint_allocation_batch(
     solved = np.zeros(n_rounds, dtype=np.int64)
 
     def solve(first: int) -> None:
-        solve_rounds(
+        _solve_rounds(
             first,
             min(first + _CHUNK, n_rounds),
             inputs.work,
@@ -165,3 +166,29 @@ def joint_allocation_batch(
         block_price_hz=price,
         device_price_hz=device_price,
     )
+
+
+@kernel
+def _solve_rounds(
+    first, last, work, need, bits, speed, memory, efficiency, allowed, bandwidth,
+    latency, bound, device, share, price, device_price, solved,
+):  # fmt: skip
+    """Solve rounds `first` to `last` − 1: rows of `efficiency`, and of `speed` and `memory` where they have several.
+
+    The last seven arrays, one row a round, are modified in place; `solved` is −1 where a round has no allocation.
+    Each round but the first may start from the one before.
+    """
+    devices, reached = np.zeros(work.size, np.int64), 0.0
+    for r in range(first, last):
+        quick, room = speed[r if speed.shape[0] > 1 else 0], memory[r if memory.shape[0] > 1 else 0]
+        one = newton(work, need, bits, quick, room, efficiency[r], allowed, bandwidth, devices, reached)
+        devices, reached, solved[r] = one.device, one.latency, one.solved
+        if one.solved < 0:
+            reached = 0.0
+            continue
+        latency[r] = one.latency
+        bound[r] = one.bound
+        device[r, :] = one.device
+        share[r, :] = one.share
+        price[r, :] = one.price
+        device_price[r, :] = one.device_price

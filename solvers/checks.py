@@ -15,6 +15,8 @@ BoolArray = NDArray[np.bool_]
 # Of numbers between these, no latency and no share of the spectrum overflows or loses digits to underflow, even where
 # the smallest upload ends with the latest computation. So inside the solvers infinity means forbidden and nothing else.
 SMALLEST, LARGEST = 1e-50, 1e50
+# An entry of a cost matrix, such as a latency made of such numbers, may be as large as this.
+LARGEST_COST = 1e200
 
 
 class _Short(reprlib.Repr):

@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._jit import kernel
-from lola.solvers.checks import BoolArray, FloatArray, IntArray, real_array
+from lola.solvers.checks import LARGEST_COST, BoolArray, FloatArray, IntArray, real_array
 from lola.solvers.errors import InfeasibleError, LolaValueError
-
-# As large as a latency made of the numbers that the allocations take. Also in shortest_paths.py: see `kernel`.
-_LARGEST_COST = 1e200
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +84,7 @@ def cost_matrix(cost: ArrayLike) -> FloatArray:
     if 0 in matrix.shape:
         raise LolaValueError(f"cost is empty: shape {matrix.shape}; at least one row and one column are needed")
     if _count_unusable(matrix.ravel()):
-        row, column = np.argwhere(~((np.abs(matrix) <= _LARGEST_COST) | (matrix == np.inf)))[0]
+        row, column = np.argwhere(~((np.abs(matrix) <= LARGEST_COST) | (matrix == np.inf)))[0]
         raise LolaValueError(
             f"cost must be finite (from -1e200 to 1e200) or +inf (forbidden), got {matrix[row, column]} at row {row}, "
             f"column {column}"
@@ -99,7 +96,7 @@ def cost_matrix(cost: ArrayLike) -> FloatArray:
 def _count_unusable(costs):
     bad = 0
     for cost in costs:
-        bad += not (((cost >= -_LARGEST_COST) & (cost <= _LARGEST_COST)) | (cost == np.inf))
+        bad += not (((cost >= -LARGEST_COST) & (cost <= LARGEST_COST)) | (cost == np.inf))
     return bad
 
 
@@ -141,7 +138,7 @@ def _bottleneck(cost, thresholds):
     row_mate = np.full(n, -1, np.int64)
     column_mate = np.full(m, -1, np.int64)
     violator = np.zeros(n, np.bool_)
-    if not _match(cost, _LARGEST_COST, row_mate, column_mate, violator):
+    if not _match(cost, LARGEST_COST, row_mate, column_mate, violator):
         return row_mate, violator, -1
     best = row_mate.copy()
     iterations = 1

@@ -134,7 +134,7 @@ def joint_allocation(
         )
     iterations = 0
     while True:
-        chosen, bandwidth, latency, bound, price, device_price, violator, solved = newton(
+        best = newton(
             inputs.work,
             inputs.need,
             inputs.bits,
@@ -146,15 +146,16 @@ def joint_allocation(
             np.zeros(inputs.n_blocks, np.int64),
             0.0,
         )
-        if solved < 0:
-            raise infeasible_allocation(np.flatnonzero(violator), inputs.need, inputs.memory, inputs.mask)
-        iterations += solved
+        if best.solved < 0:
+            raise infeasible_allocation(np.flatnonzero(best.violator), inputs.need, inputs.memory, inputs.mask)
+        iterations += best.solved
         if everyone:
-            return JointAllocation(latency, chosen, bandwidth, iterations, bound, price, device_price)
-        newcomers = devices_that_undercut(inputs, price, bound * _AFTER_BOUND, candidates)
+            device, prices = best.device, best.device_price
+            break
+        newcomers = devices_that_undercut(inputs, best.price, best.bound * _AFTER_BOUND, candidates)
         if newcomers.shape[0] == 0:
+            device, prices = candidates[best.device], np.zeros(n_devices)
+            prices[candidates] = best.device_price
             break
         candidates = np.union1d(candidates, newcomers)
-    prices = np.zeros(n_devices)
-    prices[candidates] = device_price
-    return JointAllocation(latency, candidates[chosen], bandwidth, iterations, bound, price, prices)
+    return JointAllocation(best.latency, device, best.share, iterations, best.bound, best.price, prices)

@@ -1,8 +1,11 @@
 """(P2)'s kernels: Newton's method over assignments, Theorem 2."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from lola.solvers._jit import kernel
+from lola.solvers.checks import BoolArray, FloatArray, IntArray
 
 # The first proof tried says that nothing is faster by more than this fraction; rounding may call for a wider one.
 _FIRST_GAP = 2.5e-13
@@ -15,32 +18,17 @@ _CAP = 2.0
 _NEARLY_ENOUGH = 1.1
 
 
-@kernel
-def solve_rounds(
-    first, last, work, need, bits, speed, memory, efficiency, allowed, bandwidth,
-    latency, bound, device, share, price, device_price, solved,
-):  # fmt: skip
-    """Solve rounds `first` to `last` − 1: rows of `efficiency`, and of `speed` and `memory` where they have several.
+class Optimum(NamedTuple):
+    """What `newton` finds: the allocation, the prices that prove it, and how many assignments it took."""
 
-    The last seven arrays, one row a round, are modified in place; `solved` is −1 where a round has no allocation.
-    Each round but the first may start from the one before.
-    """
-    devices, reached = np.zeros(work.size, np.int64), 0.0
-    for r in range(first, last):
-        quick, room = speed[r if speed.shape[0] > 1 else 0], memory[r if memory.shape[0] > 1 else 0]
-        devices, shares, reached, proven, prices, device_prices, _, assignments = newton(
-            work, need, bits, quick, room, efficiency[r], allowed, bandwidth, devices, reached
-        )
-        solved[r] = assignments
-        if assignments < 0:
-            reached = 0.0
-            continue
-        latency[r] = reached
-        bound[r] = proven
-        device[r, :] = devices
-        share[r, :] = shares
-        price[r, :] = prices
-        device_price[r, :] = device_prices
+    device: IntArray  # (L,)
+    share: FloatArray  # (L,) hertz
+    latency: float  # s
+    bound: float  # s
+    price: FloatArray  # (L,) hertz
+    device_price: FloatArray  # (K,) hertz
+    violator: BoolArray  # (L,) where no allocation exists
+    solved: int  # assignments; −1 where no allocation exists
 
 
 @kernel
@@ -48,8 +36,7 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
     """Solve (P2) over all the devices given. Assignments solved is −1 where none exists.
 
     Starts from the devices `start` if they can finish by `deadline` with little more than the spectrum; a deadline of 0
-    rules that out. Returns devices, bandwidths, latency, its lower bound, prices of blocks and devices in hertz, Hall
-    violator, and the number of assignments solved.
+    rules that out.
     """
     n_blocks, n_devices = work.size, speed.size
     compute = np.empty((n_blocks, n_devices))
@@ -78,7 +65,7 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
             for k in range(n_devices):
                 cost[block, k] = compute[block, k] + n_blocks * upload[block, k]
         if not assign_blocks(cost, chosen, device_price, violator):
-            return best, share, np.inf, np.inf, price, device_price, violator, -1
+            return Optimum(best, share, np.inf, np.inf, price, device_price, violator, -1)
         solved, likely = 1, True
     latency, bound, gap = np.inf, 0.0, _FIRST_GAP
     while True:
@@ -119,7 +106,7 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
     price *= bandwidth
     device_price *= bandwidth
     share, latency, _ = split_bandwidth(chosen_compute, bits, chosen_upload, bandwidth)
-    return best, share, latency, bound * (1.0 - _CLEAR), price, device_price, violator, solved
+    return Optimum(best, share, latency, bound * (1.0 - _CLEAR), price, device_price, violator, solved)
 
 
 @kernel

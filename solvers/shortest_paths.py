@@ -4,6 +4,7 @@ import numpy as np
 from numba import float64, int64
 
 from lola.solvers._jit import kernel, machine_code
+from lola.solvers.checks import LARGEST_COST
 
 HEADER = 2  # objective, iterations
 SOLVED, UNUSABLE, INFEASIBLE, UNFINISHED = 0, 1, 2, 3
@@ -11,7 +12,6 @@ FEW_COLUMNS = 128  # up to here, scalar loops over what is left beat vector loop
 _SLICE = 2**25  # costs looked at before Python is given a chance to notice Ctrl-C: some 50 ms
 _DOUBT = 1e-12  # of the sum of the chosen costs' magnitudes; roundings of duals that help take a tenth at most
 _EPSILON = float(np.finfo(np.float64).eps)
-_LARGEST_COST = 1e200  # as in hopcroft_karp.py
 _ALL_BUT_SIGN = 2**63 - 1
 
 
@@ -104,7 +104,7 @@ def is_proven(cost, row_mate, packed):
 def _is_usable(costs):
     bad = 0
     for k in range(costs.size):
-        bad += not (((costs[k] >= -_LARGEST_COST) & (costs[k] <= _LARGEST_COST)) | (costs[k] == np.inf))
+        bad += not (((costs[k] >= -LARGEST_COST) & (costs[k] <= LARGEST_COST)) | (costs[k] == np.inf))
     return bad == 0
 
 
