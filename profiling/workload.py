@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lola.models.errors import ModelError as ProfilingError
+from lola.models.errors import ModelError
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -18,6 +18,8 @@ DTYPES = {
     "float16": "float16",
     "bfloat16": "bfloat16",
 }
+
+ProfilingError = ModelError  # what cannot be split into depths cannot be profiled; the older name
 
 
 class NotMonotoneError(ProfilingError):
