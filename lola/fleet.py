@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.channel import rayleigh_efficiency
-from lola.profile import frozen
-from lola.solvers.checks import FloatArray, per_block, positive_integer, real_array, shown, sized, vector
+from lola.solvers.checks import FloatArray, frozen, per_block, positive_integer, real_array, shown, sized, vector
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 

@@ -11,10 +11,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from lola.files.formats import expect
 from lola.fleet import Fleet
 from lola.profile import Profile
-from lola.solvers.checks import BoolArray, FloatArray, positive_integer, positive_number, shown
+from lola.solvers.checks import BoolArray, FloatArray, expect, positive_integer, positive_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 Pair = tuple[int | str, int]

@@ -4,11 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from lola.files.formats import expect
 from lola.problem import Problem
-from lola.profile import frozen
 from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
-from lola.solvers.checks import FloatArray, IntArray, shown
+from lola.solvers.checks import FloatArray, IntArray, expect, frozen, shown
 from lola.solvers.errors import InfeasibleError, LolaValueError
 
 # Optimal for the problem they solve, with a proof.

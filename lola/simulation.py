@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.channel import Channel, RayleighFading
-from lola.files.formats import StrPath, expect, write_atomically
+from lola.files.formats import StrPath, write_atomically
 from lola.files.traces import TraceReplay
 from lola.problem import Problem
 from lola.rounds import draw_rounds, latencies
 from lola.scheduling import BASELINES, METHODS, unsuited
-from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, seed_number
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, expect, positive_integer, seed_number
 from lola.solvers.errors import LolaValueError
 
 # Dual ascent takes a thousand times as long as the exact method, and CRUNCH gives what "ba" gives.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lola.solvers.checks import shown
-from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.errors import LolaValueError
 
 StrPath = str | os.PathLike[str]
 
@@ -186,9 +186,3 @@ def table(where: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FormatError(f"{where}: a table (keys with values) was wanted, got {shown(value)}")
     return value
-
-
-def expect(name: str, value: object, kind: type) -> None:
-    """Refuse an argument of another type, such as a path where the thing to save belongs."""
-    if not isinstance(value, kind):
-        raise LolaTypeError(f"{name} must be a lola.{kind.__name__}, got {type(value).__name__}")

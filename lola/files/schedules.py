@@ -9,7 +9,6 @@ from lola.files.formats import (
     FormatError,
     StrPath,
     check_keys,
-    expect,
     integer,
     number,
     numbers,
@@ -21,7 +20,7 @@ from lola.files.problems import profile_from_json, profile_to_json
 from lola.fleet import Fleet
 from lola.problem import Problem
 from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
-from lola.solvers.checks import shown
+from lola.solvers.checks import expect, shown
 from lola.verification import VerificationError
 
 _FORMAT = "lola-schedule"
