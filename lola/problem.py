@@ -33,6 +33,11 @@ class SolverArguments(TypedDict):
     allowed: BoolArray | None
 
 
+def round_latency_s(compute_s: FloatArray, upload_s: FloatArray) -> FloatArray:
+    """Latency of rounds, blocks along the last axis: a device computes, then uploads, and the slowest counts."""
+    return np.asarray((compute_s + upload_s).max(axis=-1))
+
+
 @dataclass(frozen=True, eq=False, init=False)
 class Problem:
     """A round to schedule.
