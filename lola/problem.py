@@ -11,10 +11,9 @@ from typing import TypedDict
 
 import numpy as np
 
-from lola.files.formats import expect
 from lola.fleet import Fleet
 from lola.profile import Profile
-from lola.solvers.checks import BoolArray, FloatArray, positive_integer, positive_number, shown
+from lola.solvers.checks import BoolArray, FloatArray, expect, positive_integer, positive_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 Pair = tuple[int | str, int]
@@ -32,6 +31,11 @@ class SolverArguments(TypedDict):
     bandwidth_hz: float
     local_steps: int
     allowed: BoolArray | None
+
+
+def round_latency_s(compute_s: FloatArray, upload_s: FloatArray) -> FloatArray:
+    """Latency of rounds, blocks along the last axis: a device computes, then uploads, and the slowest counts."""
+    return np.asarray((compute_s + upload_s).max(axis=-1))
 
 
 @dataclass(frozen=True, eq=False, init=False)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.evidence import Evidence
-from lola.files.formats import expect
 from lola.solvers.checks import (
-    BoolArray,
     FloatArray,
-    IntArray,
+    expect,
+    frozen,
     per_block,
     positive_integer,
     positive_number,
@@ -21,8 +20,6 @@ from lola.solvers.checks import (
     vector,
 )
 from lola.solvers.errors import LolaTypeError, LolaValueError
-
-Array = TypeVar("Array", FloatArray, IntArray, BoolArray)
 
 
 @dataclass(frozen=True)
@@ -217,13 +214,6 @@ class Profile:
 
     def __repr__(self) -> str:
         return f"<Profile of {self.n_blocks} blocks: {self.provenance or 'no provenance'}>"
-
-
-def frozen(array: Array) -> Array:
-    """Return a read-only copy, so that a result cannot drift from the inputs it was proven for."""
-    copy = array.copy()
-    copy.flags.writeable = False
-    return copy
 
 
 def _rising(name: str, array: FloatArray) -> FloatArray:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lola.channel import Channel
 from lola.fleet import Fleet
-from lola.problem import Problem
-from lola.scheduling import BASELINES, baseline_devices, schedule
+from lola.methods import method_named
+from lola.problem import Problem, round_latency_s
+from lola.scheduling import schedule
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import InfeasibleError
 
@@ -41,6 +40,23 @@ class Rounds:
     def fleet(self, row: int) -> Fleet:
         """Return the fleet of one round."""
         return Fleet(self.speed[row], self.memory_bytes[row], self.spectral_efficiency[row])
+
+    def generator(self, row: int, seed: int) -> np.random.Generator:
+        """Return what a method draws from in one round."""
+        return np.random.default_rng([seed, int(self.number[row]), _METHOD])
+
+    def outcome(
+        self, problem: Problem, device_of_block: IntArray, bandwidth_hz: FloatArray | float
+    ) -> tuple[FloatArray, IntArray]:
+        """Latency of each round, (R,), if the devices given, (R, L), have the hertz given; how many lack the memory."""
+        profile = problem.profile
+        speed, memory, efficiency = (
+            np.take_along_axis(array, device_of_block, axis=1)
+            for array in (self.speed, self.memory_bytes, self.spectral_efficiency)
+        )
+        compute = problem.local_steps * profile.latency_s / speed
+        upload = profile.upload_bits / bandwidth_hz / efficiency
+        return round_latency_s(compute, upload), (memory < profile.memory_bytes).sum(axis=1)
 
     def that_can_hold(self, problem: Problem) -> Rounds:
         """Return the rounds in which there are devices enough with the memory for all blocks.
@@ -88,40 +104,14 @@ def draw_rounds(fleet: Fleet, n_devices: int, channel: Channel, count: int, seed
     return Rounds(np.arange(count), speed, memory, efficiency)
 
 
-def latencies(problem: Problem, method: str, rounds: Rounds, seed: int) -> tuple[FloatArray, IntArray]:
-    """Latency of each round by a method, and how many chosen devices lack the memory, (R,) each."""
-    from lola import solvers
-
-    fleets = rounds.speed, rounds.memory_bytes, rounds.spectral_efficiency
-    if method in BASELINES:
-        rows = zip(rounds.number.tolist(), rounds.speed, rounds.spectral_efficiency, strict=True)
-        chosen = [
-            baseline_devices(method, speed, efficiency, problem.n_blocks, np.random.default_rng([seed, r, _METHOD]))
-            for r, speed, efficiency in rows
-        ]
-        return equal_split(problem, np.stack(chosen), rounds)
-    profile = problem.profile
-    costs = profile.latency_s, profile.memory_bytes, profile.upload_bits
-    shared: dict[str, Any] = {"bandwidth_hz": problem.bandwidth_hz, "local_steps": problem.local_steps}
-    no_wall = np.zeros(rounds.number.size, dtype=np.int64)
-    if method == "jbba":
-        return solvers.joint_allocation_batch(*costs, *fleets, **shared).objective, no_wall
-    solvers_by_method: dict[str, Callable[..., Any]] = {
-        "ba": solvers.block_allocation,
-        "ba-crunch": solvers.crunch,
-        "jbba-dual-ascent": solvers.dual_ascent,
-    }
-    solve = solvers_by_method[method]
-    return np.array([solve(*costs, *fleet, **shared).objective for fleet in zip(*fleets, strict=True)]), no_wall
-
-
-def equal_split(problem: Problem, device_of_block: IntArray, rounds: Rounds) -> tuple[FloatArray, IntArray]:
-    """Latency of each round if the devices given, (R, L), share the spectrum equally, and how many lack the memory."""
-    profile = problem.profile
-    speed, memory, efficiency = (
-        np.take_along_axis(array, device_of_block, axis=1)
-        for array in (rounds.speed, rounds.memory_bytes, rounds.spectral_efficiency)
-    )
-    compute = problem.local_steps * profile.latency_s / speed
-    upload = profile.upload_bits / (problem.bandwidth_hz / problem.n_blocks) / efficiency
-    return (compute + upload).max(axis=1), (memory < profile.memory_bytes).sum(axis=1)
+def latencies(problem: Problem, name: str, rounds: Rounds, seed: int) -> tuple[FloatArray, IntArray]:
+    """Latency of each round by the method of a name, and how many chosen devices lack the memory, (R,) each."""
+    method = method_named(name)
+    if method.solve_rounds is not None:
+        return method.solve_rounds(problem, rounds, seed)
+    answers = [
+        method.solve(replace(problem, fleet=rounds.fleet(row)), rounds.generator(row, seed))
+        for row in range(rounds.number.size)
+    ]
+    devices = np.stack([answer.device_of_block for answer in answers])
+    return rounds.outcome(problem, devices, np.stack([answer.bandwidth_hz for answer in answers]))

@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.channel import Channel, RayleighFading
-from lola.files.formats import StrPath, expect, write_atomically
+from lola.files.formats import StrPath, write_atomically
 from lola.files.traces import TraceReplay
+from lola.methods import BY_NAME, method_named
 from lola.problem import Problem
 from lola.rounds import draw_rounds, latencies
-from lola.scheduling import BASELINES, METHODS, unsuited
-from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, seed_number
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, expect, positive_integer, seed_number
 from lola.solvers.errors import LolaValueError
 
-# Dual ascent takes a thousand times as long as the exact method, and CRUNCH gives what "ba" gives.
-DEFAULT_METHODS = ("jbba", "ba", *BASELINES)
+DEFAULT_METHODS = tuple(method.name for method in BY_NAME.values() if method.by_default)
 REDRAWN = ("fleet", "channel")
 # How a parameter is written: its name, its unit, and what it is divided by.
 PARAMETERS = {
@@ -255,9 +254,7 @@ def _check(problem: Problem, methods: Sequence[str], redraw: str, points: Sequen
     if isinstance(methods, str) or not methods or len(set(methods)) < len(methods):
         raise LolaValueError(f"methods must be different methods, at least one; got {methods!r}")
     for method in methods:
-        if method not in METHODS:
-            raise LolaValueError(f"a method must be one of {', '.join(METHODS)}; got {method!r}")
-        if reason := unsuited(problem, method):
+        if reason := method_named(method).unsuited(problem):
             raise LolaValueError(f"{method!r} {reason}; leave it out")
     if redraw not in REDRAWN:
         raise LolaValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {redraw!r}")

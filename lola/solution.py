@@ -3,69 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lola.problem import Problem
+from lola.proofs import Proof
 from lola.solvers.checks import BoolArray, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from lola.problem import Problem
-
-
-@dataclass(frozen=True, eq=False)
-class HallProof:
-    """Proof for an equal split: too few devices can serve these blocks in less than the bound.
-
-    Attributes
-    ----------
-    blocks : int64 array
-        Indices of blocks; fewer devices than these can serve any of them in less than ``lower_bound_s``.
-    """
-
-    blocks: IntArray
-
-
-@dataclass(frozen=True, eq=False)
-class PriceProof:
-    """Proof for a joint allocation: prices under which finishing by the bound costs more than all the spectrum.
-
-    Attributes
-    ----------
-    block_price_hz : (L,) float64 array
-    device_price_hz : (K,) float64 array
-        At most 0. For every pair, block price plus device price is at most the bandwidth with which the device would
-        finish the block by ``lower_bound_s``.
-    """
-
-    block_price_hz: FloatArray
-    device_price_hz: FloatArray
-
-
-@dataclass(frozen=True, eq=False)
-class MultiplierProof:
-    """Proof of dual ascent's bound: Lagrange multipliers, and duals of the assignment they lead to.
-
-    Attributes
-    ----------
-    latency : (K,) float64 array
-        λ ≥ 0, no unit, sum at most 1.
-    bandwidth : float
-        μ ≥ 0 in seconds per hertz.
-    involvement_s : (K,) float64 array
-        σ.
-    block_s, device_s : (L,), (K,) float64 arrays
-        ``block_s[l] + device_s[k] <= λ_k·J_kl − σ_k`` for every possible pair, and ``device_s <= 0``.
-    """
-
-    latency: FloatArray
-    bandwidth: float
-    involvement_s: FloatArray
-    block_s: FloatArray
-    device_s: FloatArray
-
-
-Proof = HallProof | PriceProof | MultiplierProof
+from lola.verification import verify
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +31,7 @@ class Schedule:
     hits_memory_wall : (L,) bool array
         True where the device lacks the memory that the block needs. Only baselines, which ignore memory, have any.
     proof : HallProof, PriceProof, MultiplierProof or None
-        Why the bound holds.
+        Why the bound holds; its kind is the method's.
     iterations : int
         Steps the solver took.
     """
@@ -118,8 +62,6 @@ class Schedule:
         lola.VerificationError
             Naming the first line that fails.
         """
-        from lola.verification import verify
-
         verify(self, problem)
 
     def __str__(self) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import reprlib
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +12,7 @@ from lola.solvers.errors import LolaTypeError, LolaValueError
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+Array = TypeVar("Array", FloatArray, IntArray, BoolArray)
 
 # Of numbers between these, no latency and no share of the spectrum overflows or loses digits to underflow, even where
 # the smallest upload ends with the latest computation. So inside the solvers infinity means forbidden and nothing else.
@@ -36,6 +38,19 @@ _SHORT = _Short()
 def shown(value: object) -> str:
     """Write a value from outside as an error may echo it: escaped, so that no terminal obeys it, and cut short."""
     return _SHORT.repr(value)
+
+
+def expect(name: str, value: object, kind: type) -> None:
+    """Refuse an argument of another type, such as a path where the thing to save belongs."""
+    if not isinstance(value, kind):
+        raise LolaTypeError(f"{name} must be a lola.{kind.__name__}, got {type(value).__name__}")
+
+
+def frozen(array: Array) -> Array:
+    """Return a read-only copy, so that a result cannot drift from the inputs it was proven for."""
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
 
 
 def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:

@@ -53,6 +53,10 @@ class InfeasibleError(LolaError):
         return tuple(i + 1 for i in self.violator)
 
 
+class VerificationError(LolaError):
+    """A schedule does not hold; the message names the first line that fails."""
+
+
 def infeasible_allocation(
     blocks: np.ndarray, memory_needed: np.ndarray, memory_offered: np.ndarray, allowed: np.ndarray | None
 ) -> InfeasibleError:

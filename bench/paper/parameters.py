@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import lola
-from lola.rounds import Rounds, draw_rounds, equal_split, latencies
+from lola.rounds import Rounds, draw_rounds, latencies
 from lola.solvers.checks import FloatArray
 
 HERE = Path(__file__).parent
@@ -79,7 +79,9 @@ def ratios(
     equal = lola.Problem(scaled, rounds.fleet(0), PARAMETERS["bandwidth_hz"] * whole.n_blocks / split)
     counted = rounds.that_can_hold(whole)
     best_first = np.argsort(-counted.spectral_efficiency, axis=1, kind="stable")[:, : whole.n_blocks]
-    baseline, _ = equal_split(equal, best_first[:, ::-1] if deepest else best_first, counted)
+    baseline, _ = counted.outcome(
+        equal, best_first[:, ::-1] if deepest else best_first, equal.bandwidth_hz / equal.n_blocks
+    )
     ba, jbba = (latencies(at, method, counted, 0)[0] for at, method in ((equal, "ba"), (whole, "jbba")))
     return np.array([ba.mean() / baseline.mean(), jbba.mean() / ba.mean()])
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.files.formats import expect
 from lola.solution import Schedule
+from lola.solvers.checks import expect
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lola.adapters.apply import NormBound
-from lola.scheduling import METHODS
+from lola.methods import method_named
 from lola.solvers.checks import positive_integer, seed_number
 from lola.solvers.errors import LolaValueError
 
@@ -44,8 +44,7 @@ class Setting:
     evaluate_every: int = 10
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise LolaValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        method_named(self.method)
         if not 0 < self.participation <= 1:
             raise LolaValueError(f"participation must be a chance in (0, 1], got {self.participation}")
         if not 0 <= self.failure < 1:

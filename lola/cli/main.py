@@ -91,8 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1 not verified, 2 infeasible, 64 bad usage or input."""
     options = _parser().parse_args(arguments)
     from lola.files.formats import plain
-    from lola.solvers.errors import InfeasibleError, LolaError
-    from lola.verification import VerificationError
+    from lola.solvers.errors import InfeasibleError, LolaError, VerificationError
 
     def complain(text: str) -> None:
         print(plain(f"lola: {text}"), file=sys.stderr)
@@ -125,7 +124,8 @@ def _schedule(options: argparse.Namespace) -> int:
     from lola.files.formats import check_outputs
     from lola.files.problems import scenario_files
     from lola.files.schedules import save_schedule
-    from lola.scheduling import METHODS, schedule
+    from lola.methods import BY_NAME
+    from lola.scheduling import schedule
 
     inputs = scenario_files(options.scenario, fleet=options.fleet, profile=options.profile)
     check_outputs([options.json, options.figure], inputs)
@@ -138,7 +138,7 @@ def _schedule(options: argparse.Namespace) -> int:
         console.print(round_table(answer, problem))
         if options.compare:
             console.print()
-            console.print(comparison_table({method: _attempt(problem, method, options.seed) for method in METHODS}))
+            console.print(comparison_table({method: _attempt(problem, method, options.seed) for method in BY_NAME}))
     print(tables.get())
     print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)")
     print(proof_line(answer, problem))
@@ -176,10 +176,11 @@ def _problem(options: argparse.Namespace) -> "Problem":
 
 def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
     """Schedule and verify, or return in a word why there is no schedule."""
-    from lola.scheduling import schedule, unsuited
+    from lola.methods import method_named
+    from lola.scheduling import schedule
     from lola.solvers.errors import InfeasibleError
 
-    if reason := unsuited(problem, method):
+    if reason := method_named(method).unsuited(problem):
         return reason
     try:
         answer = schedule(problem, method, seed=seed)

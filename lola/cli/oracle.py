@@ -3,11 +3,10 @@
 from typing import Literal
 
 from lola.cli.tables import seconds
+from lola.methods import method_named
 from lola.problem import Problem
-from lola.scheduling import EXACT_METHODS, JOINT_METHODS
 from lola.solution import Schedule
-from lola.solvers.errors import LolaValueError
-from lola.verification import VerificationError
+from lola.solvers.errors import LolaValueError, VerificationError
 
 # What the oracles themselves are good for.
 _AGREEMENT = 1e-6
@@ -35,15 +34,15 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
     """
     from lola.solvers import oracle as oracles
 
-    if schedule.method not in (*EXACT_METHODS, *JOINT_METHODS):
+    method = method_named(schedule.method)
+    if method.proof is None:
         raise LolaValueError(f"{schedule.method} claims nothing that an oracle could check; use another method")
-    joint = schedule.method in JOINT_METHODS
     arguments = problem.solver_arguments()
     if oracle == "misocp":
-        if not joint or problem.subcarrier_hz is not None:
+        if not method.joint or problem.subcarrier_hz is not None:
             raise LolaValueError("the oracle 'misocp' solves (P2) with divisible bandwidth; use 'milp'")
         answer = oracles.joint_misocp(**arguments, time_limit_s=time_limit_s)
-    elif joint:
+    elif method.joint:
         answer = oracles.joint_bisection(**arguments, subcarrier_hz=problem.subcarrier_hz, time_limit_s=time_limit_s)
     else:
         answer = oracles.bottleneck_milp(oracles.equal_split_matrix(**arguments), time_limit_s=time_limit_s)
@@ -54,6 +53,6 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
     found = answer.objective
     if found < schedule.lower_bound_s * (1 - _AGREEMENT):
         raise VerificationError(f"oracle: {oracle} found {seconds(found)}, below the bound {schedule.lower_bound_s!r}")
-    if schedule.method in EXACT_METHODS and found > schedule.latency_s * (1 + _AGREEMENT):
+    if method.exact and found > schedule.latency_s * (1 + _AGREEMENT):
         raise VerificationError(f"oracle: {oracle} says that nothing is below {seconds(found)}, but the schedule is")
     return f"oracle {oracle}: {seconds(found)} in {answer.seconds:.1f} s, {schedule.latency_s / found - 1:+.1e} from it"

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from rich.table import Table
 from rich.text import Text
 
+from lola.methods import method_named
 from lola.problem import Problem
 from lola.profile import Profile
 from lola.simulation import PARAMETERS, Simulation
-from lola.solution import MultiplierProof, Schedule
+from lola.solution import Schedule
 
 
 def round_table(schedule: Schedule, problem: Problem) -> Table:
@@ -44,19 +45,17 @@ def _short(value: float, decimals: int) -> str:
 
 def proof_line(schedule: Schedule, problem: Problem) -> str:
     """Say in one line what is proven about a round that was verified."""
-    if schedule.proof is None:
-        line = f"no bound: {schedule.method} claims nothing about other schedules"
+    method = method_named(schedule.method)
+    if not method.claim:
+        line = f"no bound: {method.name} claims nothing about other schedules"
         walled = [problem.fleet.label(k) for k in schedule.device_of_block[schedule.hits_memory_wall].tolist()]
         if walled:
             line += f"; {len(walled)} device(s) lack the memory for their block: {', '.join(walled)}"
         return line
-    if isinstance(schedule.proof, MultiplierProof):
-        return (
-            f"bound: no schedule is faster than {seconds(schedule.lower_bound_s)}, verified; "
-            f"this one may be up to {schedule.gap:.1%} from the optimum"
-        )
-    split = "" if schedule.method == "jbba" else " under an equal split of the bandwidth"
-    return f"optimal: no schedule{split} is faster than {seconds(schedule.lower_bound_s)}, verified"
+    bound = f"{method.claim} is faster than {seconds(schedule.lower_bound_s)}, verified"
+    if method.exact:
+        return f"optimal: {bound}"
+    return f"bound: {bound}; this one may be up to {schedule.gap:.1%} from the optimum"
 
 
 def seconds(value: float) -> str:

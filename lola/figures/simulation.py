@@ -5,21 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.figures.picture import import_figure
+from lola.methods import BY_NAME, Style
 from lola.simulation import PARAMETERS, Simulation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_STYLE = {
-    "jbba": ("#35618f", "o", "-"),
-    "jbba-dual-ascent": ("#7da7cf", "v", "-"),
-    "ba": ("#e8a33d", "s", "-"),
-    "ba-crunch": ("#8a5a00", "x", ":"),
-    "computation-aware": ("#4c8c4a", "^", "--"),
-    "communication-aware": ("#b3261e", "D", "--"),
-    "random": ("#777777", "P", "--"),
-}
 
 
 def draw_simulation(simulation: Simulation) -> "Figure":
@@ -51,10 +42,16 @@ def draw_simulation(simulation: Simulation) -> "Figure":
     return figure
 
 
+def _style(name: str, place: int) -> Style:
+    """Return a method's own style; for one that has none, or that the table no longer has, matplotlib's next color."""
+    method = BY_NAME.get(name)
+    return Style(f"C{place % 10}", ".", "-") if method is None or method.style is None else method.style
+
+
 def _draw_means(axes: "Axes", simulation: Simulation) -> None:
     at = _place(axes, simulation)
     for m, method in enumerate(simulation.methods):
-        color, marker, line = _STYLE[method]
+        color, marker, line = _style(method, m)
         mean, half = simulation.mean_s[:, m], simulation.half_width_s[:, m]
         axes.errorbar(at, mean, half, color=color, marker=marker, linestyle=line, markersize=4, capsize=3, label=method)
     means = simulation.mean_s
@@ -70,9 +67,9 @@ def _draw_means(axes: "Axes", simulation: Simulation) -> None:
 
 def _draw_walls(axes: "Axes", simulation: Simulation) -> None:
     at = _place(axes, simulation)
-    for m in np.flatnonzero(simulation.wall.any(axis=(0, 2))):
+    for m in np.flatnonzero(simulation.wall.any(axis=(0, 2))).tolist():
         method = simulation.methods[m]
-        color, marker, line = _STYLE[method]
+        color, marker, line = _style(method, m)
         share = 100 * simulation.wall_rounds[:, m]
         axes.plot(at, share, color=color, marker=marker, linestyle=line, markersize=4)
     axes.set_ylim(0, 105)
@@ -90,7 +87,7 @@ def _place(axes: "Axes", simulation: Simulation) -> list[float]:
 def _draw_distribution(axes: "Axes", simulation: Simulation) -> None:
     count = int(simulation.feasible.sum())
     for m, method in enumerate(simulation.methods):
-        color, _, line = _STYLE[method]
+        color, _, line = _style(method, m)
         latency = np.sort(simulation.latency_s[0, m, simulation.feasible[0]])
         label = f"{method}: mean {simulation.mean_s[0, m]:.4g} ± {simulation.half_width_s[0, m]:.3g} s"
         axes.plot(latency, 100 * np.arange(1, count + 1) / count, color=color, linestyle=line, label=label)

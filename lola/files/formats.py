@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lola.solvers.checks import shown
-from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.errors import LolaValueError
 
 StrPath = str | os.PathLike[str]
 
@@ -181,14 +181,18 @@ def numbers(where: str, value: object) -> list[float]:
     return [number(f"{where}[{i}]", entry) for i, entry in enumerate(value)]
 
 
+def integers(where: str, value: object) -> list[int]:
+    """Return a list of integers of 64 bits, or say which entry is none."""
+    if not isinstance(value, list):
+        raise FormatError(f"{where}: a list of integers was wanted, got {shown(value)}")
+    entries = [integer(f"{where}[{i}]", entry) for i, entry in enumerate(value)]
+    if any(not -(2**63) <= entry < 2**63 for entry in entries):
+        raise FormatError(f"{where}: an entry does not fit 64 bits")
+    return entries
+
+
 def table(where: str, value: object) -> dict[str, Any]:
     """Return an object (a TOML table), or say what stands in its place."""
     if not isinstance(value, dict):
         raise FormatError(f"{where}: a table (keys with values) was wanted, got {shown(value)}")
     return value
-
-
-def expect(name: str, value: object, kind: type) -> None:
-    """Refuse an argument of another type, such as a path where the thing to save belongs."""
-    if not isinstance(value, kind):
-        raise LolaTypeError(f"{name} must be a lola.{kind.__name__}, got {type(value).__name__}")

@@ -15,7 +15,6 @@ from lola.files.formats import (
     FormatError,
     StrPath,
     check_keys,
-    expect,
     integer,
     number,
     numbers,
@@ -29,7 +28,7 @@ from lola.files.formats import (
 from lola.fleet import Fleet
 from lola.problem import Pair, Problem
 from lola.profile import Profile, Provenance
-from lola.solvers.checks import shown
+from lola.solvers.checks import expect, shown
 
 _PROFILE_FORMAT = "lola-profile"
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")

@@ -1,6 +1,5 @@
 """A schedule as a file that can be proven again from itself alone."""
 
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,8 @@ from lola.files.formats import (
     FormatError,
     StrPath,
     check_keys,
-    expect,
     integer,
+    integers,
     number,
     numbers,
     read_json,
@@ -20,14 +19,14 @@ from lola.files.formats import (
 from lola.files.problems import profile_from_json, profile_to_json
 from lola.fleet import Fleet
 from lola.problem import Problem
-from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
-from lola.solvers.checks import shown
-from lola.verification import VerificationError
+from lola.proofs import Proof, proof_from_json, proof_to_json
+from lola.solution import Schedule
+from lola.solvers.checks import expect, shown
+from lola.solvers.errors import VerificationError
 
 _FORMAT = "lola-schedule"
 _FLEET_KEYS = ("name", "speed", "memory_bytes", "spectral_efficiency", "headroom")
 _PROBLEM_KEYS = ("profile", "fleet", "bandwidth_hz", "local_steps", "pinned", "forbidden")
-_PROOFS: dict[str, type[Proof]] = {"hall": HallProof, "prices": PriceProof, "multipliers": MultiplierProof}
 _BLOCK_KEYS = ("device_of_block", "bandwidth_hz", "compute_s", "upload_s", "hits_memory_wall")
 _SCHEDULE_KEYS = ("method", *_BLOCK_KEYS, "latency_s", "lower_bound_s", "iterations")
 
@@ -48,7 +47,7 @@ def save_schedule(schedule: Schedule, problem: Problem, path: StrPath) -> None:
                 "lower_bound_s": None if np.isnan(schedule.lower_bound_s) else schedule.lower_bound_s,
                 "iterations": schedule.iterations,
             },
-            "proof": _proof_to_json(schedule.proof),
+            "proof": proof_to_json(schedule.proof),
             "digest": problem.digest(),
             "problem": {
                 "bandwidth_hz": problem.bandwidth_hz,
@@ -87,54 +86,11 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
     schedule = _schedule_from_json(
         f"{path}, schedule",
         table(f"{path}, schedule", data["schedule"]),
-        _proof_from_json(f"{path}, proof", data.get("proof"), problem),
+        proof_from_json(f"{path}, proof", data.get("proof"), problem),
     )
     if data["digest"] != problem.digest():
         raise VerificationError("digest: the problem in the file is not the one that was solved; it was changed since")
     return schedule, problem
-
-
-def _proof_to_json(proof: Proof | None) -> dict[str, Any] | None:
-    if proof is None:
-        return None
-    data: dict[str, Any] = {"kind": next(kind for kind, cls in _PROOFS.items() if isinstance(proof, cls))}
-    for field in fields(proof):
-        value = getattr(proof, field.name)
-        data[field.name] = value.tolist() if isinstance(value, np.ndarray) else value
-    if isinstance(proof, PriceProof):  # most devices of a large fleet have price 0
-        priced = np.flatnonzero(proof.device_price_hz)
-        data |= {"priced_devices": priced.tolist(), "device_price_hz": proof.device_price_hz[priced].tolist()}
-    return data
-
-
-def _proof_from_json(where: str, value: object, problem: Problem) -> Proof | None:
-    if value is None:
-        return None
-    data = table(where, value)
-    kind = data.pop("kind", None)
-    if not isinstance(kind, str) or kind not in _PROOFS:
-        raise FormatError(f"{where}, kind: must be one of {', '.join(_PROOFS)}, got {shown(kind)}")
-    cls = _PROOFS[kind]
-    names = [field.name for field in fields(cls)]
-    check_keys(where, data, [*names, "priced_devices"] if cls is PriceProof else names)
-    if cls is HallProof:
-        return HallProof(_integers(f"{where}, blocks", data["blocks"]))
-    vectors = {
-        name: np.array(numbers(f"{where}, {name}", data[name]), dtype=np.float64)
-        for name in names
-        if name != "bandwidth"
-    }
-    if cls is MultiplierProof:
-        return MultiplierProof(bandwidth=number(f"{where}, bandwidth", data["bandwidth"]), **vectors)
-    priced, given = _integers(f"{where}, priced_devices", data["priced_devices"]), vectors["device_price_hz"]
-    inside = (priced >= 0) & (priced < problem.n_devices)
-    if given.shape != priced.shape or not inside.all() or np.unique(priced).size != priced.size:
-        raise FormatError(
-            f"{where}: priced_devices must list distinct devices of the fleet, one for each of device_price_hz"
-        )
-    prices = np.zeros(problem.n_devices)
-    prices[priced] = given
-    return PriceProof(vectors["block_price_hz"], prices)
 
 
 def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
@@ -174,7 +130,7 @@ def _schedule_from_json(where: str, data: dict[str, Any], proof: Proof | None) -
         raise FormatError(f"{where}, method: text was wanted, got {shown(data['method'])}")
     return Schedule(
         method=data["method"],
-        device_of_block=_integers(f"{where}, device_of_block", data["device_of_block"]),
+        device_of_block=np.array(integers(f"{where}, device_of_block", data["device_of_block"]), dtype=np.int64),
         bandwidth_hz=np.array(numbers(f"{where}, bandwidth_hz", data["bandwidth_hz"]), dtype=np.float64),
         compute_s=np.array(numbers(f"{where}, compute_s", data["compute_s"]), dtype=np.float64),
         upload_s=np.array(numbers(f"{where}, upload_s", data["upload_s"]), dtype=np.float64),
@@ -184,12 +140,3 @@ def _schedule_from_json(where: str, data: dict[str, Any], proof: Proof | None) -
         proof=proof,
         iterations=integer(f"{where}, iterations", data["iterations"]),
     )
-
-
-def _integers(where: str, value: object) -> np.ndarray:
-    if not isinstance(value, list):
-        raise FormatError(f"{where}: a list of integers was wanted, got {shown(value)}")
-    entries = [integer(f"{where}[{i}]", entry) for i, entry in enumerate(value)]
-    if any(not -(2**63) <= entry < 2**63 for entry in entries):
-        raise FormatError(f"{where}: an entry does not fit 64 bits")
-    return np.array(entries, dtype=np.int64)

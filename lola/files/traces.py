@@ -15,8 +15,16 @@ from numpy.typing import ArrayLike
 
 from lola.channel import spectral_efficiency
 from lola.files.formats import FormatError, StrPath, read_text
-from lola.profile import frozen
-from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, seed_number, shown, vector
+from lola.solvers.checks import (
+    FloatArray,
+    IntArray,
+    frozen,
+    positive_integer,
+    positive_number,
+    seed_number,
+    shown,
+    vector,
+)
 from lola.solvers.errors import LolaValueError
 
 _CAPACITY_COLUMNS = ("trace", "direction", "t_s", "mbps")
