@@ -1,8 +1,8 @@
 """Pages whose prose is in templates/: code fills in numbers, and chooses or withholds what judges them.
 
-A template is a Markdown file in parts, each under a line ``<!-- name -->``. Where a verdict may turn, each side of it has
-a part or a word of its own, chosen from the data; a sentence without such a contrary is claimed, so that a page that
-would no longer be true is not written.
+A template is a Markdown file in parts, each under a line ``<!-- name -->``. Where a verdict may turn, each side of it
+has a part or a word of its own, chosen from the data; a sentence without such a contrary is claimed, so that a page
+that would no longer be true is not written.
 """
 
 from __future__ import annotations
@@ -49,4 +49,4 @@ def write_page(path: Path, blocks: list[str]) -> None:
 
 def rows(cells: Iterable[Sequence[str]]) -> str:
     """Return rows of a Markdown table, below whatever head the template gives it."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in row) for row in cells)
