@@ -61,19 +61,13 @@ def run() -> dict:
 
 def costs() -> dict:
     """Fig. 4: what each depth costs, and what one device alone needs."""
-    from lola.profiling import Workload, alone, estimate
+    from costs import alone_parts, frozen_roberta
+
+    from lola.profiling import alone, estimate
 
     profile = lola.load_profile(PROFILE)
-    short, long = (
-        Workload("roberta-base", batch_size=32, sequence_length=length, dtype="float16", head="frozen")
-        for length in (profile.provenance.sequence_length, 512)
-    )
-    needs = alone(short, allocator="cuda")
-    parts = {
-        "weights": needs.weight_bytes,
-        "activations and gradients": needs.activation_bytes,
-        "Adam's moments": needs.moment_bytes,
-    }
+    short, long = (frozen_roberta("float16", length) for length in (profile.provenance.sequence_length, 512))
+    parts = alone_parts(alone(short, allocator="cuda"))
     save_figure(draw_profile(profile), PLOTS / "figure-4a.png")
     save_figure(draw_alone(profile, parts), PLOTS / "figure-4b.png")
     return {
