@@ -100,7 +100,7 @@ def blocks(results):
             methods=" | ".join(METHODS),
             rule="--:|" * (8 + len(METHODS)),
             method_rule="--:|" * len(METHODS),
-            baseline_wall=say("the baseline meets the wall" if wall(runs, BASELINE)[0] > 0 else "the baseline fits"),
+            baseline_wall=baseline_wall(runs),
             rows=rows(lines),
             remarks="\n".join([*gain_remarks(gains), *task_remarks(runs)]),
             chance=chance(runs),
@@ -248,6 +248,11 @@ def same_accuracy(runs, task):
         "same": say(verdict, spread=np.ptp(means), limit=SAME_ACCURACY),
         "scores": rows([*lines, ["mean", "", *(f"{value:.3f}" for value in means)]]),
     }
+
+
+def baseline_wall(runs):
+    """Say whether the baseline meets the memory wall."""
+    return say("the baseline meets the wall" if wall(runs, BASELINE)[0] > 0 else "the baseline fits")
 
 
 def wall(runs, method):
