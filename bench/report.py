@@ -173,8 +173,8 @@ def batch(quick: bool) -> dict:
     def one_by_one() -> list[float]:
         return [joint_allocation(**(arguments | {"spectral_efficiency": r})).objective for r in sample]
 
-    found = joint_allocation_batch(**keep).objective
-    error = float(np.abs(np.array(loop()) / found[: sample.shape[0]] - 1).max())
+    batched = joint_allocation_batch(**keep).objective
+    error = float(np.abs(np.array(loop()) / batched[: sample.shape[0]] - 1).max())
     measured = times(
         {
             "batch": lambda: joint_allocation_batch(**keep),
@@ -214,13 +214,13 @@ def ascent(quick: bool) -> dict:
         primal, bound, curves, crunched, reached = [], [], [], [], []
         for i, arguments in enumerate(table.paper_rounds(n_devices, 10 if quick else 100)):
             optimum = joint_allocation(**arguments).objective
-            found = dual_ascent(**arguments)
+            ascended = dual_ascent(**arguments)
             crunched.append(dual_ascent(**arguments, crunched=True).objective / optimum - 1)
             if i < 10:
-                reached.append(found.lower_bound / lagrangian_bound(**arguments))
-            primal.append(found.objective / optimum - 1)
-            bound.append(1 - found.lower_bound / optimum)
-            best = np.minimum.accumulate(found.primal_s) / optimum - 1
+                reached.append(ascended.lower_bound / lagrangian_bound(**arguments))
+            primal.append(ascended.objective / optimum - 1)
+            bound.append(1 - ascended.lower_bound / optimum)
+            best = np.minimum.accumulate(ascended.primal_s) / optimum - 1
             curves.append(np.pad(best, (0, 1000 - best.size), mode="edge"))
         result[str(n_devices)] = {
             "primal": primal,

@@ -274,8 +274,8 @@ def check(case: Case) -> None:
     """Assert that all contenders agree where they must."""
     wanted = case.value(case.reference)
     for name in case.contenders:
-        found = case.value(name)
+        value = case.value(name)
         if name in case.exact:
-            assert abs(found - wanted) <= 1e-6 * abs(wanted), (case.name, name, found, wanted)
+            assert abs(value - wanted) <= 1e-6 * abs(wanted), (case.name, name, value, wanted)
         else:
-            assert found >= wanted * (1 - 1e-9), (case.name, name, found, wanted)
+            assert value >= wanted * (1 - 1e-9), (case.name, name, value, wanted)

@@ -54,8 +54,8 @@ def run() -> dict:
     results["schemes"] = point.rows()
     results["why"] = variations()
     fifty, profile = rounds_of(50, 1000), problem().profile
-    found = np.array([ratios(profile, factor, fifty) for factor in np.geomspace(1.0, 400.0, 25)])
-    results["least at 50"] = [found[:, 1].min(), found.prod(axis=1).min()]
+    at_fifty = np.array([ratios(profile, factor, fifty) for factor in np.geomspace(1.0, 400.0, 25)])
+    results["least at 50"] = [at_fifty[:, 1].min(), at_fifty.prod(axis=1).min()]
     return results
 
 
