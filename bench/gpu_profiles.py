@@ -8,15 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from costs import as_measured, frozen_roberta
 
 import lola
 from lola.profiling import Workload, estimate, judge, measure
 
 # name: workload, and seconds after which no further repeats are begun
 WORKLOADS = {
-    "roberta-base-fp16": (Workload("roberta-base", dtype="fp16", head="frozen"), 20.0),
-    "roberta-base-bf16": (Workload("roberta-base", dtype="bf16", head="frozen"), 20.0),
-    "roberta-base-fp32": (Workload("roberta-base", dtype="fp32", head="frozen"), 30.0),
+    "roberta-base-fp16": (frozen_roberta("fp16"), 20.0),
+    "roberta-base-bf16": (frozen_roberta("bf16"), 20.0),
+    "roberta-base-fp32": (frozen_roberta("fp32"), 30.0),
     "tinyllama-1.1b-bf16": (Workload("tinyllama-1.1b", batch_size=8, dtype="bf16"), 40.0),
     "llama-2-7b-bf16": (Workload("llama-2-7b", batch_size=4, dtype="bf16"), 60.0),
 }
@@ -66,7 +67,7 @@ def table(rows, failed):
     ]
     for name, measured, estimated in rows:
         verdict, evidence = judge(measured), measured.evidence
-        raw = measured.latency_s if evidence.raw_latency_s is None else evidence.raw_latency_s
+        raw = as_measured(measured)
         worst = 100 * np.abs(estimated.memory_bytes / measured.memory_bytes - 1).max()
         cells = [
             f"{value / 1e9:.3f} GB" for i in (0, -1) for value in (measured.memory_bytes[i], estimated.memory_bytes[i])

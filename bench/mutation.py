@@ -59,8 +59,8 @@ TARGETS = (
         ("tests/test_tolerances.py", "tests/test_verification.py", "tests/test_schedule.py"),
         USUAL,
     ),
-    Target("lola/adapters/glue.py", ("tests/adapters/test_glue.py",), USUAL),
-    Target("lola/adapters/text.py", ("tests/adapters/test_text.py",), USUAL),
+    Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
+    Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle.py", ("tests/test_oracles.py",), USUAL),
@@ -87,8 +87,9 @@ class Mutant(NamedTuple):
 
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
-    found = [*ROOT.glob("solvers/*.py"), ROOT / "lola/verification.py", *ROOT.glob("lola/adapters/*.py")]
-    return sorted(str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py")
+    paths = [ROOT / "lola/verification.py"]
+    paths += [path for folder in ("solvers", "lola/adapters", "lola/tasks") for path in (ROOT / folder).glob("*.py")]
+    return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
 
 def target(file: str) -> Target:
@@ -235,8 +236,8 @@ def page(results: dict[str, Any]) -> str:
             "# Faults put in, and which the tests let through",
             "",
             "Written by `python bench/mutation.py`, which says how; do not edit. *Noticed*: a test failed, or the",
-            "tests ran over four times as long as usual. Some survivors change nothing that can be seen (a number in",
-            "a message, a shortcut that is right either way). *Tree*: digest of the code and tests that were measured.",
+            "tests ran over four times as long as usual. A survivor may change nothing that can be seen (a number in a",
+            "message, a shortcut that is right either way). *Tree*: digest of the code and tests that were measured.",
             "",
             "| file | mutants | killed | timeout | survived | noticed | tree |",
             "|---|---|---|---|---|---|---|",

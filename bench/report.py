@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import table
 from numpy.typing import NDArray
+from results_page import SCIP_LIMIT_S, SCIP_MOST_BLOCKS, write_results
 
 from lola.channel import rayleigh_efficiency
 from lola.solvers import (
@@ -87,8 +88,7 @@ def grid(quick: bool) -> dict:
                 }
             )
             print(f"grid {case.name}: {ours / measured[peer]:.2f} × {peer}", flush=True)
-    ratios = [cell["ours"] / cell["peer_s"] for cell in cells]
-    return {"cells": cells, "geometric_mean": float(np.exp(np.mean(np.log(ratios)))), "worst": max(ratios)}
+    return {"cells": cells}
 
 
 def growth(quick: bool) -> dict:
@@ -173,8 +173,8 @@ def batch(quick: bool) -> dict:
     def one_by_one() -> list[float]:
         return [joint_allocation(**(arguments | {"spectral_efficiency": r})).objective for r in sample]
 
-    found = joint_allocation_batch(**keep).objective
-    error = float(np.abs(np.array(loop()) / found[: sample.shape[0]] - 1).max())
+    batched = joint_allocation_batch(**keep).objective
+    error = float(np.abs(np.array(loop()) / batched[: sample.shape[0]] - 1).max())
     measured = times(
         {
             "batch": lambda: joint_allocation_batch(**keep),
@@ -194,10 +194,10 @@ def batch(quick: bool) -> dict:
 def scip(quick: bool) -> dict:
     """The largest case that SCIP finishes within a minute."""
     finished = []
-    for n in range(3, 40):
+    for n in range(3, SCIP_MOST_BLOCKS + 1):
         k = 2 * n
         arguments = table.allocation(k, n)
-        answer = oracle.joint_misocp(**arguments, time_limit_s=5.0 if quick else 60.0)
+        answer = oracle.joint_misocp(**arguments, time_limit_s=5.0 if quick else SCIP_LIMIT_S)
         if answer.status is not oracle.Status.OPTIMAL:
             break
         ours = times({"joint_allocation": lambda a=arguments: joint_allocation(**a)}, 0.5)["joint_allocation"]
@@ -214,13 +214,13 @@ def ascent(quick: bool) -> dict:
         primal, bound, curves, crunched, reached = [], [], [], [], []
         for i, arguments in enumerate(table.paper_rounds(n_devices, 10 if quick else 100)):
             optimum = joint_allocation(**arguments).objective
-            found = dual_ascent(**arguments)
+            ascended = dual_ascent(**arguments)
             crunched.append(dual_ascent(**arguments, crunched=True).objective / optimum - 1)
             if i < 10:
-                reached.append(found.lower_bound / lagrangian_bound(**arguments))
-            primal.append(found.objective / optimum - 1)
-            bound.append(1 - found.lower_bound / optimum)
-            best = np.minimum.accumulate(found.primal_s) / optimum - 1
+                reached.append(ascended.lower_bound / lagrangian_bound(**arguments))
+            primal.append(ascended.objective / optimum - 1)
+            bound.append(1 - ascended.lower_bound / optimum)
+            best = np.minimum.accumulate(ascended.primal_s) / optimum - 1
             curves.append(np.pad(best, (0, 1000 - best.size), mode="edge"))
         result[str(n_devices)] = {
             "primal": primal,
@@ -246,8 +246,6 @@ def machine() -> str:
 
 
 def main() -> None:
-    from write import write_results
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all without")
     parser.add_argument("--quick", action="store_true", help="small sizes, to try the script; writes nothing")

@@ -137,18 +137,22 @@ def _native_peers(cost: np.ndarray, family: str) -> Iterator[tuple[str, Solve, s
 
 # -- block allocation (P1) --------------------------------------------------------------------------------------------
 
+# Of a quantised fleet.
+SPEEDS = (0.5, 0.75, 1.0)
+MEMORIES_BYTES = (1e9, 1.5e9, 2e9)
+
 
 def allocation(n_devices: int, n_blocks: int, seed: int = 0, *, quantised: bool = False) -> dict:
     """A fleet as in the paper and a profile that rises linearly, with memory that binds for some.
 
-    Quantised, it has three speeds, three sizes of memory, and the channel qualities that radios report.
+    Quantised, it has a few speeds, a few sizes of memory, and the channel qualities that radios report.
     """
     fleet = lola.Fleet.sample(n_devices, seed=seed)
     if quantised:
         rng = np.random.default_rng(seed)
         fleet = lola.Fleet(
-            speed=rng.choice([0.5, 0.75, 1.0], n_devices),
-            memory_bytes=rng.choice([1e9, 1.5e9, 2e9], n_devices),
+            speed=rng.choice(SPEEDS, n_devices),
+            memory_bytes=rng.choice(MEMORIES_BYTES, n_devices),
             spectral_efficiency=rng.choice(CQI_EFFICIENCY, n_devices),
         )
     memory = np.linspace(0.5e9, 1.5e9, n_blocks)
@@ -270,8 +274,8 @@ def check(case: Case) -> None:
     """Assert that all contenders agree where they must."""
     wanted = case.value(case.reference)
     for name in case.contenders:
-        found = case.value(name)
+        value = case.value(name)
         if name in case.exact:
-            assert abs(found - wanted) <= 1e-6 * abs(wanted), (case.name, name, found, wanted)
+            assert abs(value - wanted) <= 1e-6 * abs(wanted), (case.name, name, value, wanted)
         else:
-            assert found >= wanted * (1 - 1e-9), (case.name, name, found, wanted)
+            assert value >= wanted * (1 - 1e-9), (case.name, name, value, wanted)

@@ -4,12 +4,19 @@ import mutation
 
 
 def test_every_file_has_tests_that_exist():
-    assert {"solvers/newton.py", "lola/verification.py", "lola/adapters/session.py"} <= set(mutation.files())
+    wanted = {"solvers/newton.py", "lola/verification.py", "lola/adapters/session.py", "lola/tasks/glue.py"}
+    assert wanted <= set(mutation.files())
     for file in mutation.files():
         target = mutation.target(file)
         assert target.ways
         for tests in target.tests:
             assert (mutation.ROOT / tests).exists(), (file, tests)
+
+
+def test_every_target_is_the_first_that_fits_some_file():
+    used = [mutation.target(file) for file in mutation.files()]
+    for target in mutation.TARGETS:
+        assert target in used, target.files
 
 
 def test_the_page_counts_what_was_noticed_and_lists_the_rest():

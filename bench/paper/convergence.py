@@ -47,8 +47,8 @@ SCALE = {
 def jobs():
     """Yield every (task, seed, method) that is trained, the first seed of every task first.
 
-    Data are dealt at random, so who computes a block changes nothing in distribution: tables.py times one run by every
-    scheme's clock. So tasks with one seed are trained under JBBA alone.
+    Data are dealt at random, so who computes a block changes nothing in distribution: convergence_page.py times one run
+    by every scheme's clock. So tasks with one seed are trained under JBBA alone.
     """
     for seed in sorted({seed for plan in TASKS.values() for seed in plan["seeds"]}):
         for task, plan in TASKS.items():

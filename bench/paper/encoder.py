@@ -39,11 +39,13 @@ def encode(folder, examples, length):
     """Turn texts into (n, texts, width) ids and mask, and labels."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = [examples.first] if examples.second is None else [examples.first, examples.second]
-    found = [
+    tokenised = [
         tokenizer(list(text), truncation=True, max_length=length, padding="max_length", return_tensors="pt")
         for text in texts
     ]
-    columns = {name: torch.stack([tokens[name] for tokens in found], dim=1) for name in ("input_ids", "attention_mask")}
+    columns = {
+        name: torch.stack([tokens[name] for tokens in tokenised], dim=1) for name in ("input_ids", "attention_mask")
+    }
     labels = torch.as_tensor(examples.labels)
     return {**columns, "labels": labels.float() if labels.is_floating_point() else labels}
 

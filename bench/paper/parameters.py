@@ -86,9 +86,9 @@ def ratios(
     return np.array([ba.mean() / baseline.mean(), jbba.mean() / ba.mean()])
 
 
-def residual(found: FloatArray, wanted: FloatArray) -> float:
+def residual(ours: FloatArray, wanted: FloatArray) -> float:
     """Root mean square of the differences in logarithm."""
-    return float(np.sqrt(np.mean(np.log(found / wanted) ** 2)))
+    return float(np.sqrt(np.mean(np.log(ours / wanted) ** 2)))
 
 
 def fit(
@@ -106,8 +106,8 @@ def fit(
 
     low, _, high = _around(_FACTORS, off)
     factor = _around(np.geomspace(low, high, 15), off)[1]
-    found = ratios(profile, factor, rounds, deepest=deepest)
-    return {"factor": factor, "ratios": found.tolist(), "residual": residual(found, published())}
+    nearest = ratios(profile, factor, rounds, deepest=deepest)
+    return {"factor": factor, "ratios": nearest.tolist(), "residual": residual(nearest, published())}
 
 
 def _around(factors: FloatArray, off) -> tuple[float, float, float]:

@@ -9,21 +9,21 @@ ENCODER is a folder with all-MiniLM-L6-v2, DATA one with the tasks of GLUE. Need
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 import convergence
+import convergence_page
 import latency
-import tables
+import latency_page
+from page import Template, write_page
 
 HERE = Path(__file__).parent
 PARTS = ("latency", "convergence")
-HEAD = """# The paper's experiments, as lola runs them
-
-Written by `python bench/paper/reproduce.py`; no number is edited by hand. The paper is LoLa-DEFT: H. Wu, X. Chen,
-K. Huang, *Resource Management for Low-latency Cooperative Fine-tuning of Foundation Models at the Network Edge*,
-section VI. Its figures are known here by what its text says of them.
-"""
+say = Template("paper")
 
 
 def main() -> None:
@@ -43,18 +43,18 @@ def main() -> None:
         text = json.dumps(latency.run(), indent=1) + "\n"
         (HERE / "latency.json").write_text(text, encoding="utf-8")
     if "convergence" in parts:
-        tables.draw(convergence.run(options.encoder, options.data))
+        convergence_page.draw(convergence.run(options.encoder, options.data))
     print(f"{time.monotonic() - start:.0f} s")
-    (HERE / "RESULTS.md").write_text(document(), encoding="utf-8")
+    write_page(HERE / "RESULTS.md", blocks())
 
 
-def document() -> str:
-    """Write what the JSON files hold as Markdown."""
-    lines = HEAD.splitlines()
-    for part, sections in (("latency", latency.sections), ("convergence", tables.sections)):
+def blocks() -> list[str]:
+    """Return what the JSON files hold as blocks of Markdown."""
+    parts = [say("head", near=latency_page.NEAR)]
+    for part, page in (("latency", latency_page), ("convergence", convergence_page)):
         if (HERE / f"{part}.json").exists():
-            lines += ["", *sections(json.loads((HERE / f"{part}.json").read_text()))]
-    return "\n".join(lines).rstrip() + "\n"
+            parts += page.blocks(json.loads((HERE / f"{part}.json").read_text()))
+    return parts
 
 
 if __name__ == "__main__":
