@@ -35,7 +35,7 @@ def verify(schedule: Schedule, problem: Problem) -> None:
 
     Notes
     -----
-    ``docs/theory.md``, "What each certificate proves". O(K·L).
+    ``lola docs theory``, "What each certificate proves". O(K·L).
     """
     _check_shapes(schedule, problem)
     _check_constraints(schedule, problem)

@@ -59,7 +59,7 @@ def bandwidth_split(
     Notes
     -----
     Newton's method on the reciprocal of that sum, which is concave in T, so that every step is short of the root
-    (``docs/theory.md``, "The split of the bandwidth"). O(n) a step; four to eight steps are usual.
+    (``lola docs theory``, "The split of the bandwidth"). O(n) a step; four to eight steps are usual.
     """
     compute = checked("compute_s", compute_s, positive=False)
     n = compute.shape[0]

@@ -84,7 +84,7 @@ def joint_allocation_batch(
 
     Notes
     -----
-    Theorem 2 of ``docs/theory.md``, every device in every assignment. Where the channel has hardly changed since the
+    Theorem 2 of ``lola docs theory``, every device in every assignment. Where the channel has hardly changed since the
     round before, Newton's method starts from its devices; so of several optimal allocations, a round may get another
     one than from `joint_allocation`. For a fleet of many thousands, call
     `joint_allocation` round by round, which lets only the devices in that can matter.

@@ -77,7 +77,7 @@ def crunch(
     -----
     Section IV-C: cut the largest latency left in the matrix Q of eq. (9), which stands at the right end of some row;
     recount that row; check Proposition 1. O(K²L) time, O(K·L) memory. The bottleneck is the element whose removal broke
-    feasibility, and the placement follows the counts before it (``docs/theory.md``). Of devices with equal counts the
+    feasibility, and the placement follows the counts before it (``lola docs theory``). Of devices with equal counts the
     earlier one is preferred.
     """
     inputs, latency = _monotone(

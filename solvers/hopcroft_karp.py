@@ -64,7 +64,7 @@ def bottleneck_assignment(cost: ArrayLike) -> BottleneckAssignment:
 
     Notes
     -----
-    The proof is Hall's theorem; see "Theorem 1" and "What each certificate proves" in ``docs/theory.md``.
+    The proof is Hall's theorem; see "Theorem 1" and "What each certificate proves" in ``lola docs theory``.
 
     Examples
     --------

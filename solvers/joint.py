@@ -103,9 +103,9 @@ def joint_allocation(
 
     Notes
     -----
-    (P2) of the LoLa-DEFT paper, by Theorem 2 of ``docs/theory.md``: two to five assignments of L blocks are usual. In a
-    large fleet only devices that the prices call for enter the assignment; each pass over the others costs O(K·L) time
-    and no memory, and the last one completes the proof.
+    (P2) of the LoLa-DEFT paper, by Theorem 2 of ``lola docs theory``: two to five assignments of L blocks are usual. In
+    a large fleet only devices that the prices call for enter the assignment; each pass over the others costs O(K·L)
+    time and no memory, and the last one completes the proof.
     """
     inputs = allocation_inputs(
         latency_s,

@@ -112,7 +112,8 @@ def dual_ascent(
     -----
     Section V. λ is kept on the simplex, which removes T from the Lagrangian; Lemma 1 gives the devices and bandwidths;
     the upload term of eq. (16) has its r_k back. See "Where the published text must be read with care" in
-    ``docs/theory.md``. The bound cannot exceed that of the problem with fractional assignments, however long one waits.
+    ``lola docs theory``. The bound cannot exceed that of the problem with fractional assignments, however long one
+    waits.
     """
     inputs = allocation_inputs(
         latency_s,

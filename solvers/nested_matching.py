@@ -90,7 +90,7 @@ def block_allocation(
     Notes
     -----
     (P1) of the LoLa-DEFT paper. Where latency, memory and upload do not fall with depth and nothing is forbidden,
-    Theorem 1 of ``docs/theory.md`` gives the optimum in one pass over the fleet, O(K·L) time and O(L²) extra memory.
+    Theorem 1 of ``lola docs theory`` gives the optimum in one pass over the fleet, O(K·L) time and O(L²) extra memory.
     Elsewhere the L fastest devices of each block (Lemma 3) go to `bottleneck_assignment`.
     """
     inputs = allocation_inputs(
