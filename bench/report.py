@@ -1,4 +1,6 @@
-"""Run all benchmarks and write RESULTS.md and its plots: ``python bench/report.py [--quick] [section …]``.
+"""Run all benchmarks and write RESULTS.md, its plots, and the README's lines on costs.
+
+    python bench/report.py [--quick] [section …]
 
 Contenders of a case are timed in turn, so that a change of the machine's speed meets all of them; a figure is the
 median of the repetitions, and only ratios within one run are claimed.
@@ -18,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import readme_costs
 import table
 from numpy.typing import NDArray
 from results_page import SCIP_LIMIT_S, SCIP_MOST_BLOCKS, write_results
@@ -257,6 +260,8 @@ def main() -> None:
             STATE.write_text(json.dumps(state, indent=1, default=_plain) + "\n")
     if not options.quick:
         write_results(state, HERE / "RESULTS.md", PLOTS)
+        readme = HERE.parent / "README.md"
+        readme.write_text(readme_costs.filled(readme.read_text(), state))
 
 
 def _plain(value: NDArray | np.generic) -> object:

@@ -1,5 +1,7 @@
 """Optimal block and bandwidth allocation for fine-tuning one transformer across many devices.
 
+``lola docs`` lists the pages behind the docstrings, and ``lola docs theory`` prints one.
+
 Names are imported when they are first used: ``import lola`` alone loads neither numpy nor numba.
 """
 

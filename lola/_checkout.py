@@ -1,4 +1,4 @@
-"""In a checkout, solvers/ and profiling/ stand beside lola/; installed, they are inside it."""
+"""In a checkout, solvers/, profiling/ and docs/ stand beside lola/; installed, they are inside it."""
 
 import sys
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-_BESIDE = ("solvers", "profiling")
+_BESIDE = ("solvers", "profiling", "docs")
 
 
 class _Beside:
-    """Finds these two packages beside lola, and nothing else that lies there."""
+    """Finds these packages beside lola, and nothing else that lies there."""
 
     def __init__(self, root: Path) -> None:
         self.packages = {f"lola.{name}": root / name for name in _BESIDE}
@@ -26,7 +26,7 @@ class _Beside:
 
 
 def find_packages(lola: Path) -> None:
-    """Let ``lola.solvers`` and ``lola.profiling`` be imported from where they are.
+    """Let ``lola.solvers``, ``lola.profiling`` and the pages of ``lola.docs`` be imported from where they are.
 
     Raises
     ------

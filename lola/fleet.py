@@ -34,6 +34,15 @@ class Fleet:
     ------
     TypeError, ValueError
         If the vectors are not as described; the message names the first offender.
+
+    Examples
+    --------
+    >>> import lola
+    >>> fleet = lola.Fleet([0.5, 1.0], [3e9, 2e9], [4.0, 2.0], name=["ann", "bob"], headroom=0.1)
+    >>> fleet.index("bob"), fleet.usable_memory_bytes.tolist()
+    (1, [2700000000.0, 1800000000.0])
+    >>> lola.Fleet.sample(20, seed=1)  # as in the paper
+    <Fleet of 20 devices>
     """
 
     speed: FloatArray

@@ -63,6 +63,14 @@ class Problem:
     ------
     TypeError, ValueError
         If an argument is not as described, or the pairs contradict each other.
+
+    Examples
+    --------
+    >>> import lola
+    >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+    >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6, pinned=[(3, 2)])
+    >>> problem.n_devices, problem.n_blocks, int(lola.schedule(problem).device_of_block[1])
+    (5, 2, 3)
     """
 
     profile: Profile

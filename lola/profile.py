@@ -150,6 +150,13 @@ class Profile:
     Notes
     -----
     Depth counts from the output: entry 0 is depth 1, the last transformer block. Arrays are read-only copies.
+
+    Examples
+    --------
+    >>> import lola
+    >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+    >>> profile.n_blocks, profile.upload_bits.tolist()
+    (2, [800000.0, 800000.0])
     """
 
     memory_bytes: FloatArray

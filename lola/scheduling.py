@@ -39,6 +39,16 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
     TypeError, ValueError
         If an argument is not as described, or the method cannot heed what the problem asks for: pinned or forbidden
         pairs, subcarriers, uploads that differ.
+
+    Examples
+    --------
+    >>> import lola
+    >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+    >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
+    >>> print(lola.schedule(problem))
+    jbba: 2 blocks in 5.33056 s, proven to within 2.6e-13
+    >>> print(lola.schedule(problem, "random", seed=0))
+    random: 2 blocks in 28.4379 s, no bound claimed, 1 device(s) hit the memory wall
     """
     expect("problem", problem, Problem)
     chosen = method_named(method)

@@ -189,6 +189,15 @@ def simulate(
     TypeError, ValueError
         If an argument is not as described, a method cannot heed what the problem asks for, or two parameters have
         several values.
+
+    Examples
+    --------
+    >>> import lola
+    >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+    >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
+    >>> found = lola.simulate(problem, ["jbba", "ba"], rounds=100, n_devices=[5, 10])
+    >>> found.axis, found.mean_s.shape, bool((found.mean_s[:, 0] <= found.mean_s[:, 1]).all())
+    ('n_devices', (2, 2), True)
     """
     expect("problem", problem, Problem)
     if positive_integer("rounds", rounds) < 2:

@@ -61,6 +61,16 @@ class Schedule:
         ------
         lola.VerificationError
             Naming the first line that fails.
+
+        Examples
+        --------
+        >>> import lola
+        >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+        >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
+        >>> schedule = lola.schedule(problem)
+        >>> schedule.verify(problem)  # silent: every line holds, and nothing is faster than the bound
+        >>> schedule.gap < 1e-12
+        True
         """
         verify(self, problem)
 

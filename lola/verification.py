@@ -29,7 +29,7 @@ def verify(schedule: Schedule, problem: Problem) -> None:
 
     Notes
     -----
-    ``docs/theory.md``, "What each certificate proves". O(K·L).
+    ``lola docs theory``, "What each certificate proves". O(K·L).
     """
     method = _method_of(schedule)
     _check_shapes(schedule, problem)

@@ -59,7 +59,14 @@ def bandwidth_split(
     Notes
     -----
     Newton's method on the reciprocal of that sum, which is concave in T, so that every step is short of the root
-    (``docs/theory.md``, "The split of the bandwidth"). O(n) a step; four to eight steps are usual.
+    (``lola docs theory``, "The split of the bandwidth"). O(n) a step; four to eight steps are usual.
+
+    Examples
+    --------
+    >>> from lola.solvers import bandwidth_split
+    >>> found = bandwidth_split([1.0, 2.0], 8e5, [2.0, 1.0], bandwidth_hz=1e6)
+    >>> round(found.objective, 6), found.bandwidth_hz.round().tolist()
+    (3.0, [200000.0, 800000.0])
     """
     compute = checked("compute_s", compute_s, positive=False)
     n = compute.shape[0]

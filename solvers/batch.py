@@ -85,10 +85,19 @@ def joint_allocation_batch(
 
     Notes
     -----
-    Theorem 2 of ``docs/theory.md``, every device in every assignment. Where the channel has hardly changed since the
+    Theorem 2 of ``lola docs theory``, every device in every assignment. Where the channel has hardly changed since the
     round before, Newton's method starts from its devices; so of several optimal allocations, a round may get another
     one than from `joint_allocation`. For a fleet of many thousands, call
     `joint_allocation` round by round, which lets only the devices in that can matter.
+
+    Examples
+    --------
+    >>> from lola.solvers import joint_allocation_batch
+    >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9]}
+    >>> fleet["spectral_efficiency"] = [[4.0, 2.0, 1.0], [0.5, 3.0, 2.0]]  # a row a round
+    >>> found = joint_allocation_batch([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> found.device_of_block.tolist(), found.objective.round(3).tolist()
+    ([[0, 1], [2, 1]], [2.0, 1.762])
     """
     efficiency = real_array("spectral_efficiency", spectral_efficiency, 2)
     n_rounds, n_devices = efficiency.shape

@@ -77,8 +77,16 @@ def crunch(
     -----
     Section IV-C: cut the largest latency left in the matrix Q of eq. (9), which stands at the right end of some row;
     recount that row; check Proposition 1. O(K²L) time, O(K·L) memory. The bottleneck is the element whose removal broke
-    feasibility, and the placement follows the counts before it (``docs/theory.md``). Of devices with equal counts the
+    feasibility, and the placement follows the counts before it (``lola docs theory``). Of devices with equal counts the
     earlier one is preferred.
+
+    Examples
+    --------
+    >>> from lola.solvers import crunch
+    >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
+    >>> found = crunch([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> round(found.objective, 3), found.cut_s.round(3).tolist()
+    (2.0, [2.8, 2.6, 2.0])
     """
     inputs, latency = _monotone(
         allocation_inputs(
@@ -118,6 +126,14 @@ def conventional_allocation(
     For comparison only: O(KL·max(K, L)³) at worst. The thresholds are tried from the largest down, as its step 3
     asks (it goes on while a solution exists), not from the smallest up, as its indices would have it. Arguments, result
     and errors are those of `crunch`.
+
+    Examples
+    --------
+    >>> from lola.solvers import conventional_allocation
+    >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
+    >>> found = conventional_allocation([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> round(found.objective, 3), found.iterations
+    (2.0, 3)
     """
     inputs, latency = _monotone(
         allocation_inputs(

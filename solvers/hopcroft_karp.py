@@ -61,12 +61,14 @@ def bottleneck_assignment(cost: ArrayLike) -> BottleneckAssignment:
 
     Notes
     -----
-    The proof is Hall's theorem; see "Theorem 1" and "What each certificate proves" in ``docs/theory.md``.
+    The proof is Hall's theorem; see "Theorem 1" and "What each certificate proves" in ``lola docs theory``.
 
     Examples
     --------
-    >>> bottleneck_assignment([[0.0, 9.0], [5.0, 10.0]]).objective
-    9.0
+    >>> from lola.solvers import bottleneck_assignment
+    >>> found = bottleneck_assignment([[0.0, 9.0], [5.0, 10.0]])
+    >>> found.objective, found.column_of_row
+    (9.0, array([1, 0]))
     """
     matrix = cost_matrix(cost)
     transposed = matrix.shape[0] > matrix.shape[1]

@@ -103,9 +103,17 @@ def joint_allocation(
 
     Notes
     -----
-    (P2) of the LoLa-DEFT paper, by Theorem 2 of ``docs/theory.md``: two to five assignments of L blocks are usual. In a
-    large fleet only devices that the prices call for enter the assignment; each pass over the others costs O(K·L) time
-    and no memory, and the last one completes the proof.
+    (P2) of the LoLa-DEFT paper, by Theorem 2 of ``lola docs theory``: two to five assignments of L blocks are usual. In
+    a large fleet only devices that the prices call for enter the assignment; each pass over the others costs O(K·L)
+    time and no memory, and the last one completes the proof.
+
+    Examples
+    --------
+    >>> from lola.solvers import joint_allocation
+    >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
+    >>> found = joint_allocation([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> found.device_of_block, round(found.objective, 3)
+    (array([0, 1]), 2.0)
     """
     inputs = allocation_inputs(
         latency_s,

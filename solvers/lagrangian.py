@@ -112,7 +112,16 @@ def dual_ascent(
     -----
     Section V. λ is kept on the simplex, which removes T from the Lagrangian; Lemma 1 gives the devices and bandwidths;
     the upload term of eq. (16) has its r_k back. See "Where the published text must be read with care" in
-    ``docs/theory.md``. The bound cannot exceed that of the problem with fractional assignments, however long one waits.
+    ``lola docs theory``. The bound cannot exceed that of the problem with fractional assignments, however long one
+    waits.
+
+    Examples
+    --------
+    >>> from lola.solvers import dual_ascent
+    >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
+    >>> found = dual_ascent([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> round(found.objective, 3), round(found.lower_bound, 2)  # no schedule is below the second
+    (2.0, 1.49)
     """
     inputs = allocation_inputs(
         latency_s,

@@ -90,8 +90,16 @@ def block_allocation(
     Notes
     -----
     (P1) of the LoLa-DEFT paper. Where latency, memory and upload do not fall with depth and nothing is forbidden,
-    Theorem 1 of ``docs/theory.md`` gives the optimum in one pass over the fleet, O(K·L) time and O(L²) extra memory.
+    Theorem 1 of ``lola docs theory`` gives the optimum in one pass over the fleet, O(K·L) time and O(L²) extra memory.
     Elsewhere the L fastest devices of each block (Lemma 3) go to `bottleneck_assignment`.
+
+    Examples
+    --------
+    >>> from lola.solvers import block_allocation
+    >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
+    >>> found = block_allocation([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> found.device_of_block, round(found.objective, 3)
+    (array([0, 1]), 2.0)
     """
     inputs = allocation_inputs(
         latency_s,

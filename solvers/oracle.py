@@ -80,6 +80,12 @@ def bottleneck_milp(cost: ArrayLike, *, time_limit_s: float = 60.0) -> OracleAns
     Notes
     -----
     Costs are replaced by their dense ranks, integers whose order is exact, so scaling cannot change the optimum.
+
+    Examples
+    --------
+    >>> from lola.solvers import oracle
+    >>> oracle.bottleneck_milp([[0.0, 9.0], [5.0, 10.0]]).objective
+    9.0
     """
     matrix = cost_matrix(cost)
     if matrix.shape[0] > matrix.shape[1]:
@@ -99,7 +105,14 @@ def bottleneck_milp(cost: ArrayLike, *, time_limit_s: float = 60.0) -> OracleAns
 
 
 def equal_split_matrix(*arguments: ArrayLike, **keywords: Any) -> FloatArray:
-    """Return the cost matrix of (P1), (L, K) in seconds with inf where impossible; arguments of `block_allocation`."""
+    """Return the cost matrix of (P1), (L, K) in seconds with inf where impossible; arguments of `block_allocation`.
+
+    Examples
+    --------
+    >>> from lola.solvers import oracle
+    >>> oracle.equal_split_matrix([0.5], [1e9], 5e5, [1.0, 0.5], [2e9, 1e9], [2.0, 1.0], bandwidth_hz=1e6).tolist()
+    [[0.75, 1.5]]
+    """
     inputs = allocation_inputs(*arguments, **keywords)
     compute, _ = matrices(inputs)
     return compute + (inputs.bits / (inputs.bandwidth / inputs.n_blocks))[:, None] / inputs.efficiency
@@ -134,6 +147,13 @@ def joint_bisection(
     ------
     ImportError, TypeError, ValueError
         If OR-Tools is missing, or an argument is not as described.
+
+    Examples
+    --------
+    >>> from lola.solvers import oracle
+    >>> found = oracle.joint_bisection([0.8], [1e9], 8e5, [1.0, 0.5], [2e9, 1e9], [2.0, 1.0], bandwidth_hz=1e6)
+    >>> found.status.name, round(found.objective, 6)
+    ('OPTIMAL', 1.2)
     """
     inputs = allocation_inputs(*arguments, **keywords)
     start = time.perf_counter()
@@ -200,6 +220,13 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
     Notes
     -----
     With binary x, a pair's upload c·x ≤ (T − J·x)·B becomes the rotated cone Σ c·x² ≤ (T − Σ J·x)·B_l, one per block.
+
+    Examples
+    --------
+    >>> from lola.solvers import oracle
+    >>> found = oracle.joint_misocp([0.8], [1e9], 8e5, [1.0, 0.5], [2e9, 1e9], [2.0, 1.0], bandwidth_hz=1e6)
+    >>> found.status.name, round(found.objective, 6)
+    ('OPTIMAL', 1.2)
     """
     inputs = allocation_inputs(*arguments, **keywords)
     pyscipopt = optional("pyscipopt")

@@ -31,6 +31,13 @@ def lagrangian_bound(*arguments: ArrayLike, **keywords: Any) -> float:
     ------
     ImportError, TypeError, ValueError
         If cvxpy is missing, or an argument is not as described.
+
+    Examples
+    --------
+    >>> from lola.solvers import lagrangian_bound
+    >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
+    >>> round(lagrangian_bound([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6), 2)
+    1.49
     """
     inputs = allocation_inputs(*arguments, **keywords)
     cvxpy = optional("cvxpy")

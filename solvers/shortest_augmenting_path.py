@@ -99,8 +99,10 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
 
     Examples
     --------
-    >>> linear_assignment([[0.0, 9.0], [5.0, 10.0]]).objective
-    10.0
+    >>> from lola.solvers import linear_assignment
+    >>> found = linear_assignment([[0.0, 9.0], [5.0, 10.0]])
+    >>> found.objective, found.column_of_row
+    (10.0, array([0, 1]))
     """
     if type(cost) is np.ndarray and cost.dtype is _FLOAT64 and cost.ndim == 2 and cost.flags.carray:
         n, m = cost.shape

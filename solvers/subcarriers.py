@@ -32,7 +32,8 @@ def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -
 
     At a deadline T a pair needs the least whole n with ``J + S/(n·Δ)/r < T``; the minimum-cost assignment of these
     counts either fits the spectrum, and then finishes strictly before T, or proves that nothing does. Latencies only
-    take the finitely many values ``J + S/(n·Δ)/r``, so the descent ends at the optimum (Theorem 2, docs/theory.md).
+    take the finitely many values ``J + S/(n·Δ)/r``, so the descent ends at the optimum (Theorem 2, ``lola docs
+    theory``).
     """
     width = positive_number("subcarrier_hz", subcarrier_hz)
     available = subcarriers_in(inputs.bandwidth, width)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from lola.cli import docs as docs_command
 from lola.cli import profile as profile_command
 from lola.cli import simulate as simulate_command
 from lola.cli import train as train_command
@@ -84,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
         "train", help="fine-tune a text classifier over a simulated fleet (needs lola-deft[train])"
     )
     train_command.add_arguments(train)
+
+    docs_command.add_arguments(commands.add_parser("docs", help="read the pages that docstrings cite"))
     return parser
 
 

@@ -54,6 +54,13 @@ def load_fleet(path: StrPath) -> Fleet:
         Naming the file, the line or column, and the mend.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import lola
+    >>> lola.save_fleet(lola.Fleet.sample(3, seed=1), "fleet.csv")
+    >>> lola.load_fleet("fleet.csv")
+    <Fleet of 3 devices>
     """
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
@@ -134,6 +141,13 @@ def load_profile(path: StrPath) -> Profile:
         Naming the file, the key, and the mend.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import lola
+    >>> lola.save_profile(lola.Profile([1e9, 2e9], [0.8, 1.2], 8e5), "profile.json")
+    >>> lola.load_profile("profile.json")
+    <Profile of 2 blocks: no provenance>
     """
     return profile_from_json(str(path), read_json(path, _PROFILE_FORMAT))
 
@@ -215,6 +229,15 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
         Naming the file, the key, and the mend.
     OSError
         If a file cannot be read.
+
+    Examples
+    --------
+    >>> from importlib import resources
+    >>> import lola
+    >>> with resources.as_file(resources.files("lola.data")) as folder:  # the built-in scenario
+    ...     problem = lola.load_scenario(folder / "scenario.toml")
+    >>> problem.n_devices, problem.n_blocks
+    (20, 12)
     """
     data = _read_toml(path)
     optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz")

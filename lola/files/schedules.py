@@ -79,6 +79,15 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
         If the problem in the file is not the one that was solved: its digest differs.
     OSError
         If the file cannot be read.
+
+    Examples
+    --------
+    >>> import lola
+    >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+    >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
+    >>> lola.save_schedule(lola.schedule(problem), problem, "schedule.json")
+    >>> schedule, problem = lola.load_schedule("schedule.json")
+    >>> schedule.verify(problem)
     """
     data = read_json(path, _FORMAT)
     check_keys(str(path), data, ("schedule", "digest", "problem"), ("proof",))

@@ -1,0 +1,46 @@
+"""The README's lines on costs, made of what was measured."""
+
+import math
+import statistics
+import textwrap
+
+FIRST, LAST = "<!--costs-->\n", "<!--end-->\n"
+
+
+def lines(results: dict) -> list[str]:
+    """Say in five lines what results.json holds; every number is of one run."""
+    each, city, ascent = results["batch"]["seconds_each"], results["city"]["seconds"], results["ascent"]
+    single, python = each["joint_allocation, one by one"], each["numpy + scipy Newton"]
+    grid, scip = results["grid"], results["scip"]["cases"][-1]
+    worst = max(grid["cells"], key=lambda cell: cell["ours"] / cell["peer_s"])
+    behind = [100 * statistics.median(ascent[devices]["primal"]) for devices in ("20", "50")]
+    loose = [100 * statistics.median(ascent[devices]["bound"]) for devices in ("20", "50")]
+    at_most = 100 * max(max(ascent[devices]["primal"]) for devices in ("20", "50"))
+    return [
+        f"One round of 20 devices and 12 blocks: {1e6 * single:.0f} µs, {python / single:.0f} times as fast as the "
+        f"same method in numpy and scipy; in a batch of {results['batch']['rounds']:,} rounds on "
+        f"{results['batch']['threads']} cores, {python / each['batch']:.0f} times.",
+        f"A city of {results['city']['devices']:,} devices: `block_allocation` takes "
+        f"{_reads(city, 'block_allocation'):.0f} times, `joint_allocation` {_reads(city, 'joint_allocation'):.0f} "
+        "times as long as reading the fleet once.",
+        f"`linear_assignment` against the fastest peer in each of {len(grid['cells'])} cells: "
+        f"{grid['geometric_mean']:.2f} of its time in the geometric mean, {grid['worst']:.2f} at worst "
+        f"({worst['shape'][0]} × {worst['shape'][1]}).",
+        f"SCIP on {scip['size'][0]} devices and {scip['size'][1]} blocks, the largest case that it finishes in a "
+        f"minute: over {10 ** int(math.log10(scip['scip_s'] / scip['ours_s'])):,} times as long.",
+        f"Dual ascent, as published, is {behind[0]:.1f} % (K = 20) and {behind[1]:.1f} % (K = 50) slower at the "
+        f"median, up to {at_most:.1f} %; its bound stays {loose[0]:.0f} % and {loose[1]:.0f} % below the optimum.",
+    ]
+
+
+def _reads(seconds: dict[str, float], solver: str) -> float:
+    """Return a solver's time on its first fleet, in units of reading the fleet once."""
+    return next(value for name, value in seconds.items() if name.split(",")[0] == solver) / seconds["read"]
+
+
+def filled(page: str, results: dict) -> str:
+    """Return a page with the lines between their marks."""
+    before, rest = page.split(FIRST)
+    after = rest.split(LAST)[1]
+    text = "\n".join(textwrap.fill(f"* {line}", 120, subsequent_indent="  ") for line in lines(results))
+    return f"{before}{FIRST}{text}\n{LAST}{after}"

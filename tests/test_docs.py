@@ -1,0 +1,286 @@
+"""What the pages say is what happens: their commands, Python, files, options, numbers and links."""
+
+import ast
+import contextlib
+import gzip
+import json
+import os
+import re
+import shlex
+import shutil
+import tomllib
+from importlib.metadata import metadata, version
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import readme_costs
+import tables
+import torch
+import yaml
+from cooperative import tiny_columns, tiny_problem
+from tiny_models import save_checkpoint, save_config
+from torch.utils.data import DataLoader, Dataset, Subset
+
+import lola
+import lola.adapters
+from lola.cli.main import main
+from lola.models.loading import CONFIGS
+from lola.profiling import Workload
+from lola.profiling.building import build
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+COMMANDS = ("schedule", "verify", "simulate", "profile", "train", "docs")
+# What is appended to a command, so that it takes seconds; the last of two equal options counts.
+SMALL = {
+    "simulate": ["--rounds=10"],
+    "profile": ["--model=tiny", "--batch=1", "--seq=8", "--repeats=1", "--monotone=isotonic"],
+    "train": ["--rounds=2", "--batch=3", "--seq=16", "--threads=1"],
+}
+# What the Python blocks of a page print, in turn.
+PRINTED = {
+    "README.md": [
+        r"\[[\d\s]+\] \d+\.\d+ \d\.\d+e-1\d\n",
+        "".join(rf"version {n}: depths 1, 2, 3 applied\n" for n in (1, 2, 3)),
+    ],
+    "docs/fine-tuning.md": [r"(\d \d+\.\d+ \d+\.\d+\n){3}"],
+}
+
+
+def text(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page):
+    return re.findall(r"^```(\w*)\n(.*?)^```", text(page), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder in which every name that the pages use is there: data, a model, GLUE, a trace."""
+    folder = tmp_path_factory.mktemp("place")
+    shutil.copytree(ROOT / "lola" / "data", folder / "lola" / "data")
+    shutil.copy(ROOT / "constraints.txt", folder)
+    save_checkpoint(folder / "FOLDER_OR_HUB_NAME")
+    save_config(folder / "tiny", "bert")
+    (folder / "GLUE" / "MRPC").mkdir(parents=True)
+    for split in ("train", "dev"):
+        rows = [f"{i}\tw{i % 40}\tw{i % 7}\t{i % 2}" for i in range(60)]
+        (folder / "GLUE" / "MRPC" / f"{split}.tsv").write_text("\n".join(["idx\tsentence1\tsentence2\tlabel", *rows]))
+    samples = [f"drive,up,{second},{5 + second % 3}" for second in range(30)]
+    with gzip.open(folder / "uplink.csv.gz", "wt") as file:
+        file.write("\n".join(["trace,direction,t_s,mbps", *samples]))
+    return folder
+
+
+class Reader:
+    """Does in a folder what a page's blocks say, from the top down."""
+
+    def __init__(self, capsys):
+        self.capsys = capsys
+        self.printed = None  # by the command before, which a text block must show
+        self.prints = []  # by the Python blocks
+
+    def sh(self, body):
+        for line in body.splitlines():
+            for command in line.split("&&"):
+                if words := shlex.split(command, comments=True):
+                    self.command(words)
+
+    def command(self, words):
+        program, *arguments = words
+        if words in ([".", ".venv/bin/activate"], ["python3", "-m", "venv", ".venv"]):
+            return
+        if program == ".venv/bin/pip":
+            (wanted,) = (argument for argument in arguments if argument.startswith(".["))
+            assert arguments == ["install", "-q", "-c", "constraints.txt", wanted]
+            assert set(wanted[2:-1].split(",")) <= set(metadata("lola-deft").get_all("Provides-Extra"))
+        elif program == ".venv/bin/pytest":
+            assert not arguments
+        elif program in ("lola", ".venv/bin/lola"):
+            named = dict(pairwise(arguments)).get("--model")
+            assert named is None or named in CONFIGS or Path(named).is_dir(), named
+            self.capsys.readouterr()
+            assert main([*arguments, *SMALL.get(arguments[0], [])]) == 0
+            self.printed = [line.rstrip() for line in self.capsys.readouterr().out.splitlines()]
+        elif program == "python":
+            source = text(arguments[0])
+            for argument in arguments[1:]:
+                assert argument.isupper() or argument == "--help" or f'"{argument}"' in source, argument
+        else:
+            assert os.access(ROOT / program, os.X_OK), words
+
+    def text(self, body):
+        if self.printed is None:  # a picture of how things flow
+            for name in re.findall(r"\w+[A-Z_]\w+", body):
+                assert name in {*dir(lola), *dir(lola.adapters)}, name
+        else:
+            assert body.splitlines() == self.printed
+
+    def python(self, body):
+        """Run a block; what it says is yours is a tiny model with three blocks, and seven devices."""
+        model, _ = build(Workload("tiny", batch_size=2), "cpu")
+        columns = tiny_columns("bert", 56, seed=0)
+        shards = [Subset(Rows(columns), range(8 * device, 8 * device + 8)) for device in range(7)]
+        loaders = [DataLoader(shard, batch_size=4) for shard in shards]
+        yours = {"model": model, "problem": tiny_problem(3), "columns": columns, "loaders": loaders, "rounds": 3}
+        self.capsys.readouterr()
+        exec(compile(body, "a page", "exec"), yours)
+        self.prints.append(self.capsys.readouterr().out)
+
+    def toml(self, body):
+        Path("lola/data/yours.toml").write_text(body)
+        problem = lola.load_scenario("lola/data/yours.toml")
+        assert (problem.pinned, problem.forbidden) == (((2, 12),), ((3, 1),))
+
+    def csv(self, body):
+        Path("yours.csv").write_text(body)
+        assert lola.load_fleet("yours.csv").n_devices == len(body.splitlines()) - 1
+
+
+class Rows(Dataset):
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __len__(self):
+        return len(self.columns["labels"])
+
+    def __getitem__(self, row):
+        return {name: column[row] for name, column in self.columns.items()}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_does_what_it_says(page, place, tmp_path, capsys, monkeypatch):
+    here = tmp_path / "here"
+    shutil.copytree(place, here)
+    monkeypatch.chdir(here)
+    threads = torch.get_num_threads()
+    reader = Reader(capsys)
+    try:
+        for language, body in blocks(page):
+            getattr(reader, language)(body)
+    finally:
+        torch.set_num_threads(threads)
+    for pattern, said in zip(PRINTED.get(page, []), reader.prints, strict=False):
+        assert re.fullmatch(pattern, said), said
+
+
+def test_the_readme_is_short_and_shows_what_matters():
+    assert len(re.findall(r"\S+", text("README.md"))) <= 900
+    assert [language for language, _ in blocks("README.md")] == ["text", "sh", "text", "sh", "python", "python"]
+    _, fine_tuning = blocks("README.md")[-1]
+    assert len([line for line in fine_tuning[fine_tuning.index("depths =") :].splitlines() if line]) <= 10
+
+
+def test_the_readme_names_every_page_and_folder():
+    readme = text("README.md")
+    for page in PAGES[1:]:
+        assert f"]({page})" in readme
+    for folder in re.findall(r"`([a-z_/]+)/`", readme):
+        assert (ROOT / folder).is_dir() or (ROOT / "lola" / folder).is_dir(), folder
+    for folder in (path for path in (ROOT / "lola").iterdir() if path.is_dir() and path.name != "__pycache__"):
+        assert f"{folder.name}/`" in readme, folder
+
+
+def test_ci_runs_the_readme_test_command():
+    commands = [line for language, body in blocks("README.md") if language == "sh" for line in body.splitlines()]
+    (test_command,) = [line for line in commands if "pytest" in line]
+    assert test_command in text(".ci/run").splitlines()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_costs_are_what_was_measured():
+    results = json.loads(text("bench/results.json"))
+    assert readme_costs.filled(text("README.md"), results) == text("README.md")
+    assert min(results["ascent"][devices]["bound_reached"][0] for devices in ("20", "50")) > 0.99  # docs/costs.md
+
+
+def test_what_comes_of_fine_tuning_is_what_was_measured():
+    runs = tables.Runs(json.loads(text("bench/paper/convergence.json")))
+    ends = np.mean([[tables.end(runs, "sst2", seed, m) for m in ("jbba", tables.CENTRALISED)] for seed in range(3)], 0)
+    (ratios,) = re.findall(r"geometric mean\* \|[ |]+(.*) \|", text("bench/paper/RESULTS.md"))
+    ba, _, jbba, _ = ratios.split(" | ")
+    page = " ".join(text("docs/fine-tuning.md").split())
+    assert f"(SST-2, mean of three seeds: {ends[0]:.2f} and {ends[1]:.2f})" in page
+    assert f"in {ba} of the baseline's time under BA and {jbba} of BA's under JBBA" in page
+
+
+def options(command, capsys):
+    with contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    return set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
+
+
+def test_the_page_of_the_command_has_every_option(capsys):
+    _, *sections = re.split(r"^## ", text("docs/command-line.md"), flags=re.MULTILINE)
+    documented = {}
+    for section in sections:
+        title, _, body = section.partition("\n")
+        if commands := tuple(re.findall(r"lola (\w+)", title)):
+            documented[commands] = set(re.findall(r"--[a-z][a-z-]+", body))
+    assert {command for commands in documented for command in commands} | {"docs"} == set(COMMANDS)
+    for commands, named in documented.items():
+        assert named == set().union(*(options(command, capsys) for command in commands)), commands
+
+
+def test_the_page_of_python_has_every_method_and_solver():
+    methods, solvers = re.findall(r"\|---.*\|\n((?:\|.*\n)+)", text("docs/python.md"))
+    first = [
+        {name for row in body.splitlines() for name in re.findall(r"`(.*?)`", row.split("|")[1])}
+        for body in (methods, solvers)
+    ]
+    assert first[0] == set(lola.METHODS)
+    assert first[1] == {name for name in dir(lola.solvers) if name.islower()}
+
+
+def docstrings():
+    for folder in ("lola", "solvers", "profiling"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                    yield path, " ".join((ast.get_docstring(node) or "").split())
+
+
+def test_what_docstrings_cite_is_installed(capsys):
+    """Of the installed package: a page is where ``lola docs`` finds it, whether there is a checkout or not."""
+    assert main(["docs"]) == 0
+    installed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert installed == [Path(page).stem for page in PAGES if page.startswith("docs/")]
+    cited = set()
+    for path, docstring in docstrings():
+        assert not re.search(r"docs/\w|\.md\b", docstring), f"{path}: only a checkout has it; cite ``lola docs PAGE``"
+        for before, page, after in re.findall(r'(?:"([^"]+)" in )?``lola docs ([\w-]+)``(?:, "(.*?)")?', docstring):
+            assert main(["docs", page]) == 0
+            out = capsys.readouterr().out
+            assert out == text(f"docs/{page}.md")
+            for section in filter(None, (before, after)):
+                assert re.search(rf"^#+ {section}", out, flags=re.MULTILINE), (path, section)
+            cited.add(page)
+    assert "theory" in cited
+
+
+def test_an_unknown_page_is_named_with_the_known_ones(capsys):
+    assert main(["docs", "theorie"]) == 64
+    assert "page must be one of command-line, costs, depths, fine-tuning, python, theory; got 'theorie'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_changes_and_citation_are_of_this_version():
+    released = re.findall(r"^## \[?([\w.]+)", text("CHANGELOG.md"), flags=re.MULTILINE)
+    assert released == ["Unreleased", "0.1.0"]
+    citation = yaml.safe_load(text("CITATION.cff"))
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["version"] == version("lola-deft") == released[-1]
+    for paper in citation["references"]:
+        assert paper["title"]
+        assert paper["authors"]

@@ -1,0 +1,39 @@
+"""The examples in docstrings, as installed: they run as written, and no public solver lacks one."""
+
+import doctest
+import inspect
+
+import pytest
+
+import lola
+from lola import solvers
+from lola.solvers import oracle
+
+ORACLES = ("bottleneck_milp", "equal_split_matrix", "joint_bisection", "joint_misocp")
+FIRST = ("Profile", "Fleet", "Problem", "schedule", "simulate", "load_fleet", "load_profile", "load_scenario")
+SHOWN = {
+    **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
+    **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
+    **{name: getattr(lola, name) for name in (*FIRST, "load_schedule")},
+    "Schedule.verify": lola.Schedule.verify,
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_the_example_runs(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = doctest.DocTestFinder(recurse=False).find(SHOWN[name], name, globs={})
+    _, *lines = example.docstring.split("Examples\n")[1].strip().splitlines()
+    assert 3 <= len(lines) <= 8
+    said = []
+    assert doctest.DocTestRunner(verbose=False).run(example, out=said.append).failed == 0, "".join(said)
+
+
+def test_every_example_is_among_them():
+    """A docstring with an example that nobody runs would rot."""
+    for package in (lola, lola.adapters, lola.models, lola.profiling, lola.tasks, solvers):
+        for name in dir(package):
+            documented = getattr(package, name)
+            if inspect.isfunction(documented) or inspect.isclass(documented):
+                for test in doctest.DocTestFinder().find(documented, name):
+                    assert not test.examples or test.name in SHOWN, test.name
