@@ -13,10 +13,10 @@ from importlib.metadata import metadata, version
 from itertools import pairwise
 from pathlib import Path
 
+import convergence_page
 import numpy as np
 import pytest
 import readme_costs
-import tables
 import torch
 import yaml
 from cooperative import tiny_columns, tiny_problem
@@ -204,8 +204,14 @@ def test_the_costs_are_what_was_measured():
 
 
 def test_what_comes_of_fine_tuning_is_what_was_measured():
-    runs = tables.Runs(json.loads(text("bench/paper/convergence.json")))
-    ends = np.mean([[tables.end(runs, "sst2", seed, m) for m in ("jbba", tables.CENTRALISED)] for seed in range(3)], 0)
+    runs = convergence_page.Runs(json.loads(text("bench/paper/convergence.json")))
+    ends = np.mean(
+        [
+            [convergence_page.end(runs, "sst2", seed, m) for m in ("jbba", convergence_page.CENTRALISED)]
+            for seed in range(3)
+        ],
+        0,
+    )
     (ratios,) = re.findall(r"geometric mean\* \|[ |]+(.*) \|", text("bench/paper/RESULTS.md"))
     ba, _, jbba, _ = ratios.split(" | ")
     page = " ".join(text("docs/fine-tuning.md").split())
