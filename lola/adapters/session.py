@@ -15,7 +15,7 @@ from lola.adapters.apply import NormBound, apply_round
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.compute import block_gradient
 from lola.adapters.lock import held, lock_of
-from lola.adapters.plan import RoundPlan
+from lola.adapters.messages import RoundPlan
 from lola.adapters.record import RoundRecord
 from lola.adapters.setting import Setting
 from lola.adapters.shards import ShardedData
