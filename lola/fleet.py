@@ -99,10 +99,6 @@ class Fleet:
             ),
         )
 
-    def with_channel(self, spectral_efficiency: ArrayLike) -> Fleet:
-        """Return the same devices with other channels, (K,) in bit/s/Hz."""
-        return Fleet(self.speed, self.memory_bytes, spectral_efficiency, self.name, self.headroom)
-
     @property
     def n_devices(self) -> int:
         """Number of devices, K."""
