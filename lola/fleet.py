@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from lola.channel import rayleigh_efficiency
 from lola.profile import frozen
-from lola.solvers.checks import FloatArray, per_block, positive_integer, real_array, shown, vector
+from lola.solvers.checks import FloatArray, per_block, positive_integer, real_array, shown, sized, vector
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 
@@ -97,6 +97,36 @@ class Fleet:
             spectral_efficiency=rayleigh_efficiency(
                 count, transmit_snr_db=transmit_snr_db, path_loss=path_loss, seed=rng
             ),
+        )
+
+    def with_channel(self, spectral_efficiency: ArrayLike, devices: ArrayLike | None = None) -> Fleet:
+        """Return the same devices, names and headroom under another channel.
+
+        Parameters
+        ----------
+        spectral_efficiency : (K,) array_like
+            r_k in bit/s/Hz of every device of this fleet.
+        devices : sequence of int, optional
+            Indices of those that stay, in the order wanted; everybody if left out.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the efficiencies are not as of a fleet, or `devices` are not distinct indices.
+        """
+        efficiency = sized("spectral_efficiency", spectral_efficiency, ("speed", self.speed))
+        if devices is None:
+            return Fleet(self.speed, self.memory_bytes, efficiency, self.name, self.headroom)
+        chosen = np.asarray(devices)
+        inside = chosen.ndim == 1 and chosen.dtype.kind in "iu" and ((chosen >= 0) & (chosen < self.n_devices)).all()
+        if not inside or np.unique(chosen).size != chosen.size:
+            raise LolaValueError(
+                f"devices must be distinct indices from 0 to {self.n_devices - 1}, got {shown(devices)}; "
+                "leave it out to keep everybody"
+            )
+        name = None if self.name is None else [self.name[k] for k in chosen.tolist()]
+        return Fleet(
+            self.speed[chosen], self.memory_bytes[chosen], efficiency[chosen], name, headroom=self.headroom[chosen]
         )
 
     @property

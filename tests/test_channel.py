@@ -34,3 +34,35 @@ def test_the_sampled_fleet_is_the_papers():
     again = lola.Fleet.sample(100_000, seed=4)
     assert (again.speed == fleet.speed).all()
     assert (again.spectral_efficiency == fleet.spectral_efficiency).all()
+
+
+def test_a_fleet_under_another_channel_is_the_same_fleet():
+    fleet = lola.Fleet([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0], ["ann", "bob", "cid"], [0.1, 0.2, 0.3])
+    faded = fleet.with_channel([0.7, 0.8, 0.9])
+    assert faded.spectral_efficiency.tolist() == [0.7, 0.8, 0.9]
+    assert faded.name == fleet.name
+    for field in ("speed", "memory_bytes", "headroom"):
+        assert (getattr(faded, field) == getattr(fleet, field)).all()
+    fewer = fleet.with_channel([0.7, 0.8, 0.9], [2, 0])
+    assert (fewer.name, fewer.speed.tolist(), fewer.memory_bytes.tolist()) == (("cid", "ann"), [3.0, 1.0], [6.0, 4.0])
+    assert (fewer.spectral_efficiency.tolist(), fewer.headroom.tolist()) == ([0.9, 0.7], [0.3, 0.1])
+    nameless = lola.Fleet.sample(3, seed=1).with_channel([0.7, 0.8, 0.9], np.array([1]))
+    assert (nameless.name, nameless.spectral_efficiency.tolist()) == (None, [0.8])
+
+
+@pytest.mark.parametrize(
+    "efficiency, devices, message",
+    [
+        ([1.0, 2.0], None, "spectral_efficiency must have 3 entries, as many as speed; got 2"),
+        ([1.0, 2.0], [0], "spectral_efficiency must have 3 entries, as many as speed; got 2"),
+        ([1.0, 0.0, 1.0], None, "spectral_efficiency must be finite and > 0, got 0.0 at index 1"),
+        ([1.0] * 3, [0, 3], r"devices must be distinct .* from 0 to 2, got \[0, 3\]; leave it out to keep everybody"),
+        ([1.0] * 3, [-1], "devices must be distinct indices from 0 to 2"),
+        ([1.0] * 3, [1, 1], "devices must be distinct indices from 0 to 2"),
+        ([1.0] * 3, [True, False, True], "devices must be distinct indices from 0 to 2"),
+        ([1.0] * 3, [[0, 1]], "devices must be distinct indices from 0 to 2"),
+    ],
+)
+def test_another_channel_that_fits_no_device_is_refused(efficiency, devices, message):
+    with pytest.raises(lola.LolaError, match=message):
+        lola.Fleet.sample(3, seed=1).with_channel(efficiency, devices)

@@ -1,5 +1,6 @@
 """Tables and plots of convergence.json: Table I, Fig. 7, and the same accuracy after as many steps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,7 @@ class Runs:
         problem, channel = round_problem(seed), channel_of(seed)
         latency = self.latencies.setdefault((seed, method), [])
         while len(latency) < rounds:
-            fleet = lola.Fleet(problem.fleet.speed, problem.fleet.memory_bytes, channel(len(latency), 0.0))
-            now = lola.Problem(problem.profile, fleet, problem.bandwidth_hz)
+            now = replace(problem, fleet=problem.fleet.with_channel(channel(len(latency), 0.0)))
             latency.append(lola.schedule(now, method).latency_s)
         return sum(latency[: int(rounds)]) / 60
 
