@@ -22,7 +22,6 @@ from lola.adapters.shards import ShardedData
 from lola.adapters.tensorboard import tensorboard_log
 from lola.channel import Channel
 from lola.files.formats import FormatError, StrPath
-from lola.fleet import Fleet
 from lola.models.depths import Loss, loss_of_output
 from lola.problem import Problem
 from lola.scheduling import schedule
@@ -227,12 +226,7 @@ class CooperativeSession:
 
     def _schedule_of(self, present: IntArray) -> Schedule:
         fleet = self.problem.fleet
-        now = Fleet(
-            fleet.speed[present],
-            fleet.memory_bytes[present],
-            fleet.spectral_efficiency[present],
-            headroom=fleet.headroom[present],
-        )
+        efficiency = fleet.spectral_efficiency
         if self.channel is not None:
             efficiency = np.asarray(self.channel(self.version, self.clock_s))
             if efficiency.shape != (fleet.n_devices,):
@@ -240,8 +234,7 @@ class CooperativeSession:
                     f"channel must give an efficiency for each of {fleet.n_devices} devices, got shape "
                     f"{efficiency.shape}"
                 )
-            now = now.with_channel(efficiency[present])
-        round_of = replace(self.problem, fleet=now)
+        round_of = replace(self.problem, fleet=fleet.with_channel(efficiency, present))
         return schedule(round_of, self.setting.method, seed=self.setting.rng(self.version, Purpose.SCHEDULE))
 
     def _scores(self) -> dict[str, float]:
