@@ -94,8 +94,8 @@ def pack(kind: str, fields: Mapping[str, object], tensors: Mapping[str, torch.Te
 
 
 def unpack(
-    data: bytes,
     kind: str,
+    data: bytes,
     fields: Collection[str],
     limit: int | None,
     *,
