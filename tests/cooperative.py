@@ -56,7 +56,7 @@ def tiny_session(
         depths,
         make(depths.all_parameters()),
         problem,
-        data,
+        None if "devices" in others else data,
         setting=Setting() if setting is None else setting,
         folder=folder / "run" if keep else None,
         **others,

@@ -10,7 +10,10 @@ from numbers import Integral, Real
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from lola.adapters.plan import BlockGradient, RoundPlan
+import numpy as np
+
+from lola.adapters.messages import BlockGradient, RoundPlan
+from lola.adapters.wire import unlike
 from lola.solvers.checks import positive_number
 from lola.solvers.errors import LolaValueError
 
@@ -39,12 +42,15 @@ class RoundReport:
         Depths that no usable gradient came for. Their parameters and optimizer state are untouched.
     refused : tuple of (device, depth, str)
         Answers that were not used, and why; None where an answer names no device or no depth.
+    loss : float
+        Mean over the depths that were stepped; NaN if there were none.
     """
 
     version: int
     applied: tuple[int, ...]
     missing: tuple[int, ...]
     refused: tuple[tuple[int | None, int | None, str], ...]
+    loss: float
 
     def __str__(self) -> str:
         parts = [f"version {self.version}: depths {_listed(self.applied) or 'none'} applied"]
@@ -170,7 +176,9 @@ def apply_round(
         for answer in accepted.values():
             bound.note(answer)
     missing = tuple(depth for depth in blocks if depth not in accepted)
-    return RoundReport(plan.version + 1, tuple(sorted(accepted)), missing, tuple(refused))
+    losses = [float(accepted[depth].loss) for depth in sorted(accepted)]
+    loss = float(np.mean(losses)) if losses else math.nan
+    return RoundReport(plan.version + 1, tuple(sorted(accepted)), missing, tuple(refused), loss)
 
 
 def _number(answer: object, name: str) -> int | None:
@@ -205,7 +213,7 @@ def _refusal(
     if not isinstance(answer.gradients, Mapping) or answer.gradients.keys() != wanted.keys():
         return f"the gradients must be by name, those of {', '.join(wanted)} and no others"
     for name, gradient in answer.gradients.items():
-        why = _unlike(gradient, wanted[name])
+        why = unlike(gradient, wanted[name])
         if why:
             return f"{name} {why}"
     return ""
@@ -216,27 +224,6 @@ def _is_finite_number(value: object) -> bool:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer of hundreds of digits
         return False
-
-
-def _unlike(gradient: object, parameter: torch.nn.Parameter) -> str:
-    """Say why this cannot be the gradient of a parameter, or nothing."""
-    import torch
-
-    if type(gradient) is not torch.Tensor:  # a subclass computes what it likes
-        return f"is a {type(gradient).__name__}, wanted a plain torch.Tensor"
-    if gradient.layout != torch.strided or gradient.is_nested:
-        return "is not dense; send it with to_dense()"
-    if gradient.is_meta:
-        return "is on the meta device, without values; send them"
-    if gradient.shape != parameter.shape:
-        return f"has shape {tuple(gradient.shape)}, wanted {tuple(parameter.shape)}"
-    if gradient.dtype != parameter.dtype:
-        return f"is {gradient.dtype}, wanted {parameter.dtype}"
-    if gradient.untyped_storage().data_ptr() == parameter.untyped_storage().data_ptr():
-        return "shares its memory with the parameter itself; send the gradient, or a copy"
-    if not gradient.isfinite().all():
-        return "has a value that is not finite"
-    return ""
 
 
 def _step(

@@ -52,7 +52,7 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
         draft = folder / f"{_DRAFT}{target.name}"
         _remove(draft)  # left by a run that was killed
         draft.mkdir()
-        weights = {name: weight.detach().contiguous() for name, weight in _trained(depths).items()}
+        weights = {name: weight.detach().contiguous() for name, weight in depths.all_named_parameters().items()}
         save_file(weights, draft / "weights.safetensors")
         save_file(tensors, draft / "optimizer.safetensors")
         kind = type(optimizer).__qualname__
@@ -190,7 +190,7 @@ def _put(
             f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen weights "
             "differ); start this one in another folder"
         )
-    weights, kind = _trained(depths), type(optimizer).__qualname__
+    weights, kind = depths.all_named_parameters(), type(optimizer).__qualname__
     if stored.keys() != weights.keys() or any(
         (stored[name].shape, stored[name].dtype) != (weights[name].shape, weights[name].dtype) for name in weights
     ):
@@ -226,14 +226,6 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _trained(depths: Depths) -> dict[str, torch.nn.Parameter]:
-    return {
-        name: parameter
-        for depth in range(1, len(depths) + 1)
-        for name, parameter in depths.named_parameters(depth).items()
-    }
 
 
 def _csv(records: list[dict[str, Any]]) -> str:

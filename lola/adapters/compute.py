@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lola.adapters.plan import BlockGradient, BlockTask
+from lola.adapters.messages import BlockGradient, BlockTask
 from lola.models.depths import Batch, Depths, Loss, loss_of_output
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaValueError

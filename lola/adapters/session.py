@@ -1,11 +1,11 @@
-"""Cooperative fine-tuning over rounds, every device simulated on this machine."""
+"""Cooperative fine-tuning over rounds, whoever the devices are."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +13,15 @@ import numpy as np
 
 from lola.adapters.apply import NormBound, apply_round
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
-from lola.adapters.compute import block_gradient
+from lola.adapters.devices import Devices, SimulatedDevices
 from lola.adapters.lock import held, lock_of
-from lola.adapters.plan import RoundPlan
+from lola.adapters.messages import RoundPlan
 from lola.adapters.record import RoundRecord
-from lola.adapters.setting import Setting
+from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
-from lola.adapters.tensorboard import scalars
+from lola.adapters.tensorboard import tensorboard_log
 from lola.channel import Channel
 from lola.files.formats import FormatError, StrPath
-from lola.fleet import Fleet
 from lola.models.depths import Loss, loss_of_output
 from lola.problem import Problem
 from lola.scheduling import schedule
@@ -36,12 +35,10 @@ if TYPE_CHECKING:
     from lola.profiling import Depths
 
 Evaluate = Callable[[], Mapping[str, float]]
-# What a random generator is for; with the seed and the round it makes all of its state.
-_SCHEDULE, _FAILURE, _DROPOUT, _PARTICIPATION = range(4)
 
 
 class CooperativeSession:
-    """Rounds of cooperative fine-tuning: schedule, compute block by block, step the server's optimizer, tick the clock.
+    """Rounds of cooperative fine-tuning: schedule, ask the devices, step the server's optimizer, tick the clock.
 
     Parameters
     ----------
@@ -51,8 +48,8 @@ class CooperativeSession:
         The server's, over ``depths.all_parameters()``.
     problem : Problem
         Profile, fleet, bandwidth and local steps. Its channel holds in every round unless `channel` gives others.
-    data : ShardedData
-        One shard a device of the fleet.
+    data : ShardedData or None
+        One shard a device of the fleet; None with `devices` of your own, who have theirs.
     setting : Setting, optional
     channel : callable, optional
         ``channel(version, clock_s)`` gives the spectral efficiency of every device in a round, (K,).
@@ -60,6 +57,9 @@ class CooperativeSession:
         ``evaluate()`` gives scores by name; called without gradients and in eval mode.
     loss : callable, optional
         See `block_gradient`.
+    devices : Devices, optional
+        Who answers each round's plan. Left out, they are `SimulatedDevices` with `data`, `loss` and the setting's
+        failures; given, they have data, loss and failures of their own.
     folder : path-like, optional
         Where checkpoints, ``metrics.csv`` and, with TensorBoard installed, its scalars go. A session that finds
         checkpoints there goes on from the latest that is intact, with the optimizer's settings kept in it, and ends
@@ -79,21 +79,18 @@ class CooperativeSession:
         depths: Depths,
         optimizer: torch.optim.Optimizer,
         problem: Problem,
-        data: ShardedData,
+        data: ShardedData | None,
         *,
         setting: Setting | None = None,
         channel: Channel | None = None,
         evaluate: Evaluate | None = None,
         loss: Loss = loss_of_output,
+        devices: Devices | None = None,
         folder: StrPath | None = None,
     ) -> None:
         if len(depths) != problem.n_blocks:
             raise LolaValueError(
                 f"the profile must have as many blocks as the model, {len(depths)}; got {problem.n_blocks}"
-            )
-        if len(data.shards) != problem.n_devices:
-            raise LolaValueError(
-                f"data must have a shard for each of {problem.n_devices} devices, got {len(data.shards)}"
             )
         if problem.pinned or problem.forbidden:
             raise LolaValueError(
@@ -101,7 +98,17 @@ class CooperativeSession:
             )
         self.depths, self.optimizer, self.problem, self.data = depths, optimizer, problem, data
         self.setting = Setting() if setting is None else setting
-        self.channel, self.evaluate, self.loss = channel, evaluate, loss
+        self.channel, self.evaluate = channel, evaluate
+        if devices is None:
+            if data is None:
+                raise LolaValueError("simulated devices need data, got None; give a shard for each, or devices")
+            devices = SimulatedDevices(depths, problem, data, self.setting, loss=loss)
+        elif data is not None or loss is not loss_of_output or self.setting.failure:
+            raise LolaValueError(
+                "devices have data, loss and failures of their own, got some beside them; give data=None, no loss, and "
+                "a setting without failure"
+            )
+        self.devices = devices
         self.folder = None if folder is None else Path(folder)
         self._digest = None if folder is None else self._identity()
         self._lock = None if self.folder is None else lock_of(self.folder)
@@ -129,7 +136,7 @@ class CooperativeSession:
             See `alone`; and if the folder cannot be written to.
         """
         positive_integer("rounds", rounds)
-        with self.alone(), scalars(self.folder, self.version) as note:
+        with self.alone(), tensorboard_log(self.folder, self.version) as note:
             while self.version < rounds:
                 record = self._round(last=self.version + 1 == rounds)
                 self.records.append(record)
@@ -185,29 +192,17 @@ class CooperativeSession:
             yield
 
     def _round(self, last: bool) -> RoundRecord:
-        import torch
-
         chosen, present = self._schedule()
-        plan = RoundPlan.from_schedule(chosen, self.version, present)
-        silent = self._rng(_FAILURE).random(self.problem.n_devices) < self.setting.failure
-        answers = []
-        for task, out_of_memory in zip(plan.tasks, chosen.hits_memory_wall.tolist(), strict=True):
-            if silent[task.device] or out_of_memory:
-                continue
-            batches = self.data.batches(task.device, self.version)
-            # Dropout too must not depend on what else this process has computed, nor change what it computes later.
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(self._rng(_DROPOUT, task.device).integers(2**63)))
-                answers.append(block_gradient(self.depths, task, batches, self.problem.local_steps, loss=self.loss))
+        plan = RoundPlan.from_schedule(chosen, self.version, present, local_steps=self.problem.local_steps)
+        answers = self.devices.answers(plan)
         report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound)
         self.version, self.clock_s = report.version, self.clock_s + chosen.latency_s
-        losses = [answer.loss for answer in answers if answer.depth in report.applied]
         return RoundRecord(
             version=self.version,
             clock_s=self.clock_s,
             latency_s=chosen.latency_s,
             lower_bound_s=chosen.lower_bound_s,
-            loss=float(np.mean(losses)) if losses else float("nan"),
+            loss=report.loss,
             participants=len(present),
             applied=len(report.applied),
             missing=len(report.missing),
@@ -219,7 +214,7 @@ class CooperativeSession:
     def _schedule(self) -> tuple[Schedule, IntArray]:
         """Schedule the devices that take part, with their channels of this round; return their numbers, too."""
         everybody = np.arange(self.problem.n_devices)
-        draws = self._rng(_PARTICIPATION).random(self.problem.n_devices)
+        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(self.problem.n_devices)
         present = np.flatnonzero(draws < self.setting.participation)
         if len(present) >= self.problem.n_blocks:
             try:
@@ -230,7 +225,7 @@ class CooperativeSession:
         return self._schedule_of(everybody), everybody
 
     def _schedule_of(self, present: IntArray) -> Schedule:
-        problem, fleet = self.problem, self.problem.fleet
+        fleet = self.problem.fleet
         efficiency = fleet.spectral_efficiency
         if self.channel is not None:
             efficiency = np.asarray(self.channel(self.version, self.clock_s))
@@ -239,13 +234,8 @@ class CooperativeSession:
                     f"channel must give an efficiency for each of {fleet.n_devices} devices, got shape "
                     f"{efficiency.shape}"
                 )
-        now = Fleet(
-            fleet.speed[present], fleet.memory_bytes[present], efficiency[present], headroom=fleet.headroom[present]
-        )
-        round_of = Problem(
-            problem.profile, now, problem.bandwidth_hz, problem.local_steps, subcarrier_hz=problem.subcarrier_hz
-        )
-        return schedule(round_of, self.setting.method, seed=self._rng(_SCHEDULE))
+        round_of = replace(self.problem, fleet=fleet.with_channel(efficiency, present))
+        return schedule(round_of, self.setting.method, seed=self.setting.rng(self.version, Purpose.SCHEDULE))
 
     def _scores(self) -> dict[str, float]:
         import torch
@@ -260,23 +250,21 @@ class CooperativeSession:
         finally:
             self.depths.model.train(training)
 
-    def _rng(self, *purpose: int) -> np.random.Generator:
-        """Make a generator that depends on seed, round and purpose alone, so that resuming needs no state of it."""
-        return np.random.default_rng([self.setting.seed, self.version, *purpose])
-
     def _identity(self) -> str:
         """Digest of what a run that goes on must have in common with the one that was stopped.
 
-        A channel, an evaluation or a loss that is a plain function cannot be compared.
+        Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
         """
         state = hashlib.sha256(self.problem.digest().encode())
         setting = {name: value for name, value in asdict(self.setting).items() if not name.endswith("_every")}
-        channel = repr(self.channel) if is_dataclass(self.channel) else ""
-        state.update(repr((sorted(setting.items()), self.data.seed, self.data.batch_size, channel)).encode())
-        for shard in self.data.shards:
-            state.update(shard.tobytes())
-        for name, column in sorted(self.data.columns.items()):
-            state.update(name.encode() + _bytes(column))
+        channel, devices = (repr(one) if is_dataclass(one) else "" for one in (self.channel, self.devices))
+        data = (devices,) if self.data is None else (self.data.seed, self.data.batch_size)
+        state.update(repr((sorted(setting.items()), *data, channel)).encode())
+        if self.data is not None:
+            for shard in self.data.shards:
+                state.update(shard.tobytes())
+            for name, column in sorted(self.data.columns.items()):
+                state.update(name.encode() + _bytes(column))
         trained = {id(parameter) for parameter in self.depths.all_parameters()}
         for name, parameter in self.depths.model.named_parameters():
             if id(parameter) not in trained:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
 
 from lola.adapters.apply import NormBound
 from lola.methods import method_named
 from lola.solvers.checks import positive_integer, seed_number
 from lola.solvers.errors import LolaValueError
+
+
+class Purpose(IntEnum):
+    """What a random generator is for. A number stays its purpose's: published runs follow from it."""
+
+    SCHEDULE = 0
+    FAILURE = 1
+    DROPOUT = 2
+    PARTICIPATION = 3
 
 
 @dataclass(frozen=True)
@@ -54,3 +66,7 @@ class Setting:
         seed_number("seed", self.seed)
         positive_integer("checkpoint_every", self.checkpoint_every)
         positive_integer("evaluate_every", self.evaluate_every)
+
+    def rng(self, version: int, purpose: Purpose, *of: int) -> np.random.Generator:
+        """Make a generator that depends on seed, round and purpose alone, so that resuming needs no state of it."""
+        return np.random.default_rng([self.seed, version, purpose, *of])

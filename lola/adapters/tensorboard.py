@@ -1,4 +1,4 @@
-"""Scalars of every round for TensorBoard, where it is installed."""
+"""A log of every round for TensorBoard, where it is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def scalars(folder: Path | None, version: int) -> Iterator[Callable[[RoundRecord], None]]:
+def tensorboard_log(folder: Path | None, version: int) -> Iterator[Callable[[RoundRecord], None]]:
     """Give a function that notes a round in ``folder/tensorboard``, or for nobody without a folder or TensorBoard."""
     if folder is None or find_spec("tensorboard") is None:
         yield lambda record: None

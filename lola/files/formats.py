@@ -20,7 +20,7 @@ _LONGEST = 4000
 
 
 class FormatError(LolaValueError):
-    """A file does not hold what its format asks for; the message names the file, the line or key, and the mend."""
+    """A file or a message does not hold what its format asks for; the text names it, the line or key, and the mend."""
 
 
 def plain(text: str) -> str:
@@ -98,16 +98,21 @@ def _umask() -> int:
     return mask
 
 
-def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
-    """Read a versioned JSON object and drop its ``format`` and ``version`` once they are right."""
+def parse_json(where: object, text: str) -> Any:
+    """Parse JSON in which every number is finite and no key stands twice, or say what is wrong with it."""
     try:
-        data = json.loads(read_text(path), parse_constant=_refuse_constant, object_pairs_hook=_distinct_keys)
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_distinct_keys)
     except json.JSONDecodeError as error:
         raise FormatError(
-            f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; is the file cut short?"
+            f"{where}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}; is it cut short?"
         ) from None
     except (ValueError, RecursionError) as error:  # refused below, or an integer of thousands of digits
-        raise FormatError(f"{path}: {error}") from None
+        raise FormatError(f"{where}: {error}") from None
+
+
+def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
+    """Read a versioned JSON object and drop its ``format`` and ``version`` once they are right."""
+    data = parse_json(path, read_text(path))
     if not isinstance(data, dict):
         raise FormatError(f"{path}: a JSON object was wanted, got {type(data).__name__}")
     if data.pop("format", None) != format_name:

@@ -108,6 +108,11 @@ class Depths:
         """Return what all depths train, depth 1 first: what the server's optimizer is made over."""
         return [parameter for depth in range(1, len(self) + 1) for parameter in self.parameters(depth)]
 
+    def all_named_parameters(self) -> "dict[str, nn.Parameter]":
+        """Return what all depths train, by its name in the model, in the order of `all_parameters`."""
+        name_of = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        return {name_of[id(parameter)]: parameter for parameter in self.all_parameters()}
+
     def upload_bits(self, depth: int, bits_per_value: int = _UPLOAD_BITS_PER_VALUE) -> float:
         """Return the size of a depth's gradient in bits."""
         return float(bits_per_value * sum(p.numel() for p in self.parameters(depth)))

@@ -26,7 +26,7 @@ class Noting(ShardedData):
 
 def noting_session(folder, **options):
     session = tiny_session(folder, keep=False, **options)
-    session.data = Noting(session.data)
+    session.data = session.devices.data = Noting(session.data)
     return session
 
 

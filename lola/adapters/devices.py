@@ -1,0 +1,77 @@
+"""Who answers a plan: the seam between a session and its devices, and devices simulated on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from lola.adapters.compute import block_gradient
+from lola.adapters.messages import BlockGradient, RoundPlan
+from lola.adapters.setting import Purpose, Setting
+from lola.adapters.shards import ShardedData
+from lola.models.depths import Depths, Loss, loss_of_output
+from lola.problem import Problem
+from lola.solvers.errors import LolaValueError
+
+
+class Devices(Protocol):
+    """The devices of a session, wherever they are."""
+
+    def answers(self, plan: RoundPlan) -> Iterable[BlockGradient | None]:
+        """Have the tasks of a plan done, and give what came back, in any order.
+
+        Whoever does not answer is not there, or None. Nothing needs to be checked: the session refuses what does not
+        fit, and says why. Devices elsewhere need their task and ``ModelUpdate.from_depths(depths, plan.version)``.
+        """
+
+
+class SimulatedDevices:
+    """Devices simulated one after the other on this machine, with the session's own model.
+
+    A device that lacks the memory for its block never answers. What else is random about one follows from the seed, the
+    round and the device alone.
+
+    Parameters
+    ----------
+    depths : lola.models.Depths
+        The session's.
+    problem : Problem
+        What each block needs, and what memory each device has.
+    data : ShardedData
+        One shard a device.
+    setting : Setting
+        Its seed, and the chance that a device never answers.
+    loss : callable, optional
+        See `block_gradient`.
+
+    Raises
+    ------
+    ValueError
+        If there is not one shard a device.
+    """
+
+    def __init__(
+        self, depths: Depths, problem: Problem, data: ShardedData, setting: Setting, *, loss: Loss = loss_of_output
+    ) -> None:
+        if len(data.shards) != problem.n_devices:
+            raise LolaValueError(
+                f"data must have a shard for each of {problem.n_devices} devices, got {len(data.shards)}"
+            )
+        self.depths, self.problem, self.data, self.setting, self.loss = depths, problem, data, setting, loss
+
+    def answers(self, plan: RoundPlan) -> Iterator[BlockGradient]:
+        """Compute the gradients of those devices that answer."""
+        import torch
+
+        needed, offered = self.problem.profile.memory_bytes, self.problem.fleet.usable_memory_bytes
+        silent = self.setting.rng(plan.version, Purpose.FAILURE).random(self.problem.n_devices) < self.setting.failure
+        for task in plan.tasks:
+            if silent[task.device] or offered[task.device] < needed[task.depth - 1]:
+                continue
+            batches = self.data.batches(task.device, plan.version)
+            # Dropout too must not depend on what else this process has computed, nor change what it computes later.
+            with torch.random.fork_rng(devices=[]):
+                rng = self.setting.rng(plan.version, Purpose.DROPOUT, task.device)
+                torch.manual_seed(int(rng.integers(2**63)))
+                answer = block_gradient(self.depths, task, batches, task.local_steps, loss=self.loss)
+            yield answer

@@ -1,0 +1,202 @@
+"""Whatever comes in a message's place: an error of lola's own, or tensors of the size they must have."""
+
+import hashlib
+import json
+import math
+import random
+
+import pytest
+from cooperative import tiny_depths
+from travelling import KINDS, fits, messages_of, same
+
+import lola
+from lola.adapters import BlockGradient, BlockTask
+
+FIXED = 52  # magic 8, digest 32, sizes 4 and 8
+
+
+@pytest.fixture(scope="module")
+def depths(tmp_path_factory):
+    return tiny_depths(tmp_path_factory.mktemp("model"), zero_init=False)
+
+
+@pytest.fixture(scope="module")
+def messages(depths):
+    return messages_of(depths)
+
+
+def damaged(rng, valid):
+    """Bytes flipped, cut, doubled, put in, overwritten, cut off, or nothing but noise."""
+    data = bytearray(valid)
+    if rng.random() < 0.05:
+        return rng.randbytes(rng.randrange(2 * len(valid)))
+    for _ in range(rng.choice((1, 1, 1, 3))):
+        at, length = rng.randrange(len(data) + 1), rng.randint(1, 30)
+        # Half of it where the sizes and names are.
+        at = min(at, rng.randrange(FIXED + 200)) if rng.random() < 0.5 else at
+        kind = rng.randrange(7)
+        if kind == 0:
+            del data[at : at + length]
+        elif kind == 1:
+            data[at:at] = data[at : at + length]
+        elif kind == 2:
+            data[at:at] = rng.randbytes(rng.randint(1, 4))
+        elif kind == 3:
+            data[at : at + 3] = rng.choice((b"NaN", b"-1", b"1e9", b"null", b"true", b"[[[", b'"', b"\xff", b"\0\0\0"))
+        elif kind == 4:
+            del data[at:]
+        elif at < len(data):
+            data[at] = data[at] ^ 1 << rng.randrange(8) if kind == 5 else rng.randrange(256)
+    return bytes(data)
+
+
+def signed(data):
+    """Give bytes the digest that fits: what a sender could have written on purpose."""
+    return data[:8] + hashlib.sha256(data[40:]).digest() + data[40:]
+
+
+def sized(data):
+    """Let the sizes fit as well, where there is a header."""
+    if len(data) < FIXED:
+        return signed(data)
+    header = int.from_bytes(data[40:44], "little")
+    return signed(data[:44] + max(len(data) - FIXED - header, 0).to_bytes(8, "little") + data[FIXED:])
+
+
+@pytest.mark.parametrize("mend", [None, signed, sized], ids=["as they come", "with their digest", "and their sizes"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_damage_is_refused_or_changes_nothing(messages, depths, kind, mend, instances):
+    """Where a sender makes the digest fit, he may say anything that is possible, in tensors of the right size."""
+    message, rng = messages[kind], random.Random(f"{kind} {mend}")
+    valid, refused, count = message.to_bytes(), 0, instances(500)
+    for _ in range(count):
+        data = damaged(rng, valid)
+        try:
+            read = type(message).from_bytes(data if mend is None else mend(data), depths)
+        except lola.FormatError as error:
+            refused += 1
+            assert str(error).isprintable()
+            assert len(str(error)) < 1000
+        else:
+            assert fits(read, depths)
+            assert mend is not None or same(read, message)
+    assert refused > count // 4
+
+
+def forged(message, change):
+    """Change a message's header or its list of tensors, with a digest and sizes that fit."""
+    data = message.to_bytes()
+    size = FIXED + int.from_bytes(data[40:44], "little")
+    header, packed = json.loads(data[FIXED:size]), data[size:]
+    listed, values = None, b""
+    if packed:
+        start = 8 + int.from_bytes(packed[:8], "little")
+        listed, values = json.loads(packed[8:start]), packed[start:]
+    changed = change(header, listed)
+    values = changed if isinstance(changed, bytes) else values
+    text = json.dumps(header).encode()
+    if listed is not None:
+        names = json.dumps(listed).encode()
+        packed = len(names).to_bytes(8, "little") + names + values
+    return signed(data[:40] + len(text).to_bytes(4, "little") + len(packed).to_bytes(8, "little") + text + packed)
+
+
+def putting(**changes):
+    return lambda header, listed: header.update(changes)
+
+
+def in_first(**changes):
+    return lambda header, listed: next(iter(listed.values())).update(changes)
+
+
+def in_task(**changes):
+    return lambda header, listed: header["tasks"][1].update(changes)
+
+
+def swapped(header, listed):
+    one, two = list(listed.values())[:2]
+    one["data_offsets"], two["data_offsets"] = two["data_offsets"], two["data_offsets"]
+
+
+FORGERIES = [
+    ("BlockTask", putting(depth=4), r"depth must lie in 1…3, got 4; is it of this model\?"),
+    ("BlockTask", putting(device=-1), "a BlockTask's device must lie in 0…"),
+    ("BlockTask", putting(version=True), "a BlockTask's version: an integer was wanted, got True"),
+    ("BlockTask", putting(version=10**300), "a BlockTask's version must lie in 0…"),
+    ("BlockTask", putting(local_steps=0), "a BlockTask's local_steps must lie in 1…"),
+    ("BlockTask", putting(bandwidth_hz=0), "a BlockTask's bandwidth_hz must be positive, got 0"),
+    ("BlockTask", putting(bandwidth_hz=math.nan), "NaN is not a number that JSON knows"),
+    ("BlockTask", putting(bandwidth_hz=10**400), "bandwidth_hz: must be finite"),
+    ("BlockTask", putting(note="x"), "unknown key 'note'"),
+    ("BlockTask", putting(kind="RoundPlan"), "a BlockTask was wanted, got a message of another kind"),
+    ("BlockTask", lambda header, listed: header.pop("depth"), "'depth' is missing"),
+    ("BlockTask", putting(note="x" * 2000), "at most 1024 bytes of header and 0 of tensors was wanted, got 2"),
+    ("RoundPlan", putting(latency_s=-1.0), "a RoundPlan's latency_s must be positive"),
+    ("RoundPlan", putting(version=6), "version 6 and depth 1 were wanted, got 5 and 1"),
+    ("RoundPlan", putting(tasks=[]), "3 tasks were wanted, one a depth; got"),
+    ("RoundPlan", putting(tasks="abc"), "3 tasks were wanted, one a depth; got 'abc'"),
+    ("RoundPlan", putting(tasks=[1, 2, 3]), "task for depth 1: a table .* was wanted, got 1"),
+    ("RoundPlan", in_task(depth=3), "task for depth 2: version 5 and depth 2 were wanted, got 5 and 3"),
+    ("RoundPlan", in_task(note=1), "task for depth 2: unknown key 'note'"),
+    (
+        "BlockGradient",
+        putting(depth=3),
+        r"4 tensors were wanted, got 4, and '.*lora_A.*' is (missing|of none of them); is it of another model\?",
+    ),
+    ("BlockGradient", putting(depth=0), "depth must lie in 1…3, got 0"),
+    ("BlockGradient", putting(loss="low"), "a BlockGradient's loss: a plain number"),
+    ("BlockGradient", in_first(dtype="F64"), r"F32 of shape \[.*\] was wanted, got 'F64' of"),
+    ("BlockGradient", in_first(shape=[32]), r"F32 of shape \[.*\] was wanted, got 'F32' of \[32\]"),
+    ("BlockGradient", in_first(shape={}), r"was wanted, got 'F32' of \{\}"),
+    ("BlockGradient", in_first(data_offsets=[0]), r"two data_offsets were wanted, got \[0\]"),
+    ("BlockGradient", in_first(data_offsets=[0, 10**9]), "128 bytes were wanted, got 1000000000"),
+    ("BlockGradient", in_first(data_offsets=[0, "128"]), "an integer was wanted, got '128'"),
+    ("BlockGradient", in_first(data_offsets=[-128, 0]), "bytes of values, each in one tensor, were wanted, got"),
+    ("BlockGradient", swapped, "bytes of values, each in one tensor, were wanted, got"),
+    ("BlockGradient", in_first(more=1), "unknown key 'more'"),
+    ("BlockGradient", lambda h, listed: listed.update(__metadata__={}), "and '__metadata__' is of none of them"),
+    (
+        "BlockGradient",
+        lambda h, listed: listed.popitem(),
+        r"4 tensors were wanted, got 3, and .* is missing; is it of an",
+    ),
+    ("BlockGradient", lambda h, listed: b"", "bytes of values, each in one tensor, were wanted, got"),
+    ("BlockGradient", lambda h, listed: bytes(10**6), "is it of another model"),
+    ("ModelUpdate", putting(version=-1), "a ModelUpdate's version must lie in 0…"),
+    ("ModelUpdate", putting(device=1), "unknown key 'device'"),
+    ("ModelUpdate", in_first(shape=[True, 1]), "was wanted, got 'F32' of"),
+]
+
+
+@pytest.mark.parametrize("kind, change, why", FORGERIES)
+def test_a_forged_message_is_refused_with_the_reason(messages, depths, kind, change, why):
+    message = messages[kind]
+    with pytest.raises(lola.FormatError, match=why):
+        type(message).from_bytes(forged(message, change), depths, limit=10**7)
+
+
+def test_bytes_that_are_no_message_are_refused_with_the_reason(messages, depths):
+    task, data = messages["BlockTask"], messages["BlockTask"].to_bytes()
+    packed = messages["BlockGradient"].to_bytes()
+    for wrong, why in (
+        (b"", r"a BlockTask was wanted, got b''…; does another version of lola send\?"),
+        (b"\x80\x04\x95" + bytes(80), r"a BlockTask was wanted, got b'\\x80"),  # a pickle
+        (data[:-1], "bytes was wanted, got .*; send it whole"),
+        (data.replace(b"\r\n", b"\n"), "a BlockTask was wanted"),
+        (data[:-1] + b"]", r"came with another digest than was sent; was it damaged\? Send it again"),
+        (signed(data[:-1] + b"\xff"), "UTF-8 text was wanted"),
+        (signed(data[:-1] + b"]"), "not valid JSON at line 1"),
+        (packed, "at most .* bytes was wanted, got"),
+    ):
+        with pytest.raises(lola.FormatError, match=why):
+            BlockTask.from_bytes(wrong, depths)
+    deep = b"[" * 1000
+    prefix = data[:40] + len(deep).to_bytes(4, "little") + bytes(8)
+    with pytest.raises(lola.FormatError, match="header"):
+        BlockTask.from_bytes(signed(prefix + deep), depths)
+    start = FIXED + int.from_bytes(packed[40:44], "little")
+    with pytest.raises(lola.FormatError, match="a list of tensors of .* bytes was wanted, got"):
+        BlockGradient.from_bytes(signed(packed[: start + 7] + b"\x7f" + packed[start + 8 :]), depths)
+    with pytest.raises(TypeError, match="a BlockTask must be read from bytes, got str"):
+        BlockTask.from_bytes(data.decode("latin-1"), depths)
+    assert BlockTask.from_bytes(data, depths) == task
