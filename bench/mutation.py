@@ -54,10 +54,9 @@ class Target(NamedTuple):
 
 # The first that fits a file holds.
 TARGETS = (
-    Target(
-        "lola/verification.py",
-        ("tests/test_tolerances.py", "tests/test_verification.py", "tests/test_schedule.py"),
-        USUAL,
+    *(
+        Target(file, ("tests/test_tolerances.py", "tests/test_verification.py", "tests/test_schedule.py"), USUAL)
+        for file in ("lola/verification.py", "lola/proofs.py")
     ),
     Target("lola/adapters/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/adapters/text.py", ("tests/adapters/test_text.py",), USUAL),
@@ -87,7 +86,8 @@ class Mutant(NamedTuple):
 
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
-    found = [*ROOT.glob("solvers/*.py"), ROOT / "lola/verification.py", *ROOT.glob("lola/adapters/*.py")]
+    verifier = (ROOT / "lola/verification.py", ROOT / "lola/proofs.py")
+    found = [*ROOT.glob("solvers/*.py"), *verifier, *ROOT.glob("lola/adapters/*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py")
 
 
