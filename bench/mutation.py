@@ -54,10 +54,9 @@ class Target(NamedTuple):
 
 # The first that fits a file holds.
 TARGETS = (
-    Target(
-        "lola/verification.py",
-        ("tests/test_tolerances.py", "tests/test_verification.py", "tests/test_schedule.py"),
-        USUAL,
+    *(
+        Target(file, ("tests/test_tolerances.py", "tests/test_verification.py", "tests/test_schedule.py"), USUAL)
+        for file in ("lola/verification.py", "lola/proofs.py")
     ),
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
@@ -87,7 +86,7 @@ class Mutant(NamedTuple):
 
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
-    paths = [ROOT / "lola/verification.py"]
+    paths = [ROOT / "lola/verification.py", ROOT / "lola/proofs.py"]
     paths += [path for folder in ("solvers", "lola/adapters", "lola/tasks") for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 

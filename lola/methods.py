@@ -88,7 +88,7 @@ class Method:
     exact: bool = False
     heeds_memory: bool = True
     limits: tuple[Limit, ...] = ()
-    solve_rounds: Callable[[Problem, Rounds, int], tuple[FloatArray, IntArray]] | None = None
+    solve_rounds: SolveRounds | None = None
     style: Style | None = None
     by_default: bool = True
 

@@ -4,7 +4,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lola.cli import docs as docs_command
 from lola.cli import profile as profile_command
@@ -162,19 +163,12 @@ def _schedule(options: argparse.Namespace) -> int:
 def _problem(options: argparse.Namespace) -> "Problem":
     """Read the scenario and put in place what the options name."""
     from lola.files.problems import builtin_scenario, load_scenario
-    from lola.problem import Problem
 
     files = {"fleet": options.fleet, "profile": options.profile}
     scenario = load_scenario(options.scenario, **files) if options.scenario else builtin_scenario(**files)
-    return Problem(
-        profile=scenario.profile,
-        fleet=scenario.fleet,
-        bandwidth_hz=scenario.bandwidth_hz if options.bandwidth_hz is None else options.bandwidth_hz,
-        local_steps=scenario.local_steps if options.local_steps is None else options.local_steps,
-        pinned=scenario.pinned,
-        forbidden=scenario.forbidden,
-        subcarrier_hz=scenario.subcarrier_hz if options.subcarrier_hz is None else options.subcarrier_hz,
-    )
+    named = {name: getattr(options, name) for name in ("bandwidth_hz", "subcarrier_hz", "local_steps")}
+    changes: Any = {name: value for name, value in named.items() if value is not None}
+    return replace(scenario, **changes) if changes else scenario
 
 
 def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -246,14 +246,15 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     check_keys(str(path), data, (*required, "bandwidth_hz"), (*given, *optional))
     devices = load_fleet(fleet or _beside(path, "fleet", data["fleet"]))
     costs = load_profile(profile or _beside(path, "profile", data["profile"]))
-    headroom = data.get("headroom", 0.0)
-    headroom = (numbers if isinstance(headroom, list) else number)(f"{path}, headroom", headroom)
+    headroom: Any = data.get("headroom")
+    if headroom is not None:
+        headroom = (numbers if isinstance(headroom, list) else number)(f"{path}, headroom", headroom)
     bandwidth_hz = number(f"{path}, bandwidth_hz", data["bandwidth_hz"])
     local_steps = integer(f"{path}, local_steps", data.get("local_steps", 1))
     width = number(f"{path}, subcarrier_hz", data["subcarrier_hz"]) if "subcarrier_hz" in data else None
     pairs = {key: _pairs(f"{path}, {key}", data.get(key, [])) for key in ("pinned", "forbidden")}
     try:
-        roomy = Fleet(devices.speed, devices.memory_bytes, devices.spectral_efficiency, devices.name, headroom)
+        roomy = devices if headroom is None else replace(devices, headroom=headroom)
         return Problem(costs, roomy, bandwidth_hz, local_steps, **pairs, subcarrier_hz=width)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from None
