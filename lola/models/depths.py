@@ -265,7 +265,7 @@ def attach_lora(
     ]
     config = LoraConfig(
         r=rank,
-        lora_alpha=scale,
+        lora_alpha=scale,  # type: ignore[arg-type]  # peft declares an integer, but divides it like any number
         target_modules=paths,
         fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in paths),
         init_lora_weights=zero_init,
