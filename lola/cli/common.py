@@ -1,13 +1,15 @@
 """What the commands share. Only the standard library is imported before one of them runs."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from lola.files.formats import StrPath
 
 Progress = Callable[[str, int, int], None]
 # Narrower terminals than this would break the tables; pipes and files get it too.
@@ -45,6 +47,17 @@ def laid_out(*tables: "Table") -> str:
                 console.print()
             console.print(table)
     return text.get()
+
+
+def check_files(data: str | None, figure: str | None, inputs: "Iterable[StrPath | None]") -> None:
+    """Refuse, before anything is computed, outputs that could not be written, or would overwrite something."""
+    from lola.files.formats import check_outputs
+
+    check_outputs([data, figure], inputs)
+    if figure:
+        from lola.figures.picture import figure_format
+
+        figure_format(figure)
 
 
 @contextmanager

@@ -27,15 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import laid_out
+    from lola.cli.common import check_files, laid_out
     from lola.cli.tables import comparison_table, proof_line, round_table, seconds
-    from lola.files.formats import check_outputs
     from lola.files.problems import scenario_files
     from lola.files.schedules import save_schedule
     from lola.scheduling import METHODS, schedule
 
     inputs = scenario_files(options.scenario, fleet=options.fleet, profile=options.profile)
-    check_outputs([options.json, options.figure], inputs)
+    check_files(options.json, options.figure, inputs)
     problem = _problem(options)
     answer = schedule(problem, options.method, seed=options.seed)
     answer.verify(problem)

@@ -59,17 +59,12 @@ def _names(text: str) -> list[str]:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import progress_bar
-    from lola.files.formats import check_outputs
+    from lola.cli.common import check_files, progress_bar
     from lola.files.problems import builtin_scenario, load_scenario, scenario_files
     from lola.files.traces import load_traces
     from lola.simulation import DEFAULT_METHODS, simulate
 
-    if options.figure:
-        from lola.figures.picture import import_figure
-
-        import_figure()
-    check_outputs([options.csv, options.figure], [*scenario_files(options.scenario), options.trace])
+    check_files(options.csv, options.figure, [*scenario_files(options.scenario), options.trace])
     options.redraw = options.redraw or ("channel" if options.scenario else "fleet")
     problem = load_scenario(options.scenario) if options.scenario else builtin_scenario()
     traces = load_traces(options.trace, bandwidth_hz=options.trace_bandwidth_hz) if options.trace else None
