@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 
-from lola.cli import train as train_command
+from lola.tasks import TrainingSettings, prepare_training
 
 
 def main():
@@ -29,21 +29,14 @@ def main():
     parser.add_argument("--local-steps", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    settings = TrainingSettings(given.model, given.task, given.data, local_steps=given.local_steps, checkpoint_every=5)
     with tempfile.TemporaryDirectory() as folder:
-        options = command(given, Path(folder) / "out")
         start = time.perf_counter()
-        session = train_command.prepare(options, train_command.check(options))
+        session = prepare_training(settings, folder=Path(folder) / "out").session
         prepared = time.perf_counter() - start
         session.evaluate = None
         compare(session, given.rounds, prepared)
-
-
-def command(given, out):
-    parser = argparse.ArgumentParser()
-    train_command.add_arguments(parser)
-    # A round more than is compared: the first one warms up.
-    options = {**vars(given), "rounds": given.rounds + 1, "out": out, "checkpoint_every": 5}
-    return parser.parse_args([f"--{name.replace('_', '-')}={value}" for name, value in options.items()])
 
 
 def compare(session, rounds, prepared):
@@ -58,7 +51,7 @@ def compare(session, rounds, prepared):
 
     session.data.batches = recorded
     ours, theirs = [], []
-    running = session.run(rounds + 1)
+    running = session.run(rounds + 1)  # the first one warms up
     for _ in range(rounds + 1):
         used.clear()
         start = now()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lola.models.loading import CONFIGS, import_transformers, load_config, sees, sequence_length
+from lola.models.seeding import seeded
 from lola.profiling.workload import ProfilingError, Workload
 
 if TYPE_CHECKING:
@@ -54,21 +55,20 @@ def build(workload: Workload, device: str) -> "tuple[nn.Module, str]":
     dtype = getattr(torch, workload.dtype)
     source = None if device == "meta" else _weights(workload.model)
     if source is None:
-        cards = range(torch.cuda.device_count()) if device.startswith("cuda") else []
-        with torch.random.fork_rng(devices=cards), torch.device(device):
-            torch.manual_seed(workload.seed)
+        with seeded(workload.seed, device), torch.device(device):
             model = kind._from_config(config, attn_implementation=workload.attention, dtype=dtype)
         return model, "random"
-    model = kind.from_pretrained(
-        workload.model,
-        config=config,
-        attn_implementation=workload.attention,
-        dtype=dtype,
-        use_safetensors=source == "safetensors",
-        weights_only=True,
-        trust_remote_code=False,
-    ).to(device)
-    return model, f"{workload.model} ({source})"
+    with seeded(workload.seed):  # a head that the file lacks is drawn
+        model = kind.from_pretrained(
+            workload.model,
+            config=config,
+            attn_implementation=workload.attention,
+            dtype=dtype,
+            use_safetensors=source == "safetensors",
+            weights_only=True,
+            trust_remote_code=False,
+        )
+    return model.to(device), f"{workload.model} ({source})"
 
 
 def _weights(source: str) -> str | None:

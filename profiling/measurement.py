@@ -12,6 +12,7 @@ import numpy as np
 from lola.evidence import Evidence
 from lola.models.depths import Depths, attach_lora
 from lola.models.loading import import_transformers, sequence_length
+from lola.models.seeding import seeded
 from lola.profile import Profile, Provenance
 from lola.profiling.building import build, make_batch
 from lola.profiling.iteration import backward, count_tensors
@@ -90,7 +91,8 @@ def measure(
     used_threads = torch.get_num_threads() if threads is None else positive_integer("threads", threads)
     report = progress or (lambda *_: None)
 
-    with fixed_threads(used_threads), keep_freed_memory():
+    # Dropout draws as well.
+    with seeded(workload.seed, device), fixed_threads(used_threads), keep_freed_memory():
         model, weights = build(workload, device)
         config = model.config
         depths = attach_lora(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lola.models.errors import ModelError
+from lola.models.seeding import torch_seed
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -84,6 +85,7 @@ class Workload:
             positive_integer(field, getattr(self, field))
         if self.sequence_length is not None:
             positive_integer("sequence_length", self.sequence_length)
+        torch_seed("seed", self.seed)
         if self.dtype not in DTYPES:
             raise LolaValueError(f"dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
         object.__setattr__(self, "dtype", DTYPES[self.dtype])

@@ -6,9 +6,11 @@ Slow and general where lola is fast and special: they share no code and no theor
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +23,9 @@ from lola.solvers.hopcroft_karp import cost_matrix
 if TYPE_CHECKING:
     from types import ModuleType
 
+Result = TypeVar("Result")
+# Longer limits overflow in OR-Tools; nobody waits for thirty years.
+_LONGEST_S = 1e9
 # SCIP's default of 1e-6 would let a schedule look faster than it is by about as much.
 _FEASIBILITY = 1e-9
 
@@ -239,7 +244,8 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
     unit = float(np.where(possible, equal, np.inf).min(axis=1).max())  # so that the optimum is near 1
     model = pyscipopt.Model()
     model.hideOutput()
-    model.setParam("limits/time", positive_number("time_limit_s", time_limit_s))
+    model.setParam("misc/catchctrlc", False)
+    model.setParam("limits/time", min(positive_number("time_limit_s", time_limit_s), _LONGEST_S))
     model.setParam("limits/gap", 0.0)
     model.setParam("numerics/feastol", _FEASIBILITY)
     model.setParam("numerics/lpfeastolfactor", 1.0)
@@ -259,7 +265,7 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
         model.addCons(pyscipopt.quicksum(row[k] for row in chosen if k in row) <= 1)
     model.addCons(pyscipopt.quicksum(share) <= 1)
     model.setObjective(latency, "minimize")
-    model.optimize()
+    _interruptible(model.optimizeNogil, model.interruptSolve)
     status = {"optimal": Status.OPTIMAL, "infeasible": Status.INFEASIBLE, "timelimit": Status.TIME_LIMIT}.get(
         model.getStatus(), Status.FAILED
     )
@@ -283,7 +289,8 @@ def _assignment_model(allowed: np.ndarray, time_limit_s: float) -> tuple[Any, li
     """Return an OR-Tools model with one binary a pair, one pair a row, at most one a column."""
     pywraplp = optional("ortools.linear_solver.pywraplp")
     solver = pywraplp.Solver.CreateSolver("SCIP")
-    solver.SetTimeLimit(max(1, round(positive_number("time_limit_s", time_limit_s) * 1000)))
+    solver.SetTimeLimit(max(1, round(min(positive_number("time_limit_s", time_limit_s), _LONGEST_S) * 1000)))
+    solver.SetSolverSpecificParametersAsString("misc/catchctrlc = FALSE")
     chosen = []
     for i in range(allowed.shape[0]):
         row = {(i, j): solver.BoolVar(f"x{i},{j}") for j in np.flatnonzero(allowed[i]).tolist()}
@@ -303,7 +310,7 @@ def _solve(solver: Any, chosen: list[dict[tuple[int, int], Any]]) -> tuple[Statu
     pywraplp = optional("ortools.linear_solver.pywraplp")
     exactly = pywraplp.MPSolverParameters()
     exactly.SetDoubleParam(exactly.RELATIVE_MIP_GAP, 0.0)  # 1e-4 unless told
-    outcome = solver.Solve(exactly)
+    outcome = _interruptible(lambda: solver.Solve(exactly), solver.InterruptSolve)
     status = {
         solver.OPTIMAL: Status.OPTIMAL,
         solver.INFEASIBLE: Status.INFEASIBLE,
@@ -314,6 +321,19 @@ def _solve(solver: Any, chosen: list[dict[tuple[int, int], Any]]) -> tuple[Statu
         return status, None
     columns = [max(row, key=lambda pair: row[pair].solution_value())[1] for row in chosen]
     return status, np.array(columns, dtype=np.int64)
+
+
+def _interruptible(solve: Callable[[], Result], stop: Callable[[], object]) -> Result:
+    """Run a solver so that Ctrl-C ends it: SCIP's own handler would take the signal, and call what it has a result."""
+    with ThreadPoolExecutor(1) as beside:
+        outcome = beside.submit(solve)
+        try:
+            return outcome.result()
+        except KeyboardInterrupt:
+            while not outcome.done():  # it may not have begun when it is told to stop
+                stop()
+                wait([outcome], timeout=0.1)
+            raise
 
 
 def optional(name: str) -> ModuleType:

@@ -13,9 +13,7 @@ from lola.profiling.building import build
 def tiny_depths(folder, name="bert", *, zero_init=True, dtype=torch.float32, seed=0):
     workload = Workload(save_config(folder / name, name), batch_size=2, seed=seed)
     model, _ = build(workload, "cpu")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return attach_lora(model.to(dtype), rank=2, zero_init=zero_init)
+    return attach_lora(model.to(dtype), rank=2, zero_init=zero_init, seed=seed)
 
 
 def tiny_columns(name, rows, seed, dtype=torch.float32):

@@ -14,10 +14,11 @@ import numpy as np
 from parameters import PARAMETERS, PROFILE
 
 import lola
-from lola.adapters import CooperativeSession, Setting, ShardedData, iid_shards
+from lola.adapters import ShardedData
 from lola.channel import RayleighFading
 from lola.files.formats import write_atomically
-from lola.tasks.glue import GLUE, read_glue, score
+from lola.tasks import TrainingSettings, make_session, read_glue, score
+from lola.tasks.glue import GLUE, GlueData
 
 RESULTS = Path(__file__).parent / "convergence.json"
 CENTRALISED = "centralised"
@@ -80,86 +81,74 @@ def channel_of(seed):
 def run_job(task, seed, method, encoder, data):
     """Fine-tune once, and return the history of (round, simulated seconds, score)."""
     import torch
-    from encoder import PooledClassifier, encode, predict
+    from encoder import PooledClassifier, loss_of, trim
 
-    from lola.profiling import attach_lora
+    from lola.models import attach_lora
 
     torch.set_num_threads(1)
     start = time.monotonic()
     found = read_glue(task, data)
     rows = np.random.default_rng([seed, 10]).permutation(len(found.train))[: SCALE["train_rows"]]
     held_out = np.random.default_rng(10).permutation(len(found.dev))[: TASKS[task]["dev_rows"]]
-    train_rows, dev = found.train.take(rows), found.dev.take(held_out)
+    examples = GlueData(found.train.take(rows), found.dev.take(held_out), found.source)
+    dev = examples.dev
+    settings = TrainingSettings(
+        model=encoder,
+        task=task,
+        data=data,
+        method="jbba" if method == CENTRALISED else method,
+        batch=SCALE["batch_size"],
+        seq=SCALE["sequence_length"],
+        rank=SCALE["lora_rank"],
+        lr=SCALE["learning_rate"],
+        seed=seed,
+        eval_every=TASKS[task]["evaluate_every"],
+    )
     torch.manual_seed(seed)
     model = PooledClassifier(encoder, GLUE[task].n_labels, 1 if dev.second is None else 2)
-    depths = attach_lora(model, rank=SCALE["lora_rank"], blocks=model.encoder.encoder.layer)
-    model.train()
-    columns, dev_columns = (encode(encoder, examples, SCALE["sequence_length"]) for examples in (train_rows, dev))
-    optimizer = torch.optim.Adam(depths.all_parameters(), lr=SCALE["learning_rate"])
-
-    def evaluate():
-        return score(task, predict(model, dev_columns), dev.labels)
-
+    depths = attach_lora(model, rank=settings.rank, blocks=model.encoder.encoder.layer)
+    problem, channel = round_problem(seed), channel_of(seed)
+    session = make_session(settings, depths, model, examples, problem, channel=channel, loss=loss_of, collate=trim)
     result = {"task": task, "seed": seed, "method": method, "metric": GLUE[task].metrics[0]}
-    train = centralised if method == CENTRALISED else cooperative
-    result |= train(depths, optimizer, columns, evaluate, seed, method, TASKS[task])
+    result |= (centralised if method == CENTRALISED else cooperative)(session, TASKS[task])
     if GLUE[task].labels:
         majority = np.full(len(dev), np.bincount(dev.labels).argmax())
         result["majority"] = score(task, majority, dev.labels)[GLUE[task].metrics[0]]
     return result | {"wall_s": time.monotonic() - start}
 
 
-def centralised(depths, optimizer, columns, evaluate, seed, _, plan):
-    """Train every block at once, on one batch a step from all of the data."""
+def centralised(session, plan):
+    """Train every block of a session's model at once, on one batch a step from all of its data."""
     import torch
-    from encoder import loss_of, trim
 
-    everything = ShardedData(
-        columns,
-        [np.arange(len(columns["labels"]))],
-        batch_size=SCALE["batch_size"],
-        seed=seed,
-        collate=trim,
-    )
+    depths, optimizer, data = session.depths, session.optimizer, session.data
+    rows = [np.arange(len(data.columns["labels"]))]
+    everything = ShardedData(data.columns, rows, batch_size=data.batch_size, seed=data.seed, collate=data.collate)
     depths.select_all()
-    torch.manual_seed(seed)
+    torch.manual_seed(data.seed)
     history, losses = [], []
     for step in range(1, plan["rounds"] + 1):
-        loss = loss_of(depths.model, next(everything.batches(0, step)))
+        loss = session.loss(depths.model, next(everything.batches(0, step)))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
         if step % plan["evaluate_every"] == 0:
             depths.model.eval()
-            history.append([step, None, evaluate()])
+            history.append([step, None, session.evaluate()])
             depths.model.train()
     return {"history": history, "losses": losses}
 
 
-def cooperative(depths, optimizer, columns, evaluate, seed, method, plan):
+def cooperative(session, plan):
     """Run rounds over a fleet with fading channels and shards dealt at random."""
-    from encoder import loss_of, trim
-
-    problem = round_problem(seed)
-    shards = iid_shards(len(columns["labels"]), problem.n_devices, seed=seed)
-    session = CooperativeSession(
-        depths,
-        optimizer,
-        problem,
-        ShardedData(columns, shards, batch_size=SCALE["batch_size"], seed=seed, collate=trim),
-        setting=Setting(method=method, seed=seed, evaluate_every=plan["evaluate_every"]),
-        channel=channel_of(seed),
-        evaluate=evaluate,
-        loss=loss_of,
-    )
     records = list(session.run(plan["rounds"]))
     return {
         "history": [[record.version, record.clock_s, record.scores] for record in records if record.scores],
         "losses": [record.loss for record in records],
         "latency_s": float(np.mean([record.latency_s for record in records])),
         "wall_rounds": float(np.mean([record.memory_wall > 0 for record in records])),
-        "missing": float(np.mean([record.missing for record in records])) / problem.n_blocks,
+        "missing": float(np.mean([record.missing for record in records])) / session.problem.n_blocks,
     }
 
 

@@ -11,6 +11,7 @@ class PooledClassifier(nn.Module):
 
     def __init__(self, folder, n_outputs, n_texts):
         super().__init__()
+        self.folder = folder
         self.encoder = BertModel.from_pretrained(folder, use_safetensors=True, attn_implementation="eager")
         self.classifier = nn.Linear(self.encoder.config.hidden_size * (4 if n_texts == 2 else 1), n_outputs)
 
@@ -26,6 +27,29 @@ class PooledClassifier(nn.Module):
             first = torch.cat([first, other, (first - other).abs(), first * other], dim=-1)
         return self.classifier(first)
 
+    def encode(self, examples, length):
+        """Turn texts into (n, texts, width) ids and mask, and labels."""
+        tokenizer = AutoTokenizer.from_pretrained(self.folder)
+        texts = [examples.first] if examples.second is None else [examples.first, examples.second]
+        found = [
+            tokenizer(list(text), truncation=True, max_length=length, padding="max_length", return_tensors="pt")
+            for text in texts
+        ]
+        names = ("input_ids", "attention_mask")
+        columns = {name: torch.stack([tokens[name] for tokens in found], dim=1) for name in names}
+        labels = torch.as_tensor(examples.labels)
+        return {**columns, "labels": labels.float() if labels.is_floating_point() else labels}
+
+    def predict(self, columns, batch_size=64):
+        """Return classes, or the values of a regression, (n,)."""
+        parts = []
+        with torch.no_grad():
+            for start in range(0, len(columns["labels"]), batch_size):
+                batch = trim({name: column[start : start + batch_size] for name, column in columns.items()})
+                parts.append(self(batch["input_ids"], batch["attention_mask"]))
+        outputs = torch.cat(parts)
+        return np.asarray(outputs[:, 0] if outputs.shape[1] == 1 else outputs.argmax(dim=1))
+
 
 def loss_of(model, batch):
     """Cross entropy, or squared error for a regression."""
@@ -35,33 +59,7 @@ def loss_of(model, batch):
     return nn.functional.cross_entropy(outputs, labels)
 
 
-def encode(folder, examples, length):
-    """Turn texts into (n, texts, width) ids and mask, and labels."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    texts = [examples.first] if examples.second is None else [examples.first, examples.second]
-    tokenised = [
-        tokenizer(list(text), truncation=True, max_length=length, padding="max_length", return_tensors="pt")
-        for text in texts
-    ]
-    columns = {
-        name: torch.stack([tokens[name] for tokens in tokenised], dim=1) for name in ("input_ids", "attention_mask")
-    }
-    labels = torch.as_tensor(examples.labels)
-    return {**columns, "labels": labels.float() if labels.is_floating_point() else labels}
-
-
 def trim(batch):
     """Cut what is padding in every text of a batch."""
     width = int(batch["attention_mask"].sum(dim=-1).max())
     return {name: tensor[..., :width] if tensor.ndim == 3 else tensor for name, tensor in batch.items()}
-
-
-def predict(model, columns, batch_size=64):
-    """Return classes, or the values of a regression, (n,)."""
-    parts = []
-    with torch.no_grad():
-        for start in range(0, len(columns["labels"]), batch_size):
-            batch = trim({name: column[start : start + batch_size] for name, column in columns.items()})
-            parts.append(model(batch["input_ids"], batch["attention_mask"]))
-    outputs = torch.cat(parts)
-    return np.asarray(outputs[:, 0] if outputs.shape[1] == 1 else outputs.argmax(dim=1))

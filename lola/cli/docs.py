@@ -5,12 +5,11 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.set_defaults(run=run)
     parser.add_argument("page", nargs="?", metavar="PAGE", help="print this page; without it, list them")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
     from importlib import resources
 
     from lola.solvers.checks import shown
@@ -22,8 +21,7 @@ def run(options: argparse.Namespace) -> int:
         for name, file in pages.items():
             title = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
             print(f"{name:<{max(map(len, pages))}}  {title}")
-        return 0
+        return
     if options.page not in pages:
         raise LolaValueError(f"page must be one of {', '.join(pages)}; got {shown(options.page)}")
     print(pages[options.page].read_text(encoding="utf-8"), end="")
-    return 0

@@ -1,8 +1,6 @@
 """``lola profile``: measure or estimate what a depth costs. Only the standard library is imported before it runs."""
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +10,9 @@ if TYPE_CHECKING:
     from lola.profile import Profile
     from lola.profiling import Workload
 
-_INTERRUPTED = 130
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.set_defaults(run=run)
     parser.add_argument("--model", required=True, help="built-in configuration, folder, or hub name")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, or estimate: without running it")
     parser.add_argument("--batch", type=int, default=32, help="examples in a batch (default 32)")
@@ -40,13 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="write over the profile of something else")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
-    # Threads that spin while they wait lose the processor to whatever else runs, just when they need it.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from rich.console import Console
-    from rich.progress import Progress
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from lola.cli.common import progress_bar, wait_quietly
 
+    wait_quietly()
     from lola.profiling import NotMonotoneError, ProfilingError, Workload, bring_to_reference, estimate, measure
 
     targets = tuple(options.lora_targets.split(",")) if options.lora_targets else None
@@ -63,19 +56,12 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     _check_outputs(options, workload)
+    profile: Profile
     try:
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("building")
-
-            def report(stage: str, done: int, total: int) -> None:
-                bar.update(task, description=stage, completed=done, total=total)
-
-            profile: Profile
+        with progress_bar("building") as report:
             if options.device == "estimate":
-                profile = estimate(
-                    workload, progress=report, **({"reference": options.reference} if options.reference else {})
-                )
+                reference = {"reference": options.reference} if options.reference else {}
+                profile = estimate(workload, progress=report, **reference)
             else:
                 profile = measure(
                     workload,
@@ -89,9 +75,6 @@ def run(options: argparse.Namespace) -> int:
                 )
                 if options.reference:
                     profile = bring_to_reference(profile, workload, options.reference)
-    except KeyboardInterrupt:
-        print("lola: interrupted; no file was written", file=sys.stderr)
-        return _INTERRUPTED
     except NotMonotoneError as error:
         if not options.out or error.profile is None:
             raise
@@ -110,18 +93,17 @@ def run(options: argparse.Namespace) -> int:
         from lola.figures.profile import draw_profile
 
         save_figure(draw_profile(profile), options.figure)
-    return 0
 
 
 def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
     """Refuse, before anything is measured, an unknown device, a missing folder or a file that holds something else."""
-    from lola.files.formats import check_outputs
+    from lola.cli.common import check_files
     from lola.profiling.estimation import reference_device
 
     if options.reference:
         reference_device(options.reference)
     model = Path(options.model)
-    check_outputs([options.out, options.figure], model.iterdir() if model.is_dir() else [])
+    check_files(options.out, options.figure, model.iterdir() if model.is_dir() else [])
     if options.force or not options.out or not Path(options.out).is_file():
         return
     from lola.files.problems import load_profile
@@ -145,16 +127,12 @@ def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
 
 
 def _print(profile: "Profile") -> None:
-    from rich.console import Console
-
+    from lola.cli.common import laid_out
     from lola.cli.tables import profile_table
     from lola.profiling import judge
 
     verdict = judge(profile)
-    console = Console(highlight=False)
-    with console.capture() as table:
-        console.print(profile_table(profile))
-    print(table.get())
+    print(laid_out(profile_table(profile)))
     for name, line, unit, scale in (("memory", verdict.memory, "GB", 1e9), ("latency", verdict.latency, "s", 1.0)):
         print(
             f"{name}: {line.intercept / scale:.4g} + {line.slope / scale:.4g}·depth {unit}, R² {line.r_squared:.5f}, "

@@ -1,18 +1,14 @@
 """``lola simulate``: the latency of many rounds. Only the standard library is imported before it runs."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lola.simulation import Simulation
 
-_INTERRUPTED = 130
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.set_defaults(run=run)
     parser.add_argument("scenario", nargs="?", metavar="scenario.toml", help="without it, the built-in scenario")
     sweep = parser.add_argument_group("sweep", "one value each, or several values of one of them, separated by commas")
     sweep.add_argument("--snr-db", type=_floats, metavar="A,B,C", help="transmit SNR (default 10)")
@@ -61,48 +57,31 @@ def _names(text: str) -> list[str]:
     return text.split(",")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Run the command and return its exit code."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from lola.files.formats import check_outputs
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from lola.cli.common import check_files, progress_bar
     from lola.files.problems import builtin_scenario, load_scenario, scenario_files
     from lola.files.traces import load_traces
     from lola.simulation import DEFAULT_METHODS, simulate
 
-    if options.figure:
-        from lola.figures.picture import import_figure
-
-        import_figure()
-    check_outputs([options.csv, options.figure], [*scenario_files(options.scenario), options.trace])
+    check_files(options.csv, options.figure, [*scenario_files(options.scenario), options.trace])
     options.redraw = options.redraw or ("channel" if options.scenario else "fleet")
     problem = load_scenario(options.scenario) if options.scenario else builtin_scenario()
     traces = load_traces(options.trace, bandwidth_hz=options.trace_bandwidth_hz) if options.trace else None
-    try:
-        console = Console(stderr=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("drawing")
-
-            def report(stage: str, done: int, total: int) -> None:
-                bar.update(task, description=stage, completed=done, total=total)
-
-            simulation = simulate(
-                problem,
-                options.methods or DEFAULT_METHODS,
-                rounds=options.rounds,
-                seed=options.seed,
-                transmit_snr_db=options.snr_db,
-                bandwidth_hz=options.bandwidth_hz,
-                n_devices=options.devices,
-                local_steps=options.local_steps,
-                redraw=options.redraw,
-                traces=traces,
-                progress=report,
-            )
-    except KeyboardInterrupt:
-        print("lola: interrupted; no file was written", file=sys.stderr)
-        return _INTERRUPTED
+    with progress_bar("drawing") as report:
+        simulation = simulate(
+            problem,
+            options.methods or DEFAULT_METHODS,
+            rounds=options.rounds,
+            seed=options.seed,
+            transmit_snr_db=options.snr_db,
+            bandwidth_hz=options.bandwidth_hz,
+            n_devices=options.devices,
+            local_steps=options.local_steps,
+            redraw=options.redraw,
+            traces=traces,
+            progress=report,
+        )
     _print(simulation, options)
     if options.csv:
         simulation.save_csv(options.csv)
@@ -111,21 +90,15 @@ def run(options: argparse.Namespace) -> int:
         from lola.figures.simulation import draw_simulation
 
         save_figure(draw_simulation(simulation), options.figure)
-    return 0
 
 
 def _print(simulation: "Simulation", options: argparse.Namespace) -> None:
-    from rich.console import Console
-
+    from lola.cli.common import laid_out
     from lola.cli.tables import simulation_table
     from lola.files.formats import plain
     from lola.simulation import PARAMETERS
 
-    console = Console(highlight=False)
-    console.width = max(console.width, 100)
-    with console.capture() as table:
-        console.print(simulation_table(simulation))
-    print(table.get())
+    print(laid_out(simulation_table(simulation)))
     point = simulation.points[0]
     constant = [
         f"{label} {getattr(point, name) / scale:.6g} {unit}".rstrip()

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lola.files.formats import StrPath
+from lola.solvers.checks import shown
+from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,15 +30,38 @@ def import_figure() -> "type[Figure]":
     return Figure
 
 
+def figure_format(path: StrPath) -> str:
+    """Return the format that a path's ending names; PNG without one.
+
+    Raises
+    ------
+    ValueError
+        If matplotlib cannot write it.
+    ImportError
+        If matplotlib is missing.
+    """
+    import_figure()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    name, known = Path(path).suffix[1:].lower() or "png", FigureCanvasBase.get_supported_filetypes()
+    if name not in known:
+        raise LolaValueError(f"{path}: a figure must end in one of {', '.join(sorted(known))}; got {shown(name)}")
+    return name
+
+
 def save_figure(figure: "Figure", path: StrPath) -> None:
     """Write a figure in the format that the path's ending names; PNG without one.
 
     Raises
     ------
     ValueError
-        If matplotlib cannot write that format.
+        If matplotlib cannot write that format, or so large a figure.
     """
+    name = figure_format(path)
     with warnings.catch_warnings(), io.BytesIO() as image:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script the font lacks
-        figure.savefig(image, dpi=150, format=Path(path).suffix[1:] or "png")
+        try:
+            figure.savefig(image, dpi=150, format=name)
+        except ValueError as error:
+            raise LolaValueError(f"{path}: matplotlib cannot write it: {error}; pdf and svg may be larger") from None
         Path(path).write_bytes(image.getvalue())

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lola.models.errors import ModelError
 from lola.models.loading import import_transformers
-from lola.solvers.checks import positive_integer
+from lola.models.seeding import seeded
+from lola.solvers.checks import positive_integer, positive_number
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
@@ -77,15 +78,23 @@ class Depths:
     blocks : list of torch.nn.Module
         In depth order.
     rank : int
+    alpha : float
+        LoRA's: an adapter's output is multiplied by alpha / rank.
     targets : tuple of str
     head : str
         ``"trained"`` if the classifier head goes with depth 1, else ``"frozen"``.
     """
 
     def __init__(
-        self, model: "nn.Module", blocks: "list[nn.Module]", rank: int, targets: tuple[str, ...], train_head: bool
+        self,
+        model: "nn.Module",
+        blocks: "list[nn.Module]",
+        rank: int,
+        alpha: float,
+        targets: tuple[str, ...],
+        train_head: bool,
     ) -> None:
-        self.model, self.blocks, self.rank, self.targets = model, blocks, rank, targets
+        self.model, self.blocks, self.rank, self.alpha, self.targets = model, blocks, rank, alpha, targets
         heads = [module for name in _HEADS if (module := getattr(model, name, None)) is not None]
         self._heads = heads if train_head else []
         self.head = "trained" if self._heads else "frozen"
@@ -194,10 +203,12 @@ def attach_lora(
     model: "nn.Module",
     *,
     rank: int = 8,
+    alpha: float | None = None,
     targets: Sequence[str] | None = None,
     blocks: "Sequence[nn.Module] | None" = None,
     train_head: bool = True,
     zero_init: bool = True,
+    seed: int | None = None,
 ) -> Depths:
     """Adapt every block by LoRA, once, in place.
 
@@ -206,6 +217,8 @@ def attach_lora(
     model : torch.nn.Module
         A model whose output has a loss. It is changed: adapters stand in for the targets.
     rank : int
+    alpha : float, optional
+        LoRA's, which scales what an adapter adds by alpha / rank; twice the rank if left out.
     targets : sequence of str, optional
         Names of the modules to adapt. Left out: query and value, or ``c_attn``.
     blocks : sequence of torch.nn.Module, optional
@@ -214,6 +227,8 @@ def attach_lora(
         Whether a classifier head (``classifier`` or ``score``) is trained with depth 1.
     zero_init : bool
         Start LoRA's B at zero, as usual. Then A's gradients are zero at first: tests that compare gradients say False.
+    seed : int, optional
+        Of the adapters' first weights. Left out, they are drawn from torch's random state, as torch itself does.
 
     Returns
     -------
@@ -229,6 +244,7 @@ def attach_lora(
     from peft import LoraConfig, get_peft_model
 
     positive_integer("rank", rank)
+    scale = positive_number("alpha", 2 * rank if alpha is None else alpha)
     if adapted := [name for name, _ in model.named_parameters() if "lora_" in name]:
         raise ModelError(f"the model has adapters already, such as {adapted[0]}; adapt it once, or load it anew")
     found = find_blocks(model) if blocks is None else list(blocks)[::-1]
@@ -254,15 +270,15 @@ def attach_lora(
     ]
     config = LoraConfig(
         r=rank,
-        lora_alpha=2 * rank,
+        lora_alpha=scale,  # type: ignore[arg-type]  # peft declares an integer, but divides it like any number
         target_modules=paths,
         fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in paths),
         init_lora_weights=zero_init,
     )
-    with warnings.catch_warnings():
+    with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
         get_peft_model(model, config, low_cpu_mem_usage=next(model.parameters()).is_meta)
-    depths = Depths(model, found, rank, wanted, train_head)
+    depths = Depths(model, found, rank, scale, wanted, train_head)
     for depth in range(1, len(depths) + 1):
         if not any("lora_" in name for name, _ in found[depth - 1].named_parameters()):
             raise ModelError(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lola.adapters.shards import trim_padding
 from lola.models.loading import import_transformers, load_config, sequence_length
+from lola.models.seeding import seeded
 from lola.solvers.errors import LolaValueError
 from lola.tasks.glue import Examples
 
@@ -121,7 +122,7 @@ class TextClassifier:
         return np.asarray(found.numpy())
 
 
-def load_classifier(source: str, n_labels: int, *, seed: int) -> TextClassifier:
+def load_classifier(source: str, n_labels: int, *, seed: int | None) -> TextClassifier:
     """Load a checkpoint of an encoder as a classifier of texts.
 
     Parameters
@@ -130,8 +131,8 @@ def load_classifier(source: str, n_labels: int, *, seed: int) -> TextClassifier:
         Local folder or hub name of a BERT, RoBERTa or ELECTRA, with its tokenizer. An encoder alone gets a head.
     n_labels : int
         1 for a regression by least squares.
-    seed : int
-        Of the head, where the checkpoint has none of this size.
+    seed : int or None
+        Of the head, where the checkpoint has none of this size; None draws it from torch's random state.
 
     Returns
     -------
@@ -157,19 +158,19 @@ def load_classifier(source: str, n_labels: int, *, seed: int) -> TextClassifier:
         )
     config.num_labels = n_labels
     config.problem_type = "regression" if n_labels == 1 else "single_label_classification"
-    torch.manual_seed(seed)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
-            source,
-            config=config,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            weights_only=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+        with seeded(seed):
+            model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+                source,
+                config=config,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                weights_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LolaValueError(f"{source}: no model and tokenizer that transformers can read: {reason}") from None

@@ -194,7 +194,7 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         (out, ("--task", "stsb"), "which differs in task (mrpc, now stsb)"),
         (other, (), "holds something else than a run of lola train; name a new folder"),
         (tmp_path / "one.json", (), "holds something else than a run"),
-        (tmp_path / "no" / "out", (), "the folder to make it in does not exist"),
+        (tmp_path / "no" / "out", (), "the folder to write into does not exist"),
         (new, ("--task", "wnli"), "task must be one of cola"),
         (new, ("--method", "best"), "method must be one of jbba"),
         (new, ("--seed", "-1"), "seed must be at least 0, got -1"),

@@ -126,6 +126,26 @@ def test_what_cannot_be_adapted_is_refused(tmp_path):
         tiny(tmp_path, "bert")[0].select(4)
     with pytest.raises(ValueError, match="rank must be at least 1"):
         attach_lora(torch.nn.Linear(1, 1), rank=0)
+    with pytest.raises(ValueError, match="alpha must be finite and > 0, got 0.0"):
+        attach_lora(torch.nn.Linear(1, 1), alpha=0)
+
+
+def test_alpha_scales_what_an_adapter_adds(tmp_path):
+    """Twice the rank unless told; the output moves in proportion to it."""
+
+    def hidden(alpha):
+        torch.manual_seed(0)
+        model, mix = torch.nn.Sequential(), torch.nn.ModuleDict({"mix": torch.nn.Linear(4, 4, bias=False)})
+        model.append(mix)
+        plain = mix["mix"](torch.ones(1, 4)).detach()
+        depths = attach_lora(model, rank=2, alpha=alpha, blocks=[mix], targets=["mix"], zero_init=False, seed=1)
+        return depths.alpha, mix["mix"](torch.ones(1, 4)).detach() - plain
+
+    (usual, added), (_, same), (half, less) = hidden(None), hidden(4), hidden(2.0)
+    assert (usual, half) == (4.0, 2.0)
+    assert torch.equal(added, same)
+    torch.testing.assert_close(less, added / 2)
+    assert added.abs().min() > 0
 
 
 def test_a_block_without_an_adapter_is_refused():

@@ -1,0 +1,30 @@
+"""``lola verify``: prove a saved schedule again. Only the standard library is imported before it runs."""
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument("schedule", metavar="out.json")
+    parser.add_argument(
+        "--oracle",
+        choices=("milp", "misocp"),
+        help="also solve it again: by OR-Tools, or (jbba) as a cone program by SCIP (needs lola-deft[oracle])",
+    )
+    parser.add_argument("--time-limit-s", type=float, default=60.0, metavar="S", help="for the oracle (default 60)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from lola.cli.tables import proof_line, seconds
+    from lola.files.formats import plain
+    from lola.files.schedules import load_schedule
+
+    answer, problem = load_schedule(options.schedule)
+    answer.verify(problem)
+    print(f"{plain(options.schedule)}: the schedule holds, {seconds(answer.latency_s)} ({answer.method})")
+    print(proof_line(answer, problem))
+    if options.oracle:
+        from lola.cli.oracle import ask
+
+        print(ask(options.oracle, answer, problem, options.time_limit_s))
