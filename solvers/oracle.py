@@ -6,24 +6,19 @@ Slow and general where lola is fast and special: they share no code and no theor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import Inputs, allocation_inputs
+from lola.solvers._optional import interruptible, optional
 from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
 from lola.solvers.errors import LolaValueError
 from lola.solvers.hopcroft_karp import cost_matrix
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
-Result = TypeVar("Result")
 # Longer limits overflow in OR-Tools; nobody waits for thirty years.
 _LONGEST_S = 1e9
 # SCIP's default of 1e-6 would let a schedule look faster than it is by about as much.
@@ -265,7 +260,7 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
         model.addCons(pyscipopt.quicksum(row[k] for row in chosen if k in row) <= 1)
     model.addCons(pyscipopt.quicksum(share) <= 1)
     model.setObjective(latency, "minimize")
-    _interruptible(model.optimizeNogil, model.interruptSolve)
+    interruptible(model.optimizeNogil, model.interruptSolve)
     status = {"optimal": Status.OPTIMAL, "infeasible": Status.INFEASIBLE, "timelimit": Status.TIME_LIMIT}.get(
         model.getStatus(), Status.FAILED
     )
@@ -310,7 +305,7 @@ def _solve(solver: Any, chosen: list[dict[tuple[int, int], Any]]) -> tuple[Statu
     pywraplp = optional("ortools.linear_solver.pywraplp")
     exactly = pywraplp.MPSolverParameters()
     exactly.SetDoubleParam(exactly.RELATIVE_MIP_GAP, 0.0)  # 1e-4 unless told
-    outcome = _interruptible(lambda: solver.Solve(exactly), solver.InterruptSolve)
+    outcome = interruptible(lambda: solver.Solve(exactly), solver.InterruptSolve)
     status = {
         solver.OPTIMAL: Status.OPTIMAL,
         solver.INFEASIBLE: Status.INFEASIBLE,
@@ -321,28 +316,3 @@ def _solve(solver: Any, chosen: list[dict[tuple[int, int], Any]]) -> tuple[Statu
         return status, None
     columns = [max(row, key=lambda pair: row[pair].solution_value())[1] for row in chosen]
     return status, np.array(columns, dtype=np.int64)
-
-
-def _interruptible(solve: Callable[[], Result], stop: Callable[[], object]) -> Result:
-    """Run a solver so that Ctrl-C ends it: SCIP's own handler would take the signal, and call what it has a result."""
-    with ThreadPoolExecutor(1) as beside:
-        outcome = beside.submit(solve)
-        try:
-            return outcome.result()
-        except KeyboardInterrupt:
-            while not outcome.done():  # it may not have begun when it is told to stop
-                stop()
-                wait([outcome], timeout=0.1)
-            raise
-
-
-def optional(name: str) -> ModuleType:
-    """Import an optional package, or say which extra brings it."""
-    from importlib import import_module
-
-    try:
-        return import_module(name)
-    except ImportError:
-        raise ImportError(
-            f"this oracle needs {name.split('.')[0]}: install lola-deft with its extra 'oracle'"
-        ) from None

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import allocation_inputs
+from lola.solvers._optional import optional
 from lola.solvers.errors import LolaValueError
-from lola.solvers.oracle import matrices, optional
+from lola.solvers.oracle import matrices
 
 
 def lagrangian_bound(*arguments: ArrayLike, **keywords: Any) -> float:
