@@ -55,13 +55,13 @@ def save_figure(figure: "Figure", path: StrPath) -> None:
     Raises
     ------
     ValueError
-        If matplotlib cannot write that format, or so large a figure.
+        If matplotlib cannot write that format, or this figure in it.
     """
     name = figure_format(path)
     with warnings.catch_warnings(), io.BytesIO() as image:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a name in a script the font lacks
         try:
             figure.savefig(image, dpi=150, format=name)
-        except ValueError as error:
-            raise LolaValueError(f"{path}: matplotlib cannot write it: {error}; pdf and svg may be larger") from None
+        except (ValueError, RuntimeError) as error:  # too large, or without the program that this format needs
+            raise LolaValueError(f"{path}: matplotlib cannot write it: {error}; try png, pdf or svg") from None
         Path(path).write_bytes(image.getvalue())
