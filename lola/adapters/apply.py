@@ -126,7 +126,7 @@ def apply_round(
         Any of torch's that steps without a closure (all but LBFGS), over the parameters of all depths. What it does
         before a step, such as clipping, goes into its ``register_step_pre_hook``, which runs again where an answer is
         refused for what its step would do.
-    depths : lola.profiling.Depths
+    depths : lola.models.Depths
     plan : RoundPlan
     answers : iterable of BlockGradient or None
         In any order; a device that did not answer is not there, or None. The gradients are copied, not kept.

@@ -20,8 +20,8 @@ def block_gradient(
 
     Parameters
     ----------
-    depths : lola.profiling.Depths
-        The model with its adapters, from `lola.profiling.attach_lora`. Left with the task's depth selected and without
+    depths : lola.models.Depths
+        The model with its adapters, from `lola.models.attach_lora`. Left with the task's depth selected and without
         gradients.
     task : BlockTask
     batches : iterable of mapping of str to torch.Tensor
@@ -39,7 +39,7 @@ def block_gradient(
     ------
     ValueError
         If there are fewer batches than `local_steps`.
-    lola.profiling.ProfilingError
+    lola.models.ModelError
         If backward would not stop at the block.
     """
     positive_integer("local_steps", local_steps)

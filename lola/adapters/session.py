@@ -42,8 +42,8 @@ class CooperativeSession:
 
     Parameters
     ----------
-    depths : lola.profiling.Depths
-        The model with its adapters, from `lola.profiling.attach_lora`.
+    depths : lola.models.Depths
+        The model with its adapters, from `lola.models.attach_lora`.
     optimizer : torch.optim.Optimizer
         The server's, over ``depths.all_parameters()``.
     problem : Problem
