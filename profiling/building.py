@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lola.models.loading import CONFIGS, import_transformers, load_config, sees, sequence_length
+from lola.models.loading import CONFIGS, import_transformers, load_config, reading, sees, sequence_length
 from lola.models.seeding import seeded
 from lola.profiling.workload import ProfilingError, Workload
 
@@ -40,7 +40,7 @@ def build(workload: Workload, device: str) -> "tuple[nn.Module, str]":
 
     transformers = import_transformers()
     config = load_config(workload.model)
-    names = config.architectures or []
+    names = [name for name in config.architectures or [] if isinstance(name, str)]
     kind = getattr(transformers, names[0], None) if names else None
     heads = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
     if kind is not None and not any(word in names[0] for word in ("For", "Head")) and type(config) in heads:
@@ -51,14 +51,19 @@ def build(workload: Workload, device: str) -> "tuple[nn.Module, str]":
             f"{workload.model}: its configuration names no architecture that transformers has (got {names}); a model "
             "with a head, such as RobertaForSequenceClassification, is needed to get a loss"
         )
+    if getattr(config, "num_labels", 2) < 1:
+        raise ProfilingError(
+            f"{workload.model}: there are {config.num_labels} labels; give it one at least"
+        )
     config.use_cache = False
+    trouble = f"{workload.model}: no model that transformers can build"
     dtype = getattr(torch, workload.dtype)
     source = None if device == "meta" else _weights(workload.model)
     if source is None:
-        with seeded(workload.seed, device), torch.device(device):
+        with reading(trouble), seeded(workload.seed, device), torch.device(device):
             model = kind._from_config(config, attn_implementation=workload.attention, dtype=dtype)
         return model, "random"
-    with seeded(workload.seed):  # a head that the file lacks is drawn
+    with reading(trouble), seeded(workload.seed):  # a head that the file lacks is drawn
         model = kind.from_pretrained(
             workload.model,
             config=config,

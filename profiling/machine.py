@@ -7,6 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lola.solvers.checks import positive_integer, shown
+from lola.solvers.errors import LolaValueError
+
+_MOST_THREADS = 1024
+
+
+def thread_count(threads: object) -> int:
+    """Return a number of CPU threads, or say why it is none; torch dies of far too many."""
+    count = positive_integer("threads", threads)
+    if count > _MOST_THREADS:
+        raise LolaValueError(f"threads must be at most {_MOST_THREADS}, got {shown(threads)}; one a core is usual")
+    return count
+
 
 @contextmanager
 def fixed_threads(count: int) -> Iterator[None]:

@@ -17,7 +17,7 @@ from lola.profile import Profile, Provenance
 from lola.profiling.building import build, make_batch
 from lola.profiling.iteration import backward, count_tensors
 from lola.profiling.judgement import PRECISION, check_monotone, rising, uncertainty
-from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, software
+from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, software, thread_count
 from lola.profiling.memory import weight_bytes
 from lola.profiling.process_peak import process_peaks
 from lola.profiling.workload import NotMonotoneError, ProfilingError, Workload
@@ -88,7 +88,7 @@ def measure(
         raise ProfilingError("no CUDA device is to be had; measure on the cpu, or estimate")
     least = _LEAST[device] if repeats is None else positive_integer("repeats", repeats)
     positive_number("limit_s", limit_s)
-    used_threads = torch.get_num_threads() if threads is None else positive_integer("threads", threads)
+    used_threads = torch.get_num_threads() if threads is None else thread_count(threads)
     report = progress or (lambda *_: None)
 
     # Dropout draws as well.

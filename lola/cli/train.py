@@ -92,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
 def _set_up_torch(threads: int | None) -> None:
     """Fix the threads, and let transformers keep to itself what it has to say of a new head: it is no news here."""
     from lola.models.loading import import_transformers
-    from lola.solvers.checks import positive_integer
+    from lola.profiling.machine import thread_count
 
     transformers = import_transformers()
     transformers.logging.set_verbosity_error()
@@ -100,7 +100,7 @@ def _set_up_torch(threads: int | None) -> None:
     if threads is not None:
         import torch
 
-        torch.set_num_threads(positive_integer("threads", threads))
+        torch.set_num_threads(thread_count(threads))
 
 
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:

@@ -277,7 +277,11 @@ def attach_lora(
     )
     with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
-        get_peft_model(model, config, low_cpu_mem_usage=next(model.parameters()).is_meta)
+        try:
+            get_peft_model(model, config, low_cpu_mem_usage=next(model.parameters()).is_meta)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"LoRA of rank {rank} finds no memory: {reason}; take a smaller rank") from None
     depths = Depths(model, found, rank, scale, wanted, train_head)
     for depth in range(1, len(depths) + 1):
         if not any("lora_" in name for name, _ in found[depth - 1].named_parameters()):

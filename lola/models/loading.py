@@ -1,6 +1,7 @@
 """Configurations of models: built in, from a local folder, or by hub name."""
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,31 @@ def load_config(source: str) -> Any:
     folder = Path(source)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(f"{source}: the folder has no config.json; name the folder of one saved model")
+    with reading(
+        f"{source}: not a built-in configuration ({', '.join(CONFIGS)}), not a folder that transformers can read, and "
+        "not to be had from the hub"
+    ):
+        return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+
+
+@contextmanager
+def reading(trouble: str) -> Iterator[None]:
+    """Let transformers make something of a model's files, and nothing else happen: of strange ones it raises anything.
+
+    Raises
+    ------
+    ModelError
+        Beginning with the trouble, ending with what transformers has to say.
+    """
     try:
-        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{source}: not a built-in configuration ({', '.join(CONFIGS)}), not a folder that transformers can read, "
-            f"and not to be had from the hub: {reason}"
-        ) from None
-    return config
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # KeyError, AssertionError and ZeroDivisionError among them
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+        reason = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        kind = "" if isinstance(error, OSError | ValueError | RuntimeError) else f"{type(error).__name__}: "
+        raise ModelError(f"{trouble}: {kind}{reason}") from None
 
 
 def sequence_length(name: str, config: Any, length: int | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lola.adapters.shards import trim_padding
-from lola.models.loading import import_transformers, load_config, sequence_length
+from lola.models.loading import import_transformers, load_config, reading, sequence_length
 from lola.models.seeding import seeded
 from lola.solvers.errors import LolaValueError
 from lola.tasks.glue import Examples
@@ -149,7 +148,6 @@ def load_classifier(source: str, n_labels: int, *, seed: int | None) -> TextClas
     """
     transformers = import_transformers()
     import torch
-    from safetensors import SafetensorError
 
     config = load_config(source)
     if config.model_type not in _ENCODERS:
@@ -158,7 +156,7 @@ def load_classifier(source: str, n_labels: int, *, seed: int | None) -> TextClas
         )
     config.num_labels = n_labels
     config.problem_type = "regression" if n_labels == 1 else "single_label_classification"
-    try:
+    with reading(f"{source}: no model and tokenizer that transformers can read"):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         with seeded(seed):
             model, report = transformers.AutoModelForSequenceClassification.from_pretrained(
@@ -171,9 +169,6 @@ def load_classifier(source: str, n_labels: int, *, seed: int | None) -> TextClas
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise LolaValueError(f"{source}: no model and tokenizer that transformers can read: {reason}") from None
     lost = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if encoder := [name for name in lost if not name.startswith(_NEW)]:
         raise LolaValueError(
@@ -185,5 +180,7 @@ def load_classifier(source: str, n_labels: int, *, seed: int | None) -> TextClas
             f"{source}: the tokenizer knows {len(tokenizer)} tokens, the model {config.vocab_size}; its files are "
             "missing, or of another model"
         )
+    if tokenizer.pad_token is None:
+        raise LolaValueError(f"{source}: the tokenizer has no token to pad with; give it a pad_token and save it again")
     model.config.architectures = [type(model).__name__]
     return TextClassifier(model, tokenizer, source)
