@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -54,8 +55,14 @@ class _Cache(FunctionCache):
         try:
             return super().load_overload(*arguments)
         except Exception:  # a damaged pickle may raise anything
-            self.flush()
+            with suppress(OSError):
+                self.flush()
             return None
+
+    def save_overload(self, *arguments: Any) -> None:
+        """Save compiled code, unless the disk is full: the answer needs no cache."""
+        with suppress(OSError):
+            super().save_overload(*arguments)
 
 
 def kernel(function: Function) -> Function:

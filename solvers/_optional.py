@@ -1,24 +1,6 @@
-"""Solvers that somebody else wrote: packages of the extra ``oracle``, imported when they are used."""
+"""Packages of the extra ``oracle``, imported when they are used."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from types import ModuleType
-from typing import TypeVar
-
-Result = TypeVar("Result")
-
-
-def interruptible(solve: Callable[[], Result], stop: Callable[[], object]) -> Result:
-    """Run a solver so that Ctrl-C ends it: SCIP's own handler would take the signal, and call what it has a result."""
-    with ThreadPoolExecutor(1) as beside:
-        outcome = beside.submit(solve)
-        try:
-            return outcome.result()
-        except KeyboardInterrupt:
-            while not outcome.done():  # it may not have begun when it is told to stop
-                stop()
-                wait([outcome], timeout=0.1)
-            raise
 
 
 def optional(name: str) -> ModuleType:

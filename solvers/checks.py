@@ -109,14 +109,19 @@ def subcarriers_in(bandwidth: float, subcarrier: float) -> int:
     return math.floor(bandwidth / subcarrier * (1 + 1e-13))
 
 
-def positive_number(name: str, value: object) -> float:
-    """Return `value` as a float, or say why it is not a finite positive number."""
+def real_number(name: str, value: object) -> float:
+    """Return `value` as a float, or say what came in a number's place."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise LolaTypeError(f"{name} must be a number, got {type(value).__name__}: {shown(value)}")
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
-        number = np.inf
+        return np.inf
+
+
+def positive_number(name: str, value: object) -> float:
+    """Return `value` as a float, or say why it is not a finite positive number."""
+    number = real_number(name, value)
     if not (0 < number < np.inf):
         raise LolaValueError(f"{name} must be finite and > 0, got {number}")
     if not SMALLEST <= number <= LARGEST:

@@ -98,7 +98,10 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
             for k in range(n_devices):
                 highest = min(highest, cost[block, k] - device_price[k])
             price[block] = highest
-        if _surplus(price, device_price) > 0.0 or gap > 0.5:
+        if _surplus(price, device_price) > 0.0:
+            break
+        if gap > 0.5:
+            bound = 0.0  # nothing is proven
             break
     for block in range(n_blocks):
         chosen_compute[block] = compute[block, best[block]]

@@ -128,7 +128,7 @@ def centralised(session, plan):
     torch.manual_seed(data.seed)
     history, losses = [], []
     for step in range(1, plan["rounds"] + 1):
-        loss = session.loss(depths.model, next(everything.batches(0, step)))
+        loss = session.devices.loss(depths.model, next(everything.batches(0, step)))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

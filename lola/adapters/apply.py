@@ -20,7 +20,7 @@ from lola.solvers.errors import LolaValueError
 if TYPE_CHECKING:
     import torch
 
-    from lola.profiling import Depths
+    from lola.models import Depths
 
     Block = dict[str, torch.nn.Parameter]
 

@@ -27,7 +27,7 @@ from lola.files.formats import (
 if TYPE_CHECKING:
     import torch
 
-    from lola.profiling import Depths
+    from lola.models import Depths
 
 _FORMAT = "lola-checkpoint"
 _DRAFT, _DAMAGED = ".draft-", "damaged-"
@@ -85,13 +85,13 @@ def load_latest(
     FormatError
         If no checkpoint is intact, or that one is of another run, model or optimizer. Then nothing is changed.
     OSError
-        If a damaged checkpoint cannot be set aside.
+        If a checkpoint cannot be read though it is there, or a damaged one cannot be set aside.
     """
     damaged: dict[Path, str] = {}
     for path in reversed(checkpoints(folder)):
         try:
             data, stored, moments = _read(path)
-        except (OSError, FormatError) as error:
+        except (FormatError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             damaged[path] = str(error)
             continue
         _put(path, depths, optimizer, identity, data, stored, moments)

@@ -11,7 +11,12 @@ from lola.solvers.errors import LolaValueError
 
 
 def block_gradient(
-    depths: Depths, task: BlockTask, batches: Iterable[Batch], local_steps: int, *, loss: Loss = loss_of_output
+    depths: Depths,
+    task: BlockTask,
+    batches: Iterable[Batch],
+    local_steps: int | None = None,
+    *,
+    loss: Loss = loss_of_output,
 ) -> BlockGradient:
     """Compute the gradient of one block: a device's part of a round.
 
@@ -26,8 +31,8 @@ def block_gradient(
     task : BlockTask
     batches : iterable of mapping of str to torch.Tensor
         The device's data; the first `local_steps` are used. A DataLoader begins anew in every round: let it shuffle.
-    local_steps : int
-        M ≥ 1.
+    local_steps : int, optional
+        M ≥ 1; the task's if left out.
     loss : callable, optional
         ``loss(model, batch)`` gives a scalar; by default the model's own output has it.
 
@@ -42,7 +47,7 @@ def block_gradient(
     lola.models.ModelError
         If backward would not stop at the block.
     """
-    positive_integer("local_steps", local_steps)
+    local_steps = positive_integer("local_steps", task.local_steps if local_steps is None else local_steps)
     depths.select(task.depth)
     model = depths.model
     model.zero_grad(set_to_none=True)

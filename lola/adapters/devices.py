@@ -10,6 +10,7 @@ from lola.adapters.messages import BlockGradient, RoundPlan
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
 from lola.models.depths import Depths, Loss, loss_of_output
+from lola.models.seeding import seeded
 from lola.problem import Problem
 from lola.solvers.errors import LolaValueError
 
@@ -61,8 +62,7 @@ class SimulatedDevices:
 
     def answers(self, plan: RoundPlan) -> Iterator[BlockGradient]:
         """Compute the gradients of those devices that answer."""
-        import torch
-
+        where = self.depths.all_parameters()[0].device.type
         needed, offered = self.problem.profile.memory_bytes, self.problem.fleet.usable_memory_bytes
         silent = self.setting.rng(plan.version, Purpose.FAILURE).random(self.problem.n_devices) < self.setting.failure
         for task in plan.tasks:
@@ -70,8 +70,7 @@ class SimulatedDevices:
                 continue
             batches = self.data.batches(task.device, plan.version)
             # Dropout too must not depend on what else this process has computed, nor change what it computes later.
-            with torch.random.fork_rng(devices=[]):
-                rng = self.setting.rng(plan.version, Purpose.DROPOUT, task.device)
-                torch.manual_seed(int(rng.integers(2**63)))
-                answer = block_gradient(self.depths, task, batches, task.local_steps, loss=self.loss)
+            rng = self.setting.rng(plan.version, Purpose.DROPOUT, task.device)
+            with seeded(int(rng.integers(2**63)), where):
+                answer = block_gradient(self.depths, task, batches, loss=self.loss)
             yield answer

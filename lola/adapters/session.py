@@ -32,7 +32,7 @@ from lola.solvers.errors import InfeasibleError, LolaValueError
 if TYPE_CHECKING:
     import torch
 
-    from lola.profiling import Depths
+    from lola.models import Depths
 
 Evaluate = Callable[[], Mapping[str, float]]
 
@@ -259,7 +259,7 @@ class CooperativeSession:
         setting = {name: value for name, value in asdict(self.setting).items() if not name.endswith("_every")}
         channel, devices = (repr(one) if is_dataclass(one) else "" for one in (self.channel, self.devices))
         data = (devices,) if self.data is None else (self.data.seed, self.data.batch_size)
-        state.update(repr((sorted(setting.items()), *data, channel)).encode())
+        state.update(repr((sorted(setting.items()), *data, channel, self.depths.alpha)).encode())
         if self.data is not None:
             for shard in self.data.shards:
                 state.update(shard.tobytes())

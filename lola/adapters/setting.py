@@ -9,7 +9,7 @@ import numpy as np
 
 from lola.adapters.apply import NormBound
 from lola.methods import method_named
-from lola.solvers.checks import positive_integer, seed_number
+from lola.solvers.checks import positive_integer, real_number, seed_number
 from lola.solvers.errors import LolaValueError
 
 
@@ -57,9 +57,9 @@ class Setting:
 
     def __post_init__(self) -> None:
         method_named(self.method)
-        if not 0 < self.participation <= 1:
+        if not 0 < real_number("participation", self.participation) <= 1:
             raise LolaValueError(f"participation must be a chance in (0, 1], got {self.participation}")
-        if not 0 <= self.failure < 1:
+        if not 0 <= real_number("failure", self.failure) < 1:
             raise LolaValueError(f"failure must be a chance in [0, 1), got {self.failure}")
         if self.refuse_above is not None:
             NormBound(self.refuse_above)

@@ -138,7 +138,7 @@ def import_transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ImportError(
-            f"profiling needs {error.name}: install lola-deft with its extra 'torch', or torch, transformers, peft and "
+            f"a model needs {error.name}: install lola-deft with its extra 'torch', or torch, transformers, peft and "
             "safetensors themselves"
         ) from None
     return transformers

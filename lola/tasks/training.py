@@ -290,7 +290,7 @@ def make_session(
 
 def _some(train: Examples, n_rows: int, seed: int) -> Examples:
     if n_rows > len(train):
-        raise LolaValueError(f"train-rows asks for {n_rows} rows, but there are {len(train)}")
+        raise LolaValueError(f"train_rows asks for {n_rows} rows, but there are {len(train)}")
     return train.take(np.sort(np.random.default_rng([seed, _SUBSET]).permutation(len(train))[:n_rows]))
 
 

@@ -40,7 +40,7 @@ class Elsewhere:
         ModelUpdate.from_bytes(update, self.own).apply_to(self.own)
         task = BlockTask.from_bytes(task, self.own)
         batches = self.data.batches(task.device, task.version)
-        sent = block_gradient(self.own, task, batches, task.local_steps).to_bytes()
+        sent = block_gradient(self.own, task, batches).to_bytes()
         return BlockGradient.from_bytes(sent, self.server)
 
 

@@ -206,6 +206,10 @@ def test_a_run_of_something_else_is_refused(tmp_path):
 
 
 def test_bad_arguments_are_told(tmp_path):
+    with pytest.raises(TypeError, match=r"participation must be a number, got str: 'x'"):
+        Setting(participation="x")
+    with pytest.raises(TypeError, match="failure must be a number, got NoneType"):
+        Setting(failure=None)
     with pytest.raises(ValueError, match=r"participation must be a chance in \(0, 1\], got 0"):
         Setting(participation=0)
     with pytest.raises(ValueError, match=r"failure must be a chance in \[0, 1\), got 1"):

@@ -202,7 +202,7 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         (new, ("--lr", "0"), "lr must be finite and > 0"),
         (new, ("--refuse-above", "1"), "refuse_above must be more than 1, or usual gradients are refused; got 1.0"),
         (new, ("--participation", "0"), "participation must be a chance in (0, 1]"),
-        (new, ("--train-rows", "61"), "train-rows asks for 61 rows, but there are 60"),
+        (new, ("--train-rows", "61"), "train_rows asks for 61 rows, but there are 60"),
         (new, ("--train-rows", "3"), "3 rows cannot be dealt to 5 devices"),
         (new, ("--seq", "99"), "has 24 positions; shorten the sequence from 99"),
         (new, ("--model", str(tmp_path)), "the folder has no config.json"),

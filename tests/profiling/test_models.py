@@ -105,7 +105,7 @@ def test_lengths_that_a_model_has_not_are_refused(tmp_path):
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(ImportError, match="profiling needs peft: install lola-deft with its extra 'torch'"):
+    with pytest.raises(ImportError, match="a model needs peft: install lola-deft with its extra 'torch'"):
         load_config("gpt2")
 
 
