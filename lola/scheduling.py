@@ -8,7 +8,7 @@ from lola.files.formats import expect
 from lola.problem import Problem
 from lola.profile import frozen
 from lola.solution import HallProof, MultiplierProof, PriceProof, Proof, Schedule
-from lola.solvers.checks import FloatArray, IntArray, shown
+from lola.solvers.checks import FloatArray, IntArray, seed_number, shown
 from lola.solvers.errors import InfeasibleError, LolaValueError
 
 # Optimal for the problem they solve, with a proof.
@@ -54,6 +54,8 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: int | np.random.Ge
         pairs, subcarriers, uploads that differ.
     """
     expect("problem", problem, Problem)
+    if seed is not None and not isinstance(seed, np.random.Generator):
+        seed_number("seed", seed)
     if method not in METHODS:
         raise LolaValueError(f"method must be one of {', '.join(METHODS)}; got {shown(method)}")
     reason = unsuited(problem, method)

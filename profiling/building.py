@@ -52,9 +52,7 @@ def build(workload: Workload, device: str) -> "tuple[nn.Module, str]":
             "with a head, such as RobertaForSequenceClassification, is needed to get a loss"
         )
     if getattr(config, "num_labels", 2) < 1:
-        raise ProfilingError(
-            f"{workload.model}: there are {config.num_labels} labels; give it one at least"
-        )
+        raise ProfilingError(f"{workload.model}: there are {config.num_labels} labels; give it one at least")
     config.use_cache = False
     trouble = f"{workload.model}: no model that transformers can build"
     dtype = getattr(torch, workload.dtype)
