@@ -7,7 +7,7 @@ import numpy as np
 from lola.methods import BY_NAME, Seed, method_named
 from lola.problem import Problem, round_latency_s
 from lola.solution import Schedule
-from lola.solvers.checks import expect, frozen, shown
+from lola.solvers.checks import expect, frozen, seed_number, shown
 from lola.solvers.errors import InfeasibleError, LolaValueError
 
 
@@ -51,6 +51,8 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
     random: 2 blocks in 28.4379 s, no bound claimed, 1 device(s) hit the memory wall
     """
     expect("problem", problem, Problem)
+    if seed is not None and not isinstance(seed, np.random.Generator):
+        seed_number("seed", seed)
     chosen = method_named(method)
     if reason := chosen.unsuited(problem):
         raise LolaValueError(f"{shown(method)} {reason}; use 'jbba'")

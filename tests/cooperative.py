@@ -1,5 +1,7 @@
 """A tiny model, a fleet and data to fine-tune it cooperatively with."""
 
+import random
+
 import numpy as np
 import torch
 from tiny_models import TINY, save_config
@@ -8,6 +10,11 @@ import lola
 from lola.adapters import CooperativeSession, Setting, ShardedData, iid_shards
 from lola.profiling import Workload, attach_lora
 from lola.profiling.building import build
+
+
+def random_state():
+    """Return the global states that others draw from: torch's, numpy's and Python's."""
+    return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
 
 
 def tiny_depths(folder, name="bert", *, zero_init=True, dtype=torch.float32, seed=0):

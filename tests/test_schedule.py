@@ -164,6 +164,8 @@ def test_bad_problems_are_refused(change, error, message):
 
 
 def test_bad_calls_are_refused():
+    with pytest.raises(lola.LolaError, match="seed must be at least 0, got -1"):
+        lola.schedule(small_problem(), "random", seed=-1)
     with pytest.raises(ValueError, match="method must be one of jbba, .*, random; got 'fastest'"):
         lola.schedule(small_problem(), "fastest")
     with pytest.raises(TypeError, match="problem must be a lola.Problem, got str"):

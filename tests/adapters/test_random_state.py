@@ -1,11 +1,10 @@
 """What draws at random follows from its seed, as it always did, and leaves the caller's own draws alone."""
 
 import hashlib
-import random
 
-import numpy as np
 import pytest
 import torch
+from cooperative import random_state
 from tiny_models import save_checkpoint, save_config
 
 from lola.models import attach_lora
@@ -21,16 +20,12 @@ DRAWN = {
 }
 
 
-def state():
-    return torch.get_rng_state().tolist(), repr(np.random.get_state()), random.getstate()  # noqa: NPY002
-
-
 @pytest.fixture
 def untouched():
     """Fails a test that moves a global random state between its first step and its end."""
-    before = state()
+    before = random_state()
     yield
-    assert state() == before
+    assert random_state() == before
 
 
 @pytest.fixture(scope="module")

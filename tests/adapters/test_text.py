@@ -126,6 +126,33 @@ def test_what_cannot_be_used_is_said(bert, tmp_path):
         load_classifier(str(half), 2, seed=0)
 
 
+@pytest.mark.parametrize(
+    "name, text, reason",
+    [
+        ("tokenizer.json", "{}", "no model and tokenizer that transformers can read: KeyError: 'added_tokens'"),
+        ("tokenizer.json", "[]", "no model and tokenizer that transformers can read: TypeError: "),
+        ("tokenizer_config.json", "[]", "no model and tokenizer that transformers can read: AttributeError: "),
+        (
+            "tokenizer_config.json",
+            '{"tokenizer_class": "Nope"}',
+            "the tokenizer has no token to pad with; give it a pad",
+        ),
+        (
+            "model.safetensors.index.json",
+            "{}",
+            "no model and tokenizer that transformers can read: KeyError: 'weight_m",
+        ),
+    ],
+)
+def test_strange_files_of_a_checkpoint_name_it(tmp_path, name, text, reason):
+    folder = save_checkpoint(tmp_path)
+    (tmp_path / name).write_text(text)
+    if name.startswith("model"):
+        (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=f"^{folder}: {reason}"):
+        load_classifier(folder, 2, seed=0)
+
+
 class Trap:
     """Unpickled, it would make a file."""
 

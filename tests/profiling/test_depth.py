@@ -126,6 +126,9 @@ def test_what_cannot_be_adapted_is_refused(tmp_path):
         tiny(tmp_path, "bert")[0].select(4)
     with pytest.raises(ValueError, match="rank must be at least 1"):
         attach_lora(torch.nn.Linear(1, 1), rank=0)
+    layer = torch.nn.ModuleDict({"mix": torch.nn.Linear(4, 4)})
+    with pytest.raises(ProfilingError, match=r"LoRA of rank \d+ finds no memory: .*; take a smaller rank"):
+        attach_lora(torch.nn.Sequential(layer), rank=2**50, blocks=[layer], targets=["mix"])
     with pytest.raises(ValueError, match="alpha must be finite and > 0, got 0.0"):
         attach_lora(torch.nn.Linear(1, 1), alpha=0)
 

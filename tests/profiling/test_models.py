@@ -92,6 +92,45 @@ def test_models_that_cannot_be_had_are_refused(tmp_path):
         load_config(folder)
 
 
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (
+            {"hidden_size": "wide"},
+            "Validation error for field 'hidden_size': TypeError: Field 'hidden_size' expected int",
+        ),
+        ({"hidden_size": 0}, "ZeroDivisionError: "),
+        ({"hidden_size": -1}, "negative dimension"),
+        ({"hidden_size": 17}, r"The hidden size \(17\) is not a multiple of the number of attention heads \(2\)"),
+        ({"hidden_act": "none"}, "KeyError: 'none'"),
+        ({"pad_token_id": 99}, "AssertionError: Padding_idx must be within num_embeddings"),
+        ({"id2label": 3}, "AttributeError: "),
+        ({"num_labels": 0}, "there are 0 labels; give it one at least"),
+        ({"architectures": [3]}, r"names no architecture that transformers has \(got \[\]\)"),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_whatever_a_strange_configuration_leads_to_names_the_model(tmp_path, change, reason, device):
+    folder = save_config(tmp_path / "m", "bert", **change)
+    with pytest.raises(ProfilingError, match=f"^{folder}: .*{reason}"):
+        build(Workload(folder), device)
+
+
+@pytest.mark.parametrize("config", ["3", "null", "[]", "{", ""])
+def test_a_configuration_that_is_none_names_the_model(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ProfilingError, match=f"^{tmp_path}: .*not a folder that transformers can read"):
+        load_config(str(tmp_path))
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_damaged_weights_name_the_model(tmp_path, weights):
+    folder = save_config(tmp_path / "m", "bert")
+    (tmp_path / "m" / weights).write_bytes(b"cut short")
+    with pytest.raises(ProfilingError, match=f"^{folder}: no model that transformers can build: "):
+        build(Workload(folder), "cpu")
+
+
 def test_lengths_that_a_model_has_not_are_refused(tmp_path):
     for name, positions in (("bert", 24), ("roberta", 22)):
         config = load_config(save_config(tmp_path / name, name))
