@@ -11,7 +11,7 @@ from lola.solvers._inputs import allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import infeasible_allocation
 from lola.solvers.newton import newton
-from lola.solvers.selection import devices_that_undercut, equal_split_candidates
+from lola.solvers.selection import NOBODY, devices_that_undercut, equal_split_candidates
 from lola.solvers.subcarriers import allocate_whole
 
 # Up to this many pairs the whole fleet goes into the assignment; beyond, devices are priced in as they are needed.
@@ -128,9 +128,9 @@ def joint_allocation(
     )
     n_devices, n_blocks = inputs.n_devices, inputs.n_blocks
     everyone = n_devices * n_blocks <= _DENSE_PAIRS or n_devices == n_blocks
-    candidates = np.arange(n_devices) if everyone else equal_split_candidates(inputs)
+    candidates = NOBODY if everyone else equal_split_candidates(inputs)
     if subcarrier_hz is not None:
-        whole = allocate_whole(inputs, subcarrier_hz, candidates)
+        whole = allocate_whole(inputs, subcarrier_hz, np.arange(n_devices) if everyone else candidates)
         return JointAllocation(
             objective=whole.latency,
             device_of_block=whole.device,

@@ -50,7 +50,7 @@ def test_every_part_of_a_template_is_used(name):
 # -- RESULTS.md -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["batch", "scip", "growth", "grid", "ascent"])
+@pytest.mark.parametrize("name", ["city", "batch", "scip", "growth", "grid", "ascent"])
 def test_the_page_has_what_the_numbers_say(name):
     assert "\n\n".join(results_page.section(name, STATE)) in PAGE
 
