@@ -84,7 +84,7 @@ def test_bad_settings_are_refused(settings, change, error, message):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"train_rows": 31}, "train-rows asks for 31 rows, but there are 30"),
+        ({"train_rows": 31}, "train_rows asks for 31 rows, but there are 30"),
         ({"train_rows": 4}, "4 rows cannot be dealt to 5 devices"),
         ({"channel": "fog"}, "channel must be static, rayleigh, or a file of traces; got 'fog', which is no file"),
         ({"bandwidth_hz": 1e-49, "seq": 99}, "has 24 positions; shorten the sequence from 99"),
