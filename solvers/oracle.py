@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import Inputs, allocation_inputs
-from lola.solvers._optional import optional
+from lola.solvers._optional import optional, stopped_by_ctrl_c
 from lola.solvers.checks import FloatArray, IntArray, positive_number, subcarriers_in
 from lola.solvers.errors import LolaValueError
 from lola.solvers.hopcroft_karp import cost_matrix
@@ -99,7 +99,7 @@ def bottleneck_milp(cost: ArrayLike, *, time_limit_s: float = 60.0) -> OracleAns
     for row in chosen:
         solver.Add(largest >= sum(rank[pair] * variable for pair, variable in row.items()))
     solver.Minimize(largest)
-    status, assignment = _solve(solver, chosen, time_limit_s)
+    status, assignment = _solve(solver, chosen)
     objective = float(matrix[np.arange(matrix.shape[0]), assignment].max()) if assignment is not None else np.inf
     return OracleAnswer(status, objective, assignment, time.perf_counter() - start)
 
@@ -175,7 +175,7 @@ def joint_bisection(
         solver, chosen = _assignment_model(in_time & (need <= budget), rest)
         total = sum(need[pair] * variable for row in chosen for pair, variable in row.items())
         solver.Minimize(total)
-        status, assignment = _solve(solver, chosen, rest)
+        status, assignment = _solve(solver, chosen)
         if assignment is not None and need[np.arange(inputs.n_blocks), assignment].sum() > budget * (1 + 1e-12):
             return (Status.INFEASIBLE if status is Status.OPTIMAL else status), None
         return status, assignment
@@ -239,6 +239,7 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
     unit = float(np.where(possible, equal, np.inf).min(axis=1).max())  # so that the optimum is near 1
     model = pyscipopt.Model()
     model.hideOutput()
+    model.setParam("misc/catchctrlc", False)
     model.setParam("limits/time", min(positive_number("time_limit_s", time_limit_s), _LONGEST_S))
     model.setParam("limits/gap", 0.0)
     model.setParam("numerics/feastol", _FEASIBILITY)
@@ -259,9 +260,8 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
         model.addCons(pyscipopt.quicksum(row[k] for row in chosen if k in row) <= 1)
     model.addCons(pyscipopt.quicksum(share) <= 1)
     model.setObjective(latency, "minimize")
-    model.optimize()
-    if model.getStatus() == "userinterrupt":  # SCIP takes the signal while it runs, and Python never hears of it
-        raise KeyboardInterrupt
+    with stopped_by_ctrl_c(model.interruptSolve):
+        model.optimizeNogil()
     status = {"optimal": Status.OPTIMAL, "infeasible": Status.INFEASIBLE, "timelimit": Status.TIME_LIMIT}.get(
         model.getStatus(), Status.FAILED
     )
@@ -285,7 +285,8 @@ def _assignment_model(allowed: np.ndarray, time_limit_s: float) -> tuple[Any, li
     """Return an OR-Tools model with one binary a pair, one pair a row, at most one a column."""
     pywraplp = optional("ortools.linear_solver.pywraplp")
     solver = pywraplp.Solver.CreateSolver("SCIP")
-    solver.SetTimeLimit(_milliseconds(time_limit_s))
+    solver.SetTimeLimit(max(1, round(min(positive_number("time_limit_s", time_limit_s), _LONGEST_S) * 1000)))
+    solver.SetSolverSpecificParametersAsString("misc/catchctrlc = FALSE")
     chosen = []
     for i in range(allowed.shape[0]):
         row = {(i, j): solver.BoolVar(f"x{i},{j}") for j in np.flatnonzero(allowed[i]).tolist()}
@@ -298,22 +299,15 @@ def _assignment_model(allowed: np.ndarray, time_limit_s: float) -> tuple[Any, li
     return solver, chosen
 
 
-def _milliseconds(time_limit_s: float) -> int:
-    return max(1, round(min(positive_number("time_limit_s", time_limit_s), _LONGEST_S) * 1000))
-
-
-def _solve(
-    solver: Any, chosen: list[dict[tuple[int, int], Any]], time_limit_s: float
-) -> tuple[Status, IntArray | None]:
+def _solve(solver: Any, chosen: list[dict[tuple[int, int], Any]]) -> tuple[Status, IntArray | None]:
     """Run an OR-Tools model; return its status and the column of each row where it found any."""
     if not all(chosen):
         return Status.INFEASIBLE, None  # a row without any pair; some back ends refuse an empty sum
     pywraplp = optional("ortools.linear_solver.pywraplp")
     exactly = pywraplp.MPSolverParameters()
     exactly.SetDoubleParam(exactly.RELATIVE_MIP_GAP, 0.0)  # 1e-4 unless told
-    outcome = solver.Solve(exactly)
-    if outcome in (solver.FEASIBLE, solver.NOT_SOLVED) and solver.wall_time() < 0.9 * _milliseconds(time_limit_s):
-        raise KeyboardInterrupt  # SCIP took the signal while it ran, and stopped before its time
+    with stopped_by_ctrl_c(solver.InterruptSolve):
+        outcome = solver.Solve(exactly)
     status = {
         solver.OPTIMAL: Status.OPTIMAL,
         solver.INFEASIBLE: Status.INFEASIBLE,
