@@ -60,6 +60,7 @@ TARGETS = (
     ),
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
+    Target("lola/tasks/training.py", ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle.py", ("tests/test_oracles.py",), USUAL),
