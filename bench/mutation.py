@@ -55,12 +55,16 @@ class Target(NamedTuple):
 # The first that fits a file holds.
 TARGETS = (
     *(
-        Target(file, ("tests/test_tolerances.py", "tests/test_verification.py", "tests/test_schedule.py"), USUAL)
+        Target(
+            file, tuple(f"tests/test_{name}.py" for name in ("tolerances", "verification", "proofs", "schedule")), USUAL
+        )
         for file in ("lola/verification.py", "lola/proofs.py")
     ),
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
-    Target("lola/tasks/training.py", ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL),
+    Target(
+        "lola/tasks/training.py", ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL
+    ),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle.py", ("tests/test_oracles.py",), USUAL),
