@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from test_cli import run
 from tiny_models import save_checkpoint
 
 import lola
-from lola.cli.common import Exit
+from lola.cli.common import Exit, heeded_interruption
 from lola.cli.main import main
 
 # The parent's handler may be "ignore", which a child inherits.
@@ -91,6 +92,15 @@ def test_training_is_interrupted(tmp_path, said, seconds):
     error = interrupted(["train", *options], said, seconds)
     assert error.startswith("lola: interrupted; the same command goes on from ")
     assert error.endswith(f" of {tmp_path / 'out'}")
+
+
+def test_an_interruption_that_a_library_swallows_is_raised_again():
+    with heeded_interruption() as heed:
+        heed()
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            heed()
 
 
 @pytest.mark.parametrize("bug", [TypeError, ValueError, KeyError])

@@ -61,6 +61,28 @@ def check_files(data: str | None, figure: str | None, inputs: "Iterable[StrPath 
 
 
 @contextmanager
+def heeded_interruption() -> Iterator[Callable[[], None]]:
+    """Give a function that raises Ctrl-C again where a library has swallowed it, in a callback or an import."""
+    import signal
+
+    heard = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    def heed() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield heed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def progress_bar(stage: str) -> Iterator[Progress]:
     """Show on a terminal how far a computation is whose files are written after it; Ctrl-C says that none was."""
     from rich.console import Console

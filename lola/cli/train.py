@@ -1,6 +1,7 @@
 """``lola train``: fine-tune over a simulated fleet. Only the standard library is imported before it runs."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import wait_quietly
+    from lola.cli.common import heeded_interruption, wait_quietly
     from lola.solvers.checks import positive_integer
 
     wait_quietly()
@@ -78,10 +79,10 @@ def run(options: argparse.Namespace) -> None:
         training = prepare_training(settings, folder=out)
         print(*map(plain, training.notes), sep="\n", flush=True)
         session = training.session
-        with session.alone():
+        with heeded_interruption() as heed, session.alone():
             _check_folder(out, recorded)  # another run may have begun there meanwhile
             write_json(out / _SETTINGS, _SETTINGS_FORMAT, recorded)
-            _train(session, options.rounds)
+            _train(session, options.rounds, heed)
             session.save()  # a run that was killed between its last checkpoint and its metrics lacks but the metrics
             _summarise(session, recorded, out)
     except KeyboardInterrupt:
@@ -123,7 +124,7 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
         raise FormatError(f"{out}: holds another run, which differs in {changes}; name a new folder")
 
 
-def _train(session: "CooperativeSession", rounds: int) -> None:
+def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -135,6 +136,7 @@ def _train(session: "CooperativeSession", rounds: int) -> None:
         task = bar.add_task("", completed=session.version, total=rounds)
         scores = _last_scores(session)
         for record in session.run(rounds):
+            heed()
             scores = record.scores or scores
             said = [f"loss {record.loss:.4f}", f"{seconds(record.clock_s)} simulated"]
             said += [f"{name} {value:.4f}" for name, value in scores.items()]

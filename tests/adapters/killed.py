@@ -64,7 +64,7 @@ def main(folder):
     moments = random.Random(1)
     for _ in range(KILLS):
         child = train(killed, rounds)
-        time.sleep(moments.uniform(0.0, 1.5 * duration / KILLS))
+        time.sleep(moments.uniform(0.0, duration / KILLS))
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "it ended before it was killed"
         os.kill(child, signal.SIGKILL)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
