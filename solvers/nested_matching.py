@@ -12,7 +12,7 @@ from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import InfeasibleError, infeasible_allocation
 from lola.solvers.hopcroft_karp import bottleneck_assignment
-from lola.solvers.selection import NOBODY, candidate_devices, fastest_per_block
+from lola.solvers.selection import candidate_devices, fastest
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,18 +117,7 @@ def block_allocation(
     load = inputs.bits / share
     nested = inputs.mask is None and all(bool((np.diff(a) >= 0).all()) for a in (inputs.work, inputs.need, inputs.bits))
     keep = np.arange(n_blocks, 0, -1) if nested else np.full(n_blocks, n_blocks)
-    latency, device = fastest_per_block(
-        inputs.work,
-        load,
-        inputs.need,
-        inputs.speed,
-        inputs.memory,
-        inputs.efficiency,
-        inputs.allowed,
-        keep,
-        np.inf,
-        NOBODY,
-    )
+    latency, device = fastest(inputs, load, keep)
     bandwidth = np.full(n_blocks, share)
     if not nested:
         return _general(inputs, latency, device, bandwidth)

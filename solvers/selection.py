@@ -21,7 +21,8 @@ def candidate_devices(device: IntArray) -> IntArray:
 def equal_split_candidates(inputs: Inputs) -> IntArray:
     """Find the L devices that are fastest for each block under an equal split: they decide feasibility (Lemma 3)."""
     n_blocks = inputs.n_blocks
-    found = _fastest(inputs, inputs.bits / (inputs.bandwidth / n_blocks), np.inf, NOBODY)
+    _, device = fastest(inputs, inputs.bits / (inputs.bandwidth / n_blocks), np.full(n_blocks, n_blocks))
+    found = candidate_devices(device)
     # With fewer than L found, no allocation exists; padding lets the solver find out why.
     return found if found.shape[0] >= n_blocks else np.union1d(found, np.arange(n_blocks))
 
@@ -29,12 +30,15 @@ def equal_split_candidates(inputs: Inputs) -> IntArray:
 def devices_that_undercut(inputs: Inputs, offer_hz: FloatArray, deadline: float, known: IntArray) -> IntArray:
     """Find devices outside `known` that would finish a block before a deadline with the bandwidth offered for it."""
     load = np.divide(inputs.bits, offer_hz, out=np.full(inputs.n_blocks, np.inf), where=offer_hz > 0)
-    return _fastest(inputs, load, deadline, known)
+    _, device = fastest(inputs, load, np.full(inputs.n_blocks, inputs.n_blocks), deadline, known)
+    return candidate_devices(device)
 
 
-def _fastest(inputs: Inputs, load: FloatArray, deadline: float, known: IntArray) -> IntArray:
-    keep = np.full(inputs.n_blocks, inputs.n_blocks)
-    _, device = fastest_per_block(
+def fastest(
+    inputs: Inputs, load: FloatArray, keep: IntArray, deadline: float = np.inf, known: IntArray = NOBODY
+) -> tuple[FloatArray, IntArray]:
+    """Run `fastest_per_block`, which says what comes back, over the devices of an allocation."""
+    found: tuple[FloatArray, IntArray] = fastest_per_block(
         inputs.work,
         load,
         inputs.need,
@@ -46,7 +50,7 @@ def _fastest(inputs: Inputs, load: FloatArray, deadline: float, known: IntArray)
         deadline,
         known,
     )
-    return candidate_devices(device)
+    return found
 
 
 @kernel
