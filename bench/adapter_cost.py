@@ -28,15 +28,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--local-steps", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    settings = TrainingSettings(given.model, given.task, given.data, local_steps=given.local_steps, checkpoint_every=5)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    settings = TrainingSettings(
+        options.model, options.task, options.data, local_steps=options.local_steps, checkpoint_every=5
+    )
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         session = prepare_training(settings, folder=Path(folder) / "out").session
         prepared = time.perf_counter() - start
         session.evaluate = None
-        compare(session, given.rounds, prepared)
+        compare(session, options.rounds, prepared)
 
 
 def compare(session, rounds, prepared):

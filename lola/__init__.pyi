@@ -24,6 +24,7 @@ from lola.profile import Provenance as Provenance
 from lola.proofs import HallProof as HallProof
 from lola.proofs import MultiplierProof as MultiplierProof
 from lola.proofs import PriceProof as PriceProof
+from lola.scheduling import compare as compare
 from lola.scheduling import schedule as schedule
 from lola.simulation import Simulation as Simulation
 from lola.simulation import simulate as simulate

@@ -59,10 +59,10 @@ class Evidence:
         process_peak_bytes: ArrayLike | None = None,
         flops: ArrayLike | None = None,
     ) -> None:
-        given = locals()
+        arguments = locals()
         first: tuple[str, FloatArray] | None = None
         for field in fields(self):
-            value: ArrayLike | None = given[field.name]
+            value: ArrayLike | None = arguments[field.name]
             array = None
             if value is not None:
                 array = vector(field.name, value, first, positive=False).copy()
@@ -78,15 +78,15 @@ class Evidence:
         ValueError
             If a field has not `n_blocks` entries.
         """
-        for name, array in self.given().items():
+        for name, array in self.to_dict().items():
             if array.shape[0] != n_blocks:
                 raise LolaValueError(f"{name} must have {n_blocks} entries, as many as latency_s; got {array.shape[0]}")
 
-    def given(self) -> dict[str, FloatArray]:
+    def to_dict(self) -> dict[str, FloatArray]:
         """Return the fields that were taken, by name."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
 
     def scaled(self, factor: float) -> Evidence:
         """Return the same evidence with everything in seconds multiplied."""
-        given = self.given()
-        return Evidence(**{name: np.multiply(a, factor) if name.endswith("_s") else a for name, a in given.items()})
+        arrays = self.to_dict()
+        return Evidence(**{name: np.multiply(a, factor) if name.endswith("_s") else a for name, a in arrays.items()})

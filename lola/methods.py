@@ -142,9 +142,11 @@ def _unpaired(problem: Problem) -> dict[str, Any]:
 def _jbba(problem: Problem, seed: Seed) -> Answer:
     from lola import solvers
 
-    found = solvers.joint_allocation(**problem.solver_arguments(), subcarrier_hz=problem.subcarrier_hz)
-    proof = PriceProof(frozen(found.block_price_hz), frozen(found.device_price_hz))
-    return Answer(found.device_of_block, found.bandwidth_hz, found.lower_bound, proof, found.iterations)
+    allocation = solvers.joint_allocation(**problem.solver_arguments(), subcarrier_hz=problem.subcarrier_hz)
+    proof = PriceProof(frozen(allocation.block_price_hz), frozen(allocation.device_price_hz))
+    return Answer(
+        allocation.device_of_block, allocation.bandwidth_hz, allocation.lower_bound, proof, allocation.iterations
+    )
 
 
 def _jbba_rounds(problem: Problem, rounds: Rounds, seed: int) -> Outcome:
@@ -157,15 +159,17 @@ def _jbba_rounds(problem: Problem, rounds: Rounds, seed: int) -> Outcome:
 def _dual_ascent(problem: Problem, seed: Seed) -> Answer:
     from lola import solvers
 
-    found = solvers.dual_ascent(**problem.solver_arguments())
+    allocation = solvers.dual_ascent(**problem.solver_arguments())
     proof = MultiplierProof(
-        frozen(found.latency_multiplier),
-        found.bandwidth_multiplier,
-        frozen(found.involvement_multiplier),
-        frozen(found.block_dual_s),
-        frozen(found.device_dual_s),
+        frozen(allocation.latency_multiplier),
+        allocation.bandwidth_multiplier,
+        frozen(allocation.involvement_multiplier),
+        frozen(allocation.block_dual_s),
+        frozen(allocation.device_dual_s),
     )
-    return Answer(found.device_of_block, found.bandwidth_hz, found.lower_bound, proof, found.iterations)
+    return Answer(
+        allocation.device_of_block, allocation.bandwidth_hz, allocation.lower_bound, proof, allocation.iterations
+    )
 
 
 def _ba(problem: Problem, seed: Seed) -> Answer:
@@ -180,9 +184,11 @@ def _ba_crunch(problem: Problem, seed: Seed) -> Answer:
     return _with_violator(solvers.crunch(**_unpaired(problem)))
 
 
-def _with_violator(found: BlockAllocation | CutAllocation) -> Answer:
-    proof = HallProof(frozen(found.hall_violator))
-    return Answer(found.device_of_block, found.bandwidth_hz, found.objective, proof, found.iterations)
+def _with_violator(allocation: BlockAllocation | CutAllocation) -> Answer:
+    proof = HallProof(frozen(allocation.hall_violator))
+    return Answer(
+        allocation.device_of_block, allocation.bandwidth_hz, allocation.objective, proof, allocation.iterations
+    )
 
 
 def _one_by_one(solver: str) -> SolveRounds:

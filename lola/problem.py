@@ -119,15 +119,15 @@ class Problem:
             raise LolaValueError(f"device {device} at depth {depth} is both pinned and forbidden; drop one of the two")
 
     def _pairs(self, name: str, pairs: Iterable[Pair]) -> tuple[tuple[int, int], ...]:
-        found = set()
+        indexed = set()
         for pair in pairs:
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise LolaTypeError(f"{name} must hold (device, depth) pairs, got {shown(pair)}")
             depth = positive_integer(f"depth of {shown(pair)} in {name}", pair[1])
             if depth > self.n_blocks:
                 raise LolaValueError(f"{name} names depth {depth}, but depths run from 1 to {self.n_blocks}")
-            found.add((self.fleet.index(pair[0]), depth))
-        return tuple(sorted(found))
+            indexed.add((self.fleet.index(pair[0]), depth))
+        return tuple(sorted(indexed))
 
     @property
     def n_blocks(self) -> int:
@@ -186,7 +186,7 @@ class Problem:
             state.update(
                 np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
             )
-        provenance = None if self.profile.provenance is None else self.profile.provenance.given()
+        provenance = None if self.profile.provenance is None else self.profile.provenance.to_dict()
         state.update(
             json.dumps([self.pinned, self.forbidden, self.fleet.name, provenance, self.subcarrier_hz]).encode()
         )

@@ -120,7 +120,7 @@ class Provenance:
         notes = [f"× {self.latency_factor:.4g} for {self.reference}"] if scaled else []
         return "; ".join(notes + ([f"made to rise by {self.monotone} regression"] if self.monotone else []))
 
-    def given(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the fields that are known, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 

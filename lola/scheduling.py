@@ -1,6 +1,7 @@
 """From a problem to a schedule, by any of the methods."""
 
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -78,6 +79,53 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
         proof=answer.proof,
         iterations=answer.iterations,
     )
+
+
+def compare(problem: Problem, methods: Sequence[str] | None = None, *, seed: Seed = None) -> dict[str, Schedule | str]:
+    """Schedule a round by several methods, and verify each answer.
+
+    Parameters
+    ----------
+    problem : Problem
+        The round.
+    methods : sequence of str, optional
+        Some of `lola.METHODS`; all if left out.
+    seed : int or numpy.random.Generator, optional
+        For ``"random"`` alone.
+
+    Returns
+    -------
+    dict
+        By method, its verified schedule; or, in a few words, why it has none: what it cannot heed, or ``"infeasible"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import lola
+    >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+    >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
+    >>> for answer in lola.compare(problem, ["jbba", "ba"]).values():
+    ...     print(answer)
+    jbba: 2 blocks in 5.33056 s, proven to within 2.6e-13
+    ba: 2 blocks in 6.17243 s, proven to within 0
+    """
+    expect("problem", problem, Problem)
+    return {method: _attempt(problem, method, seed) for method in methods or BY_NAME}
+
+
+def _attempt(problem: Problem, method: str, seed: Seed) -> Schedule | str:
+    if reason := method_named(method).unsuited(problem):
+        return reason
+    try:
+        answer = schedule(problem, method, seed=seed)
+    except InfeasibleError:
+        return "infeasible"
+    answer.verify(problem)
+    return answer
 
 
 def _listing(indent: str) -> str:

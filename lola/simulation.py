@@ -195,8 +195,8 @@ def simulate(
     >>> import lola
     >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
     >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
-    >>> found = lola.simulate(problem, ["jbba", "ba"], rounds=100, n_devices=[5, 10])
-    >>> found.axis, found.mean_s.shape, bool((found.mean_s[:, 0] <= found.mean_s[:, 1]).all())
+    >>> simulation = lola.simulate(problem, ["jbba", "ba"], rounds=100, n_devices=[5, 10])
+    >>> simulation.axis, simulation.mean_s.shape, bool((simulation.mean_s[:, 0] <= simulation.mean_s[:, 1]).all())
     ('n_devices', (2, 2), True)
     """
     expect("problem", problem, Problem)
@@ -236,13 +236,13 @@ def _points(
         raise LolaValueError(
             "transmit_snr_db has no say over traces, which hold the channel as measured; leave one out"
         )
-    given = {
+    parameters = {
         "transmit_snr_db": (np.nan if traced else 10.0) if transmit_snr_db is None else transmit_snr_db,
         "bandwidth_hz": problem.bandwidth_hz if bandwidth_hz is None else bandwidth_hz,
         "n_devices": problem.n_devices if n_devices is None else n_devices,
         "local_steps": problem.local_steps if local_steps is None else local_steps,
     }
-    swept = {name: list(value) for name, value in given.items() if isinstance(value, Sequence | np.ndarray)}
+    swept = {name: list(value) for name, value in parameters.items() if isinstance(value, Sequence | np.ndarray)}
     for name, values in swept.items():
         if not values or len(set(values)) < len(values):
             raise LolaValueError(f"{name} must hold different values, at least one; got {values}")
@@ -250,7 +250,7 @@ def _points(
     if len(several) > 1:
         raise LolaValueError(f"one parameter can be swept at a time, got several values for {' and '.join(several)}")
     axis = several[0] if several else None
-    fixed: dict[str, Any] = {name: swept[name][0] if name in swept else value for name, value in given.items()}
+    fixed: dict[str, Any] = {name: swept[name][0] if name in swept else value for name, value in parameters.items()}
     return axis, [Point(**fixed | {axis: value}) for value in swept[axis]] if axis else [Point(**fixed)]
 
 

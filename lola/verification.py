@@ -120,8 +120,8 @@ def _check_bound(schedule: Schedule, problem: Problem, method: Method) -> None:
     require(0 <= bound <= schedule.latency_s * (1 + ROUNDING), "bound", f"{bound!r} is above the latency it bounds")
     # Of this very class: a subclass could bring a check of its own.
     if proof is None or type(proof) is not method.proof:
-        given = "none is given" if proof is None else f"{type(proof).__name__} proves another problem's bound"
-        raise VerificationError(f"proof: {method.name} needs a proof of its bound; {given}")
+        reason = "none is given" if proof is None else f"{type(proof).__name__} proves another problem's bound"
+        raise VerificationError(f"proof: {method.name} needs a proof of its bound; {reason}")
     proof.check(problem, bound)
     if method.exact:
         require(schedule.latency_s <= bound * (1 + _OPTIMAL_GAP), "optimality", f"the gap to it is {schedule.gap:.3g}")

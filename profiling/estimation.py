@@ -261,12 +261,12 @@ def _fused_dropout() -> Any:
         def __torch_function__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
-            given = kwargs or {}
+            keywords = kwargs or {}
             if func is torch.nn.functional.dropout:
-                values = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | given
+                values = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | keywords
                 if values.get("training", True) and 0 < values.get("p", 0.5) < 1:
                     return torch.native_dropout(values["input"], values.get("p", 0.5), True)[0]
-            return func(*args, **given)
+            return func(*args, **keywords)
 
     return Fused()
 

@@ -121,7 +121,7 @@ def _line(depth: FloatArray, values: FloatArray) -> tuple[float, float]:
 
 def _falls(latency: FloatArray, spread: FloatArray | None) -> list[tuple[str, bool]]:
     """Say where the latency falls, and whether by more than the spread of the two depths together."""
-    found = []
+    falls = []
     for i in np.flatnonzero(np.diff(latency) < 0).tolist():
         fall = float(latency[i] - latency[i + 1])
         noise = 0.0 if spread is None else float(max(spread[i], spread[i + 1]))
@@ -129,8 +129,8 @@ def _falls(latency: FloatArray, spread: FloatArray | None) -> list[tuple[str, bo
             f"latency falls from {latency[i]:.4g} s at depth {i + 1} to {latency[i + 1]:.4g} s at depth {i + 2}, by "
             f"{fall:.2g} s where the spread is {noise:.2g} s"
         )
-        found.append((text, fall > noise))
-    return found
+        falls.append((text, fall > noise))
+    return falls
 
 
 def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tuple[FloatArray, Evidence]:

@@ -130,13 +130,13 @@ def _shape(profile: Profile) -> tuple[int, int]:
 def _coefficients(profiles: Sequence[Profile]) -> tuple[FloatArray, FloatArray]:
     """Solve for both; dividing by the values makes the errors relative, by the columns' norms keeps it well posed."""
     features = np.concatenate([_features(*_shape(profile), profile.n_blocks) for profile in profiles])
-    found = []
+    coefficients = []
     for field in ("memory_bytes", "latency_s"):
         values = np.concatenate([getattr(profile, field) for profile in profiles])
         rows = features / values[:, None]
         norms = np.linalg.norm(rows, axis=0)
-        found.append(np.linalg.lstsq(rows / norms, np.ones_like(values), rcond=1e-10)[0] / norms)
-    return found[0], found[1]
+        coefficients.append(np.linalg.lstsq(rows / norms, np.ones_like(values), rcond=1e-10)[0] / norms)
+    return coefficients[0], coefficients[1]
 
 
 def _errors(memory: FloatArray, latency: FloatArray, profile: Profile) -> tuple[float, float]:

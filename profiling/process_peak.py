@@ -55,9 +55,9 @@ def run_child() -> None:
     from lola.profiling.iteration import backward
     from lola.profiling.memory import weight_bytes
 
-    given = json.loads(sys.argv[1])
-    workload = Workload(**given["workload"])
-    torch.set_num_threads(given["threads"])
+    request = json.loads(sys.argv[1])
+    workload = Workload(**request["workload"])
+    torch.set_num_threads(request["threads"])
     model, _ = build(workload, "cpu")
     batch = make_batch(workload, model.config)
     depths = attach_lora(
@@ -66,7 +66,7 @@ def run_child() -> None:
     model.train(workload.mode == "train")
     backward(depths, 1, batch)  # what the first call loads and keeps is no part of an iteration
     peaks = []
-    for depth in range(1, given["n_blocks"] + 1):
+    for depth in range(1, request["n_blocks"] + 1):
         depths.select(depth)
         model.zero_grad(set_to_none=True)
         _CLEAR.write_text("5")  # the peak counts from now on

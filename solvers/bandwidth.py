@@ -64,8 +64,8 @@ def bandwidth_split(
     Examples
     --------
     >>> from lola.solvers import bandwidth_split
-    >>> found = bandwidth_split([1.0, 2.0], 8e5, [2.0, 1.0], bandwidth_hz=1e6)
-    >>> round(found.objective, 6), found.bandwidth_hz.round().tolist()
+    >>> split = bandwidth_split([1.0, 2.0], 8e5, [2.0, 1.0], bandwidth_hz=1e6)
+    >>> round(split.objective, 6), split.bandwidth_hz.round().tolist()
     (3.0, [200000.0, 800000.0])
     """
     compute = checked("compute_s", compute_s, positive=False)

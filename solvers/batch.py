@@ -95,8 +95,8 @@ def joint_allocation_batch(
     >>> from lola.solvers import joint_allocation_batch
     >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9]}
     >>> fleet["spectral_efficiency"] = [[4.0, 2.0, 1.0], [0.5, 3.0, 2.0]]  # a row a round
-    >>> found = joint_allocation_batch([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
-    >>> found.device_of_block.tolist(), found.objective.round(3).tolist()
+    >>> allocation = joint_allocation_batch([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> allocation.device_of_block.tolist(), allocation.objective.round(3).tolist()
     ([[0, 1], [2, 1]], [2.0, 1.762])
     """
     efficiency = real_array("spectral_efficiency", spectral_efficiency, 2)

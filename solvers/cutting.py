@@ -84,8 +84,8 @@ def crunch(
     --------
     >>> from lola.solvers import crunch
     >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
-    >>> found = crunch([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
-    >>> round(found.objective, 3), found.cut_s.round(3).tolist()
+    >>> allocation = crunch([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> round(allocation.objective, 3), allocation.cut_s.round(3).tolist()
     (2.0, [2.8, 2.6, 2.0])
     """
     inputs, latency = _monotone(
@@ -131,8 +131,8 @@ def conventional_allocation(
     --------
     >>> from lola.solvers import conventional_allocation
     >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
-    >>> found = conventional_allocation([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
-    >>> round(found.objective, 3), found.iterations
+    >>> allocation = conventional_allocation([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> round(allocation.objective, 3), allocation.iterations
     (2.0, 3)
     """
     inputs, latency = _monotone(

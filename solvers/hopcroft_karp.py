@@ -66,8 +66,8 @@ def bottleneck_assignment(cost: ArrayLike) -> BottleneckAssignment:
     Examples
     --------
     >>> from lola.solvers import bottleneck_assignment
-    >>> found = bottleneck_assignment([[0.0, 9.0], [5.0, 10.0]])
-    >>> found.objective, found.column_of_row
+    >>> assignment = bottleneck_assignment([[0.0, 9.0], [5.0, 10.0]])
+    >>> assignment.objective, assignment.column_of_row
     (9.0, array([1, 0]))
     """
     matrix = cost_matrix(cost)
@@ -194,7 +194,7 @@ def _match(cost, threshold, row_mate, column_mate, violator):
     path = np.empty(n, np.int64)
     while True:
         # Breadth first: level of each row reachable from an unmatched one.
-        head, tail, n_unseen, found = 0, 0, m, False
+        head, tail, n_unseen, augmented = 0, 0, m, False
         for j in range(m):
             unseen[j] = j
         for i in range(n):
@@ -217,7 +217,7 @@ def _match(cost, threshold, row_mate, column_mate, violator):
                 if cost[i, j] <= threshold:
                     mate = column_mate[j]
                     if mate < 0:
-                        found = True
+                        augmented = True
                         last_level = level[i]  # no path longer than the shortest is wanted
                     else:
                         level[mate] = level[i] + 1
@@ -227,7 +227,7 @@ def _match(cost, threshold, row_mate, column_mate, violator):
                     unseen[kept] = j
                     kept += 1
             n_unseen = kept
-        if not found:
+        if not augmented:
             for i in range(n):
                 violator[i] = level[i] >= 0
             return False

@@ -111,8 +111,8 @@ def joint_allocation(
     --------
     >>> from lola.solvers import joint_allocation
     >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
-    >>> found = joint_allocation([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
-    >>> found.device_of_block, round(found.objective, 3)
+    >>> allocation = joint_allocation([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> allocation.device_of_block, round(allocation.objective, 3)
     (array([0, 1]), 2.0)
     """
     inputs = allocation_inputs(

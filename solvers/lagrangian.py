@@ -119,8 +119,8 @@ def dual_ascent(
     --------
     >>> from lola.solvers import dual_ascent
     >>> fleet = {"speed": [0.5, 1.0, 0.8], "memory_bytes": [3e9, 2e9, 1e9], "spectral_efficiency": [4.0, 2.0, 1.0]}
-    >>> found = dual_ascent([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
-    >>> round(found.objective, 3), round(found.lower_bound, 2)  # no schedule is below the second
+    >>> allocation = dual_ascent([0.8, 1.2], [1e9, 2e9], 8e5, **fleet, bandwidth_hz=1e6)
+    >>> round(allocation.objective, 3), round(allocation.lower_bound, 2)  # no schedule is below the second
     (2.0, 1.49)
     """
     inputs = allocation_inputs(

@@ -151,8 +151,8 @@ def joint_bisection(
     Examples
     --------
     >>> from lola.solvers import oracle
-    >>> found = oracle.joint_bisection([0.8], [1e9], 8e5, [1.0, 0.5], [2e9, 1e9], [2.0, 1.0], bandwidth_hz=1e6)
-    >>> found.status.name, round(found.objective, 6)
+    >>> answer = oracle.joint_bisection([0.8], [1e9], 8e5, [1.0, 0.5], [2e9, 1e9], [2.0, 1.0], bandwidth_hz=1e6)
+    >>> answer.status.name, round(answer.objective, 6)
     ('OPTIMAL', 1.2)
     """
     inputs = allocation_inputs(*arguments, **keywords)
@@ -224,8 +224,8 @@ def joint_misocp(*arguments: ArrayLike, time_limit_s: float = 60.0, **keywords: 
     Examples
     --------
     >>> from lola.solvers import oracle
-    >>> found = oracle.joint_misocp([0.8], [1e9], 8e5, [1.0, 0.5], [2e9, 1e9], [2.0, 1.0], bandwidth_hz=1e6)
-    >>> found.status.name, round(found.objective, 6)
+    >>> answer = oracle.joint_misocp([0.8], [1e9], 8e5, [1.0, 0.5], [2e9, 1e9], [2.0, 1.0], bandwidth_hz=1e6)
+    >>> answer.status.name, round(answer.objective, 6)
     ('OPTIMAL', 1.2)
     """
     inputs = allocation_inputs(*arguments, **keywords)

@@ -22,9 +22,9 @@ def equal_split_candidates(inputs: Inputs) -> IntArray:
     """Find the L devices that are fastest for each block under an equal split: they decide feasibility (Lemma 3)."""
     n_blocks = inputs.n_blocks
     _, device = fastest(inputs, inputs.bits / (inputs.bandwidth / n_blocks), np.full(n_blocks, n_blocks))
-    found = candidate_devices(device)
-    # With fewer than L found, no allocation exists; padding lets the solver find out why.
-    return found if found.shape[0] >= n_blocks else np.union1d(found, np.arange(n_blocks))
+    candidates = candidate_devices(device)
+    # With fewer than L candidates, no allocation exists; padding lets the solver find out why.
+    return candidates if candidates.shape[0] >= n_blocks else np.union1d(candidates, np.arange(n_blocks))
 
 
 def devices_that_undercut(inputs: Inputs, offer_hz: FloatArray, deadline: float, known: IntArray) -> IntArray:
@@ -38,7 +38,7 @@ def fastest(
     inputs: Inputs, load: FloatArray, keep: IntArray, deadline: float = np.inf, known: IntArray = NOBODY
 ) -> tuple[FloatArray, IntArray]:
     """Run `fastest_per_block`, which says what comes back, over the devices of an allocation."""
-    found: tuple[FloatArray, IntArray] = fastest_per_block(
+    fastest: tuple[FloatArray, IntArray] = fastest_per_block(
         inputs.work,
         load,
         inputs.need,
@@ -50,7 +50,7 @@ def fastest(
         deadline,
         known,
     )
-    return found
+    return fastest
 
 
 @kernel

@@ -100,8 +100,8 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     Examples
     --------
     >>> from lola.solvers import linear_assignment
-    >>> found = linear_assignment([[0.0, 9.0], [5.0, 10.0]])
-    >>> found.objective, found.column_of_row
+    >>> assignment = linear_assignment([[0.0, 9.0], [5.0, 10.0]])
+    >>> assignment.objective, assignment.column_of_row
     (10.0, array([0, 1]))
     """
     if type(cost) is np.ndarray and cost.dtype is _FLOAT64 and cost.ndim == 2 and cost.flags.carray:

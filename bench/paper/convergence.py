@@ -87,10 +87,10 @@ def run_job(task, seed, method, encoder, data):
 
     torch.set_num_threads(1)
     start = time.monotonic()
-    found = read_glue(task, data)
-    rows = np.random.default_rng([seed, 10]).permutation(len(found.train))[: SCALE["train_rows"]]
-    held_out = np.random.default_rng(10).permutation(len(found.dev))[: TASKS[task]["dev_rows"]]
-    examples = GlueData(found.train.take(rows), found.dev.take(held_out), found.source)
+    corpus = read_glue(task, data)
+    rows = np.random.default_rng([seed, 10]).permutation(len(corpus.train))[: SCALE["train_rows"]]
+    held_out = np.random.default_rng(10).permutation(len(corpus.dev))[: TASKS[task]["dev_rows"]]
+    examples = GlueData(corpus.train.take(rows), corpus.dev.take(held_out), corpus.source)
     dev = examples.dev
     settings = TrainingSettings(
         model=encoder,

@@ -31,12 +31,12 @@ class PooledClassifier(nn.Module):
         """Turn texts into (n, texts, width) ids and mask, and labels."""
         tokenizer = AutoTokenizer.from_pretrained(self.folder)
         texts = [examples.first] if examples.second is None else [examples.first, examples.second]
-        found = [
+        chunks = [
             tokenizer(list(text), truncation=True, max_length=length, padding="max_length", return_tensors="pt")
             for text in texts
         ]
         names = ("input_ids", "attention_mask")
-        columns = {name: torch.stack([tokens[name] for tokens in found], dim=1) for name in names}
+        columns = {name: torch.stack([tokens[name] for tokens in chunks], dim=1) for name in names}
         labels = torch.as_tensor(examples.labels)
         return {**columns, "labels": labels.float() if labels.is_floating_point() else labels}
 

@@ -243,10 +243,10 @@ def _step(
             for name, parameter in blocks[depth].items():
                 parameter.grad = accepted[depth].gradients[name].detach().to(parameter.device, copy=True)
         optimizer.step()
-        found = {depth: _not_finite(optimizer, blocks[depth]) for depth in accepted if depth not in spoiled}
-        if not any(found.values()):
+        newly = {depth: _not_finite(optimizer, blocks[depth]) for depth in accepted if depth not in spoiled}
+        if not any(newly.values()):
             break
-        spoiled |= {depth: why for depth, why in found.items() if why}
+        spoiled |= {depth: why for depth, why in newly.items() if why}
         with torch.no_grad():
             for parameter, weight, state in zip(stepped, weights, states, strict=True):
                 parameter.copy_(weight)

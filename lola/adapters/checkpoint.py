@@ -116,8 +116,8 @@ def _told(damaged: dict[Path, str]) -> str:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Return what is called as a checkpoint in a folder, the newest last."""
-    found = {path: re.fullmatch("round-([0-9]{6,})", path.name) for path in folder.glob("round-*")}
-    numbers = {path: int(match[1]) for path, match in found.items() if match}
+    names = {path: re.fullmatch("round-([0-9]{6,})", path.name) for path in folder.glob("round-*")}
+    numbers = {path: int(match[1]) for path, match in names.items() if match}
     return sorted((path for path in numbers if path.name == _name(numbers[path])), key=numbers.__getitem__)
 
 
@@ -148,8 +148,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
 
     if not (path / _SUMS).is_file():
         raise FormatError(f"{_SUMS} is missing; versions of lola that wrote none are not read any more")
-    found, wanted = _sums(path).encode(), (path / _SUMS).read_bytes()
-    if found != wanted:
+    computed, wanted = _sums(path).encode(), (path / _SUMS).read_bytes()
+    if computed != wanted:
         raise FormatError(f"its files are not what was written: {_SUMS} has other digests")
     data = read_json(path / "state.json", _FORMAT)
     try:

@@ -183,10 +183,10 @@ class CooperativeSession:
             yield
             return
         with held(self._lock):
-            found = checkpoints(self.folder)
-            if found and version_of(found[-1]) > self.version:
+            saved = checkpoints(self.folder)
+            if saved and version_of(saved[-1]) > self.version:
                 raise FormatError(
-                    f"{self.folder}: another session has gone on to {found[-1].name} there, this one is at version "
+                    f"{self.folder}: another session has gone on to {saved[-1].name} there, this one is at version "
                     f"{self.version}; make it anew"
                 )
             yield

@@ -50,12 +50,12 @@ class Layout(NamedTuple):
 
 def layouts_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, Layout]:
     """Return what tensors like these must be, or say which of them cannot travel."""
-    found = {}
+    layouts = {}
     for name, tensor in tensors.items():
         if str(tensor.dtype) not in _TYPES:
             raise LolaValueError(f"{name} is {tensor.dtype}, which does not travel; make it one of {', '.join(_TYPES)}")
-        found[name] = Layout(_TYPES[str(tensor.dtype)][0], tuple(tensor.shape))
-    return found
+        layouts[name] = Layout(_TYPES[str(tensor.dtype)][0], tuple(tensor.shape))
+    return layouts
 
 
 def room_for(layouts: Mapping[str, Layout]) -> int:

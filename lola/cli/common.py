@@ -1,16 +1,19 @@
 """What the commands share. Only the standard library is imported before one of them runs."""
 
 import os
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lola.files.formats import StrPath
 
+_Settings = TypeVar("_Settings")
 Progress = Callable[[str, int, int], None]
 # Narrower terminals than this would break the tables; pipes and files get it too.
 _MIN_WIDTH = 100
@@ -25,6 +28,12 @@ class Exit(IntEnum):
     BAD_INPUT = 64
     INTERRUPTED = 130
     PIPE_CLOSED = 141
+
+
+def settings_of(kind: type[_Settings], options: Namespace) -> _Settings:
+    """Return a settings dataclass whose fields are the options of the same names."""
+    values: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**values)
 
 
 def wait_quietly() -> None:

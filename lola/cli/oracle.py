@@ -50,9 +50,12 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
         raise VerificationError(f"oracle: {oracle} says that there is no schedule at all")
     if answer.status is not oracles.Status.OPTIMAL:
         raise LolaValueError(f"the oracle '{oracle}' has no proven answer: {answer.status.value}")
-    found = answer.objective
-    if found < schedule.lower_bound_s * (1 - _AGREEMENT):
-        raise VerificationError(f"oracle: {oracle} found {seconds(found)}, below the bound {schedule.lower_bound_s!r}")
-    if method.exact and found > schedule.latency_s * (1 + _AGREEMENT):
-        raise VerificationError(f"oracle: {oracle} says that nothing is below {seconds(found)}, but the schedule is")
-    return f"oracle {oracle}: {seconds(found)} in {answer.seconds:.1f} s, {schedule.latency_s / found - 1:+.1e} from it"
+    optimum = answer.objective
+    if optimum < schedule.lower_bound_s * (1 - _AGREEMENT):
+        raise VerificationError(
+            f"oracle: {oracle} found {seconds(optimum)}, below the bound {schedule.lower_bound_s!r}"
+        )
+    if method.exact and optimum > schedule.latency_s * (1 + _AGREEMENT):
+        raise VerificationError(f"oracle: {oracle} says that nothing is below {seconds(optimum)}, but the schedule is")
+    apart = schedule.latency_s / optimum - 1
+    return f"oracle {oracle}: {seconds(optimum)} in {answer.seconds:.1f} s, {apart:+.1e} from it"

@@ -1,12 +1,38 @@
 """``lola schedule``: one round. Only the standard library is imported before it runs."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lola.problem import Problem
-    from lola.solution import Schedule
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options say; those of the same name replace the scenario's."""
+
+    scenario: str | None
+    fleet: str | None
+    profile: str | None
+    bandwidth_hz: float | None
+    subcarrier_hz: float | None
+    local_steps: int | None
+    method: str
+    seed: int
+    json: str | None
+    figure: str | None
+    compare: bool
+
+    def problem(self) -> "Problem":
+        """Read the scenario and put in place what the options name."""
+        from lola.files.problems import builtin_scenario, load_scenario
+
+        files = {"fleet": self.fleet, "profile": self.profile}
+        scenario = load_scenario(self.scenario, **files) if self.scenario else builtin_scenario(**files)
+        named = {name: getattr(self, name) for name in ("bandwidth_hz", "subcarrier_hz", "local_steps")}
+        changes: Any = {name: value for name, value in named.items() if value is not None}
+        return replace(scenario, **changes) if changes else scenario
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,21 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import check_files, laid_out
+    from lola.cli.common import check_files, laid_out, settings_of
     from lola.cli.tables import comparison_table, proof_line, round_table, seconds
     from lola.files.problems import scenario_files
     from lola.files.schedules import save_schedule
-    from lola.methods import BY_NAME
-    from lola.scheduling import schedule
+    from lola.scheduling import compare, schedule
 
-    inputs = scenario_files(options.scenario, fleet=options.fleet, profile=options.profile)
-    check_files(options.json, options.figure, inputs)
-    problem = _problem(options)
-    answer = schedule(problem, options.method, seed=options.seed)
+    settings = settings_of(Settings, options)
+    inputs = scenario_files(settings.scenario, fleet=settings.fleet, profile=settings.profile)
+    check_files(settings.json, settings.figure, inputs)
+    problem = settings.problem()
+    answer = schedule(problem, settings.method, seed=settings.seed)
     answer.verify(problem)
     tables = [round_table(answer, problem)]
-    if options.compare:
-        tables.append(comparison_table({method: _attempt(problem, method, options.seed) for method in BY_NAME}))
+    if settings.compare:
+        tables.append(comparison_table(compare(problem, seed=settings.seed)))
     print(laid_out(*tables))
     print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)")
     print(proof_line(answer, problem))
@@ -48,37 +74,10 @@ def run(options: argparse.Namespace) -> None:
     print(f"profile: {provenance or 'of unknown provenance'}")
     if provenance is not None and provenance.latency_note:
         print(f"latency: as {provenance.source}, {provenance.latency_note}")
-    if options.json:
-        save_schedule(answer, problem, options.json)
-    if options.figure:
+    if settings.json:
+        save_schedule(answer, problem, settings.json)
+    if settings.figure:
         from lola.figures.picture import save_figure
         from lola.figures.round import draw_round
 
-        save_figure(draw_round(answer, problem), options.figure)
-
-
-def _problem(options: argparse.Namespace) -> "Problem":
-    """Read the scenario and put in place what the options name."""
-    from lola.files.problems import builtin_scenario, load_scenario
-
-    files = {"fleet": options.fleet, "profile": options.profile}
-    scenario = load_scenario(options.scenario, **files) if options.scenario else builtin_scenario(**files)
-    named = {name: getattr(options, name) for name in ("bandwidth_hz", "subcarrier_hz", "local_steps")}
-    changes: Any = {name: value for name, value in named.items() if value is not None}
-    return replace(scenario, **changes) if changes else scenario
-
-
-def _attempt(problem: "Problem", method: str, seed: int) -> "Schedule | str":
-    """Schedule and verify, or return in a word why there is no schedule."""
-    from lola.methods import method_named
-    from lola.scheduling import schedule
-    from lola.solvers.errors import InfeasibleError
-
-    if reason := method_named(method).unsuited(problem):
-        return reason
-    try:
-        answer = schedule(problem, method, seed=seed)
-    except InfeasibleError:
-        return "infeasible"
-    answer.verify(problem)
-    return answer
+        save_figure(draw_round(answer, problem), settings.figure)

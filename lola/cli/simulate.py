@@ -1,10 +1,44 @@
 """``lola simulate``: the latency of many rounds. Only the standard library is imported before it runs."""
 
 import argparse
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lola.problem import Problem
     from lola.simulation import Simulation
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options say."""
+
+    scenario: str | None
+    snr_db: "Sequence[float] | None"
+    bandwidth_hz: "Sequence[float] | None"
+    devices: "Sequence[int] | None"
+    local_steps: "Sequence[int] | None"
+    methods: "Sequence[str] | None"
+    rounds: int
+    seed: int
+    redraw: str | None
+    trace: str | None
+    trace_bandwidth_hz: float
+    csv: str | None
+    figure: str | None
+
+    @property
+    def redraws(self) -> str:
+        """What each round draws anew."""
+        return self.redraw or ("channel" if self.scenario else "fleet")
+
+    def problem(self) -> "Problem":
+        """Read the scenario."""
+        from lola.files.problems import builtin_scenario, load_scenario
+
+        return load_scenario(self.scenario) if self.scenario else builtin_scenario()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,40 +93,40 @@ def _names(text: str) -> list[str]:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import check_files, progress_bar
-    from lola.files.problems import builtin_scenario, load_scenario, scenario_files
+    from lola.cli.common import check_files, progress_bar, settings_of
+    from lola.files.problems import scenario_files
     from lola.files.traces import load_traces
     from lola.simulation import DEFAULT_METHODS, simulate
 
-    check_files(options.csv, options.figure, [*scenario_files(options.scenario), options.trace])
-    options.redraw = options.redraw or ("channel" if options.scenario else "fleet")
-    problem = load_scenario(options.scenario) if options.scenario else builtin_scenario()
-    traces = load_traces(options.trace, bandwidth_hz=options.trace_bandwidth_hz) if options.trace else None
+    settings = settings_of(Settings, options)
+    check_files(settings.csv, settings.figure, [*scenario_files(settings.scenario), settings.trace])
+    problem = settings.problem()
+    traces = load_traces(settings.trace, bandwidth_hz=settings.trace_bandwidth_hz) if settings.trace else None
     with progress_bar("drawing") as report:
         simulation = simulate(
             problem,
-            options.methods or DEFAULT_METHODS,
-            rounds=options.rounds,
-            seed=options.seed,
-            transmit_snr_db=options.snr_db,
-            bandwidth_hz=options.bandwidth_hz,
-            n_devices=options.devices,
-            local_steps=options.local_steps,
-            redraw=options.redraw,
+            settings.methods or DEFAULT_METHODS,
+            rounds=settings.rounds,
+            seed=settings.seed,
+            transmit_snr_db=settings.snr_db,
+            bandwidth_hz=settings.bandwidth_hz,
+            n_devices=settings.devices,
+            local_steps=settings.local_steps,
+            redraw=settings.redraws,
             traces=traces,
             progress=report,
         )
-    _print(simulation, options)
-    if options.csv:
-        simulation.save_csv(options.csv)
-    if options.figure:
+    _print(simulation, settings)
+    if settings.csv:
+        simulation.save_csv(settings.csv)
+    if settings.figure:
         from lola.figures.picture import save_figure
         from lola.figures.simulation import draw_simulation
 
-        save_figure(draw_simulation(simulation), options.figure)
+        save_figure(draw_simulation(simulation), settings.figure)
 
 
-def _print(simulation: "Simulation", options: argparse.Namespace) -> None:
+def _print(simulation: "Simulation", settings: Settings) -> None:
     from lola.cli.common import laid_out
     from lola.cli.tables import simulation_table
     from lola.files.formats import plain
@@ -103,16 +137,16 @@ def _print(simulation: "Simulation", options: argparse.Namespace) -> None:
     constant = [
         f"{label} {getattr(point, name) / scale:.6g} {unit}".rstrip()
         for name, (label, unit, scale) in PARAMETERS.items()
-        if name != simulation.axis and not (options.trace and name == "transmit_snr_db")
+        if name != simulation.axis and not (settings.trace and name == "transmit_snr_db")
     ]
-    channel = f"traces of {plain(options.trace)}" if options.trace else "Rayleigh fading"
-    fleet = "speed, memory and channel" if options.redraw == "fleet" else "the channel"
-    print(f"{', '.join(constant)}; {channel}; each round draws {fleet} anew (seed {options.seed})")
+    channel = f"traces of {plain(settings.trace)}" if settings.trace else "Rayleigh fading"
+    fleet = "speed, memory and channel" if settings.redraws == "fleet" else "the channel"
+    print(f"{', '.join(constant)}; {channel}; each round draws {fleet} anew (seed {settings.seed})")
     if simulation.wall.any():
         print("wall: % of rounds in which a chosen device lacks the memory for its block, % of chosen devices that do")
     left_out = (~simulation.feasible).sum(axis=1)
     if left_out.any():
         print(
-            f"infeasible: {left_out.min():,} to {left_out.max():,} of {options.rounds:,} rounds at a point lack the "
+            f"infeasible: {left_out.min():,} to {left_out.max():,} of {settings.rounds:,} rounds at a point lack the "
             "memory for the model, whoever takes which block; they are left out for every method"
         )

@@ -68,8 +68,8 @@ def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
 
     What hits the memory wall cannot be run, so it is never the best possible.
     """
-    found = [schedule for schedule in schedules.values() if isinstance(schedule, Schedule)]
-    possible = [schedule.latency_s for schedule in found if not schedule.hits_memory_wall.any()]
+    solved = [schedule for schedule in schedules.values() if isinstance(schedule, Schedule)]
+    possible = [schedule.latency_s for schedule in solved if not schedule.hits_memory_wall.any()]
     best = min(possible, default=math.nan)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("method")
@@ -92,7 +92,7 @@ def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
 
 def profile_table(profile: Profile) -> Table:
     """Lay out one line per depth: what it needs, how long it takes, and what it uploads."""
-    evidence = profile.evidence.given() if profile.evidence else {}
+    evidence = profile.evidence.to_dict() if profile.evidence else {}
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = {"needs\nGB": profile.memory_bytes / 1e9, "latency\ns": profile.latency_s}
     extra = (

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import heeded_interruption, wait_quietly
+    from lola.cli.common import heeded_interruption, settings_of, wait_quietly
     from lola.solvers.checks import positive_integer
 
     wait_quietly()
@@ -70,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     from lola.files.formats import plain, write_json
     from lola.tasks.training import TrainingSettings, prepare_training
 
-    settings = TrainingSettings(**{field.name: getattr(options, field.name) for field in fields(TrainingSettings)})
+    settings = settings_of(TrainingSettings, options)
     positive_integer("rounds", options.rounds)
     out, recorded = Path(options.out), settings.recorded()
     _check_folder(out, recorded)

@@ -138,12 +138,12 @@ def _refuse_constant(text: str) -> float:
 
 
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    unique: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in unique:
             raise _RefusedJsonError(f"the key {shown(key)} stands twice in one object; drop one")
-        found[key] = value
-    return found
+        unique[key] = value
+    return unique
 
 
 def check_keys(where: str, keys: Collection[str], required: Collection[str], optional: Collection[str] = ()) -> None:

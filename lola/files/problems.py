@@ -164,10 +164,10 @@ def profile_to_json(profile: Profile) -> dict[str, Any]:
         "memory_bytes": profile.memory_bytes.tolist(),
         "latency_s": profile.latency_s.tolist(),
         "upload_bits": profile.upload_bits.tolist(),
-        "provenance": None if profile.provenance is None else profile.provenance.given(),
+        "provenance": None if profile.provenance is None else profile.provenance.to_dict(),
     }
     if profile.evidence is not None:
-        data["evidence"] = {name: array.tolist() for name, array in profile.evidence.given().items()}
+        data["evidence"] = {name: array.tolist() for name, array in profile.evidence.to_dict().items()}
     return data
 
 
@@ -176,19 +176,19 @@ def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
     check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits"), ("provenance", "evidence"))
     provenance = evidence = None
     if data.get("provenance") is not None:
-        given = table(f"{where}, provenance", data["provenance"])
+        origin = table(f"{where}, provenance", data["provenance"])
         known = [field.name for field in fields(Provenance)]
         required = ("model", "batch_size", "sequence_length", "dtype", "source", "hardware")
-        check_keys(f"{where}, provenance", given, required, [name for name in known if name not in required])
+        check_keys(f"{where}, provenance", origin, required, [name for name in known if name not in required])
         try:
-            provenance = Provenance(**given)
+            provenance = Provenance(**origin)
         except (TypeError, ValueError) as error:
             raise FormatError(f"{where}, provenance: {error}") from None
     if data.get("evidence") is not None:
-        found = table(f"{where}, evidence", data["evidence"])
-        check_keys(f"{where}, evidence", found, (), [field.name for field in fields(Evidence)])
+        arrays = table(f"{where}, evidence", data["evidence"])
+        check_keys(f"{where}, evidence", arrays, (), [field.name for field in fields(Evidence)])
         try:
-            evidence = Evidence(**{name: numbers(f"{where}, evidence, {name}", found[name]) for name in found})
+            evidence = Evidence(**{name: numbers(f"{where}, evidence, {name}", arrays[name]) for name in arrays})
         except FormatError:
             raise
         except ValueError as error:
@@ -241,9 +241,9 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     """
     data = _read_toml(path)
     optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz")
-    given = {"fleet": fleet, "profile": profile}
-    required = [key for key, override in given.items() if override is None]
-    check_keys(str(path), data, (*required, "bandwidth_hz"), (*given, *optional))
+    replaced = {"fleet": fleet, "profile": profile}
+    required = [key for key, override in replaced.items() if override is None]
+    check_keys(str(path), data, (*required, "bandwidth_hz"), (*replaced, *optional))
     devices = load_fleet(fleet or _beside(path, "fleet", data["fleet"]))
     costs = load_profile(profile or _beside(path, "profile", data["profile"]))
     headroom: Any = data.get("headroom")
@@ -277,7 +277,7 @@ def scenario_files(
             return scenario_files(folder / "scenario.toml", fleet=fleet, profile=profile)
     data = _read_toml(path)
     named = [_beside(path, key, data[key]) for key in ("fleet", "profile") if key in data]
-    return [path, *named, *(given for given in (fleet, profile) if given is not None)]
+    return [path, *named, *(file for file in (fleet, profile) if file is not None)]
 
 
 def _read_toml(path: StrPath) -> dict[str, Any]:

@@ -57,11 +57,11 @@ def find_blocks(model: "nn.Module") -> "list[nn.Module]":
     kind = getattr(getattr(model, "config", None), "model_type", None)
     backbone = getattr(model, "base_model", model)
     for path in _BLOCKS.get(kind or "", "").split("|"):
-        found: Any = backbone
+        modules: Any = backbone
         for name in path.split("."):
-            found = getattr(found, name, None)
-        if path and found is not None and len(found):
-            return list(found)[::-1]
+            modules = getattr(modules, name, None)
+        if path and modules is not None and len(modules):
+            return list(modules)[::-1]
     raise ModelError(
         f"no transformer blocks found in {type(model).__name__} (model type {kind!r}; known are {', '.join(_BLOCKS)}); "
         "pass them as a list of modules, the one nearest the input first: attach_lora(model, blocks=[...])"
@@ -247,10 +247,12 @@ def attach_lora(
     scale = positive_number("alpha", 2 * rank if alpha is None else alpha)
     if adapted := [name for name, _ in model.named_parameters() if "lora_" in name]:
         raise ModelError(f"the model has adapters already, such as {adapted[0]}; adapt it once, or load it anew")
-    found = find_blocks(model) if blocks is None else list(blocks)[::-1]
-    if not found:
+    deepest_first = find_blocks(model) if blocks is None else list(blocks)[::-1]
+    if not deepest_first:
         raise ModelError("blocks is empty; pass at least one module")
-    inside = {name.split(".")[-1] for block in found for name, module in block.named_modules() if _can_adapt(module)}
+    inside = {
+        name.split(".")[-1] for block in deepest_first for name, module in block.named_modules() if _can_adapt(module)
+    }
     wanted: tuple[str, ...] | None
     if targets is None:
         wanted = next((names for names in _TARGETS if inside.issuperset(names)), None)
@@ -262,7 +264,7 @@ def attach_lora(
             f"LoRA has no target: the blocks have no {missing or 'module of an empty list'}. Modules that can be "
             f"adapted are {', '.join(sorted(inside)) or 'none'}; name some of them as targets"
         )
-    members = {id(module) for block in found for module in block.modules()}
+    members = {id(module) for block in deepest_first for module in block.modules()}
     paths = [
         name
         for name, module in model.named_modules()
@@ -282,9 +284,9 @@ def attach_lora(
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"LoRA of rank {rank} finds no memory: {reason}; take a smaller rank") from None
-    depths = Depths(model, found, rank, scale, wanted, train_head)
+    depths = Depths(model, deepest_first, rank, scale, wanted, train_head)
     for depth in range(1, len(depths) + 1):
-        if not any("lora_" in name for name, _ in found[depth - 1].named_parameters()):
+        if not any("lora_" in name for name, _ in deepest_first[depth - 1].named_parameters()):
             raise ModelError(
                 f"depth {depth} has no module named {' or '.join(wanted)}; its block would upload nothing; name others"
             )

@@ -244,12 +244,12 @@ def _from_hub(task: GlueTask) -> GlueData:
             "reading from the hub needs the package datasets: install it, or name a folder of downloaded files"
         ) from None
     try:
-        found = load_dataset(_HUB_NAME, task.name)
+        dataset = load_dataset(_HUB_NAME, task.name)
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise LolaValueError(f"{_HUB_NAME} is not to be had: {reason}; name a folder of downloaded files") from None
-    dev = "validation" if "validation" in found else "validation_matched"
-    return GlueData(_of_split(task, found["train"]), _of_split(task, found[dev]), f"train and {dev} of {_HUB_NAME}")
+    dev = "validation" if "validation" in dataset else "validation_matched"
+    return GlueData(_of_split(task, dataset["train"]), _of_split(task, dataset[dev]), f"train and {dev} of {_HUB_NAME}")
 
 
 def _of_split(task: GlueTask, split: Mapping[str, Sequence[Any]]) -> Examples:

@@ -117,8 +117,8 @@ class TextClassifier:
         sorted_logits = torch.cat(parts)
         logits = torch.empty_like(sorted_logits)
         logits[order] = sorted_logits
-        found = logits[:, 0] if logits.shape[1] == 1 else logits.argmax(dim=1)
-        return np.asarray(found.numpy())
+        predicted = logits[:, 0] if logits.shape[1] == 1 else logits.argmax(dim=1)
+        return np.asarray(predicted.numpy())
 
 
 def load_classifier(source: str, n_labels: int, *, seed: int | None) -> TextClassifier:
