@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lola.evidence import Evidence
-from lola.models.depths import Depths, attach_lora
-from lola.models.loading import import_transformers, sequence_length
+from lola.models.depths import Depths
+from lola.models.loading import import_transformers
 from lola.profile import Profile, Provenance
-from lola.profiling.building import build, make_batch
+from lola.profiling.building import adapted, build, example_length, make_batch
 from lola.profiling.iteration import count_tensors
 from lola.profiling.machine import software
 from lola.profiling.memory import weight_bytes
@@ -110,14 +110,17 @@ def estimate(
         upload = [depths.upload_bits(depth) for depth in range(1, n_blocks + 1)]
         head, targets = depths.head, depths.targets
     if workload.attention != "eager":
-        with fake_depths(replace(workload, attention="eager"), allocator) as (depths, batch, _):
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        eager = replace(workload, attention="eager")  # which a module of one's own attention is not: it is taken apart
+        with fake_depths(eager, allocator) as (depths, batch, _), sdpa_kernel(SDPBackend.MATH):
             flops = [_count(depths, depth, batch, 1)[2] for depth in range(1, n_blocks + 1)]
     return Profile(
         memory_bytes=[resident + value for value in peak],
         latency_s=[value / device.flops_per_s for value in flops],
         upload_bits=upload,
         provenance=Provenance(
-            model=workload.model,
+            model=workload.name,
             batch_size=workload.batch_size,
             sequence_length=length,
             dtype=workload.dtype,
@@ -159,7 +162,7 @@ def bring_to_reference(profile: Profile, workload: Workload, reference: str = "s
     device = reference_device(reference)
     counted = estimate(workload, reference=reference)
     if counted.n_blocks != profile.n_blocks:
-        raise ProfilingError(f"the profile has {profile.n_blocks} blocks, {workload.model} has {counted.n_blocks}")
+        raise ProfilingError(f"the profile has {profile.n_blocks} blocks, {workload.name} has {counted.n_blocks}")
     return profile.on_reference(device.name, float(counted.latency_s.sum() / profile.latency_s.sum()))
 
 
@@ -224,15 +227,14 @@ def fake_depths(workload: Workload, allocator: str = "cpu") -> "Iterator[tuple[D
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     model, _ = build(workload, "meta")
-    config = model.config
-    depths = attach_lora(
-        model, rank=workload.lora_rank, targets=workload.lora_targets, train_head=workload.head == "trained"
-    )
-    model.train(workload.mode == "train")
-    length = sequence_length(workload.model, config, workload.sequence_length)
-    with FakeTensorMode():
+    config = getattr(model, "config", None)
+    depths = adapted(workload, model)
+    length = example_length(workload, config)
+    with FakeTensorMode(allow_non_fake_inputs=workload.batch is not None):  # a module may have tensors of its own
         _materialise(model, torch)
         batch = make_batch(workload, config)
+        if workload.batch is not None:
+            batch = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in batch.items()}
         with _fused_dropout() if allocator == "cuda" else nullcontext():
             yield depths, batch, length
 
@@ -285,11 +287,16 @@ def _count(
 def _counted(
     depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]", granularity_bytes: int
 ) -> tuple[int, int]:
-    from torch._subclasses.fake_tensor import DataDependentOutputException, UnsupportedOperatorException
+    from torch._subclasses.fake_tensor import (
+        DataDependentOutputException,
+        DynamicOutputShapeException,
+        UnsupportedOperatorException,
+    )
 
+    asks = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
     try:
         return count_tensors(depths, depth, batch, granularity_bytes)
-    except (DataDependentOutputException, UnsupportedOperatorException, NotImplementedError) as error:
+    except (*asks, NotImplementedError) as error:
         raise ProfilingError(
             f"{type(depths.model).__name__} cannot run on tensors without data: {error}; measure it instead"
         ) from None

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.evidence import Evidence
-from lola.models.depths import Depths, attach_lora
-from lola.models.loading import import_transformers, sequence_length
+from lola.models.depths import Depths
+from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.profile import Profile, Provenance
-from lola.profiling.building import build, make_batch
+from lola.profiling.building import adapted, build, example_length, make_batch
 from lola.profiling.iteration import backward, count_tensors
 from lola.profiling.judgement import PRECISION, check_monotone, rising, uncertainty
 from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, software, thread_count
@@ -94,14 +94,8 @@ def measure(
     # Dropout draws as well.
     with seeded(workload.seed, device), fixed_threads(used_threads), keep_freed_memory():
         model, weights = build(workload, device)
-        config = model.config
-        depths = attach_lora(
-            model,
-            rank=workload.lora_rank,
-            targets=workload.lora_targets,
-            train_head=workload.head == "trained",
-        )
-        model.train(workload.mode == "train")
+        config = getattr(model, "config", None)
+        depths = adapted(workload, model)
         model.to(device)
         batch = make_batch(workload, config)
         memory = (_memory_on_cuda if device == "cuda" else _memory_on_cpu)(depths, batch, report)
@@ -124,9 +118,9 @@ def measure(
         else f"{cpu_name()}, {used_threads} thread{'s' * (used_threads > 1)}"
     )
     provenance = Provenance(
-        model=workload.model,
+        model=workload.name,
         batch_size=workload.batch_size,
-        sequence_length=sequence_length(workload.model, config, workload.sequence_length),
+        sequence_length=example_length(workload, config),
         dtype=workload.dtype,
         source="measured",
         hardware=hardware,

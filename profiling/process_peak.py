@@ -30,6 +30,11 @@ def process_peaks(workload: Workload, n_blocks: int, threads: int) -> FloatArray
 
     if not (_STATUS.exists() and _CLEAR.exists()):
         return None
+    if not isinstance(workload.model, str):
+        raise ProfilingError(
+            f"the child process builds its model from a name or a folder, got a {workload.name}; measure without the "
+            "check, or save the model and name its folder"
+        )
     arguments = json.dumps({"workload": asdict(workload), "n_blocks": n_blocks, "threads": threads})
     # Large tensors go back to the system as they are freed, so that resident memory is memory in use.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "1000000"}
@@ -50,8 +55,7 @@ def run_child() -> None:
     """Measure, and write the bytes of each depth to standard output as JSON."""
     import torch
 
-    from lola.models.depths import attach_lora
-    from lola.profiling.building import build, make_batch
+    from lola.profiling.building import adapted, build, make_batch
     from lola.profiling.iteration import backward
     from lola.profiling.memory import weight_bytes
 
@@ -60,10 +64,7 @@ def run_child() -> None:
     torch.set_num_threads(request["threads"])
     model, _ = build(workload, "cpu")
     batch = make_batch(workload, model.config)
-    depths = attach_lora(
-        model, rank=workload.lora_rank, targets=workload.lora_targets, train_head=workload.head == "trained"
-    )
-    model.train(workload.mode == "train")
+    depths = adapted(workload, model)
     backward(depths, 1, batch)  # what the first call loads and keeps is no part of an iteration
     peaks = []
     for depth in range(1, request["n_blocks"] + 1):

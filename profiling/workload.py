@@ -1,16 +1,21 @@
 """What is profiled: a model, the batch it works on, and how it is adapted."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lola.models.errors import ModelError
 from lola.models.seeding import torch_seed
-from lola.solvers.checks import positive_integer
+from lola.solvers.checks import positive_integer, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from lola.profile import Profile
 
+_BATCH_SIZE = 32
 DTYPES = {
     "fp32": "float32",
     "fp16": "float16",
@@ -42,24 +47,34 @@ class Workload:
 
     Parameters
     ----------
-    model : str
-        Name of a built-in configuration (`lola.models.loading.CONFIGS`), a local folder, or a hub name.
+    model : str or torch.nn.Module
+        Name of a built-in configuration (`lola.models.loading.CONFIGS`), a local folder, or a hub name; or a module of
+        yours, whose output must have a loss. The module is copied, and left as it is.
     batch_size : int
+        Of a module, its batch's.
     sequence_length : int, optional
-        Tokens of a text; 128 if left out. An image model's is given by its patches: leave it out.
+        Tokens of a text; 128 if left out. An image or sound has its own: leave it out. Of a module, its batch's: the
+        second dimension of its first tensor.
     dtype : str
-        ``"fp32"``, ``"fp16"`` or ``"bf16"``, or torch's names for them.
+        ``"fp32"``, ``"fp16"`` or ``"bf16"``, or torch's names for them. Of a module, its own.
     attention : {"eager", "sdpa"}
-        ``"eager"`` is what floating-point operations can be counted for on every device.
+        ``"eager"`` is what floating-point operations can be counted for on every device. A module that is none of
+        transformers has its own, ``"own"``.
     mode : {"train", "eval"}
         With or without dropout.
     lora_rank : int
     lora_targets : tuple of str, optional
-        Modules to adapt. Left out: query and value, or the joint projection where a model has but that.
+        Modules to adapt. Left out: query and value, or the joint projection where a model has but that, or what PEFT
+        adapts in models of the type.
     head : {"trained", "frozen"}
         Whether a classifier head is trained, and uploaded, with depth 1.
     seed : int
         Of random weights, of the adapters, and of the batch.
+    blocks : str, optional
+        Where the blocks are, for example ``"encoder.layer"``; `lola.models.find_blocks` says more, and finds them if
+        this is left out.
+    batch : mapping of str to torch.Tensor, optional
+        What a module is called with, labels among it: ``module(**batch)``. For a module alone.
 
     Raises
     ------
@@ -67,8 +82,8 @@ class Workload:
         If an argument is not as described.
     """
 
-    model: str
-    batch_size: int = 32
+    model: "str | nn.Module"
+    batch_size: int = _BATCH_SIZE
     sequence_length: int | None = None
     dtype: str = "float32"
     attention: str = "eager"
@@ -77,21 +92,76 @@ class Workload:
     lora_targets: tuple[str, ...] | None = None
     head: str = "trained"
     seed: int = 0
+    blocks: str | None = None
+    batch: "Mapping[str, torch.Tensor] | None" = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model:
-            raise LolaTypeError(f"model must be a name or a folder, got {self.model!r}")
-        for field in ("batch_size", "lora_rank"):
-            positive_integer(field, getattr(self, field))
+        if not isinstance(self.model, str):
+            self._follow_module()
+        elif not self.model:
+            raise LolaTypeError(f"model must be a name or a folder, got {self.model!r}; or a module, with its batch")
+        elif self.batch is not None:
+            raise LolaValueError(
+                f"batch goes with a module, got the name {self.model!r}; leave it out, and give batch_size"
+            )
+        for name in ("batch_size", "lora_rank"):
+            positive_integer(name, getattr(self, name))
         if self.sequence_length is not None:
             positive_integer("sequence_length", self.sequence_length)
         torch_seed("seed", self.seed)
-        if self.dtype not in DTYPES:
-            raise LolaValueError(f"dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
-        object.__setattr__(self, "dtype", DTYPES[self.dtype])
-        choices = {"attention": ("eager", "sdpa"), "mode": ("train", "eval"), "head": ("trained", "frozen")}
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise LolaValueError(f"{field} must be one of {', '.join(allowed)}; got {getattr(self, field)!r}")
+        if isinstance(self.model, str):
+            if self.dtype not in DTYPES:
+                raise LolaValueError(f"dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
+            object.__setattr__(self, "dtype", DTYPES[self.dtype])
+        kinds = ("own",) if self.attention == "own" and not isinstance(self.model, str) else ("eager", "sdpa")
+        choices = {"attention": kinds, "mode": ("train", "eval"), "head": ("trained", "frozen")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise LolaValueError(f"{name} must be one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        if self.blocks is not None and not isinstance(self.blocks, str):
+            raise LolaTypeError(f"blocks must be a path within the model, got {type(self.blocks).__name__}")
+        if isinstance(self.lora_targets, str):
+            raise LolaTypeError(
+                f"lora_targets must be several names, got the text {self.lora_targets!r}; put it in a list"
+            )
         if self.lora_targets is not None:
             object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
+
+    @property
+    def name(self) -> str:
+        """What the model is called: as it was named, or the class of a module."""
+        return self.model if isinstance(self.model, str) else type(self.model).__name__
+
+    def _follow_module(self) -> None:
+        """Take batch size, length, type of number and attention from a module and its batch."""
+        import torch
+
+        if not isinstance(self.model, torch.nn.Module):
+            raise LolaTypeError(f"model must be a name, a folder or a torch module, got {type(self.model).__name__}")
+        batch = self.batch
+        if not isinstance(batch, Mapping) or not batch or not all(_is_batched(value) for value in batch.values()):
+            raise LolaTypeError(
+                f"batch must be a mapping of names to tensors, labels among them, for {self.name} to be called with; "
+                f"got {shown(dict(batch)) if isinstance(batch, Mapping) else type(batch).__name__}"
+            )
+        first = next(iter(batch.values()))
+        kinds = [p.dtype for p in self.model.parameters() if p.is_floating_point()]
+        follows: dict[str, tuple[object, object]] = {
+            "batch_size": (_BATCH_SIZE, len(first)),
+            "dtype": ("float32", str(kinds[0] if kinds else torch.float32).removeprefix("torch.")),
+        }
+        if not hasattr(self.model, "set_attn_implementation"):
+            follows["attention"] = ("eager", "own")
+        if self.sequence_length is None:
+            follows["sequence_length"] = (None, first.shape[1] if first.dim() > 1 else 1)
+        for name, (usual, value) in follows.items():
+            given = getattr(self, name)
+            if given not in (usual, value) and DTYPES.get(given) != value:
+                raise LolaValueError(f"{name} of {self.name} and its batch is {value!r}, got {given!r}; leave it out")
+            object.__setattr__(self, name, value)
+
+
+def _is_batched(value: object) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) > 0

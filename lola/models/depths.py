@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from lola.models.blocks import can_adapt, check_blocks, find_blocks, find_targets
 from lola.models.errors import ModelError
+from lola.models.guard import stopping_at
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer, positive_number
@@ -17,55 +19,8 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, "torch.Tensor"]
 Loss = Callable[[Any, Any], "torch.Tensor"]
-# Where the backbone of each type keeps its blocks, and which modules project to query and value.
-_BLOCKS = {
-    "bert": "encoder.layer",
-    "roberta": "encoder.layer",
-    "xlm-roberta": "encoder.layer",
-    "electra": "encoder.layer",
-    "deit": "encoder.layer|layers",
-    "vit": "layers|encoder.layer",
-    "gpt2": "h",
-    "llama": "layers",
-    "mistral": "layers",
-    "qwen2": "layers",
-    "gemma": "layers",
-}
-_TARGETS = (("query", "value"), ("q_proj", "v_proj"), ("c_attn",))
-_HEADS = ("classifier", "score")
+_HEADS = ("classifier", "score", "pre_classifier", "classification_head")
 _UPLOAD_BITS_PER_VALUE = 32
-
-
-def find_blocks(model: "nn.Module") -> "list[nn.Module]":
-    """Find a model's transformer blocks.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        A transformers model of a type that is known here.
-
-    Returns
-    -------
-    list of torch.nn.Module
-        In depth order: entry 0 is depth 1, the block nearest the output.
-
-    Raises
-    ------
-    ModelError
-        If the type is not known, or the blocks are not where they should be.
-    """
-    kind = getattr(getattr(model, "config", None), "model_type", None)
-    backbone = getattr(model, "base_model", model)
-    for path in _BLOCKS.get(kind or "", "").split("|"):
-        modules: Any = backbone
-        for name in path.split("."):
-            modules = getattr(modules, name, None)
-        if path and modules is not None and len(modules):
-            return list(modules)[::-1]
-    raise ModelError(
-        f"no transformer blocks found in {type(model).__name__} (model type {kind!r}; known are {', '.join(_BLOCKS)}); "
-        "pass them as a list of modules, the one nearest the input first: attach_lora(model, blocks=[...])"
-    )
 
 
 class Depths:
@@ -155,29 +110,18 @@ class Depths:
 
     @contextmanager
     def guard(self, depth: int) -> "Iterator[None]":
-        """Refuse, while the model runs, an input of the block that requires a gradient: backward would not stop there.
+        """Refuse, while the model runs, what would make backward run on below the block.
+
+        That is an input of the block that requires a gradient, a block that runs again on what it gave, or blocks that
+        run in another order than they were given in.
 
         Raises
         ------
         ModelError
             From within the forward pass.
         """
-        import torch
-
-        def refuse(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            values = [*args, *kwargs.values()]
-            if any(isinstance(value, torch.Tensor) and value.requires_grad for value in values):
-                raise ModelError(
-                    f"depth {depth}: the input of its block requires a gradient, so backward would run on to the "
-                    "embeddings and every depth would cost the same. Something below requires grad, or makes its "
-                    "output require it (enable_input_require_grads does): turn that off"
-                )
-
-        handle = self.blocks[self._index(depth)].register_forward_pre_hook(refuse, with_kwargs=True)
-        try:
+        with stopping_at(self.blocks, self._index(depth) + 1):
             yield
-        finally:
-            handle.remove()
 
     def _index(self, depth: int) -> int:
         if positive_integer("depth", depth) > len(self):
@@ -205,7 +149,7 @@ def attach_lora(
     rank: int = 8,
     alpha: float | None = None,
     targets: Sequence[str] | None = None,
-    blocks: "Sequence[nn.Module] | None" = None,
+    blocks: "str | Sequence[nn.Module] | None" = None,
     train_head: bool = True,
     zero_init: bool = True,
     seed: int | None = None,
@@ -220,11 +164,14 @@ def attach_lora(
     alpha : float, optional
         LoRA's, which scales what an adapter adds by alpha / rank; twice the rank if left out.
     targets : sequence of str, optional
-        Names of the modules to adapt. Left out: query and value, or ``c_attn``.
-    blocks : sequence of torch.nn.Module, optional
-        The blocks **in the model's order**, the one nearest the input first; found by `find_blocks` if left out.
+        Names of the modules to adapt. Left out: query and value, or the joint projection, or what PEFT adapts in models
+        of the type.
+    blocks : str or sequence of torch.nn.Module, optional
+        The blocks **in the model's order**, the one nearest the input first, or where they are: see `find_blocks`,
+        which finds them if this is left out. To join several modules into one block, pass a `torch.nn.ModuleList` of
+        them.
     train_head : bool
-        Whether a classifier head (``classifier`` or ``score``) is trained with depth 1.
+        Whether a classifier head (``classifier``, ``score`` and the like) is trained with depth 1.
     zero_init : bool
         Start LoRA's B at zero, as usual. Then A's gradients are zero at first: tests that compare gradients say False.
     seed : int, optional
@@ -238,7 +185,8 @@ def attach_lora(
     Raises
     ------
     ModelError
-        If there are no blocks, a target is missing, or a block would stay without an adapter.
+        If there are no blocks, they overlap or are not in the model's order, a target is missing, or a block would stay
+        without an adapter.
     """
     import_transformers()
     from peft import LoraConfig, get_peft_model
@@ -247,28 +195,17 @@ def attach_lora(
     scale = positive_number("alpha", 2 * rank if alpha is None else alpha)
     if adapted := [name for name, _ in model.named_parameters() if "lora_" in name]:
         raise ModelError(f"the model has adapters already, such as {adapted[0]}; adapt it once, or load it anew")
-    deepest_first = find_blocks(model) if blocks is None else list(blocks)[::-1]
-    if not deepest_first:
-        raise ModelError("blocks is empty; pass at least one module")
-    inside = {
-        name.split(".")[-1] for block in deepest_first for name, module in block.named_modules() if _can_adapt(module)
-    }
-    wanted: tuple[str, ...] | None
-    if targets is None:
-        wanted = next((names for names in _TARGETS if inside.issuperset(names)), None)
+    if blocks is None or isinstance(blocks, str):
+        deepest_first = find_blocks(model, blocks)
     else:
-        wanted = tuple(targets) if inside.issuperset(targets) else None
-    if not wanted:
-        missing = "query and value" if targets is None else ", ".join(name for name in targets if name not in inside)
-        raise ModelError(
-            f"LoRA has no target: the blocks have no {missing or 'module of an empty list'}. Modules that can be "
-            f"adapted are {', '.join(sorted(inside)) or 'none'}; name some of them as targets"
-        )
+        deepest_first = list(blocks)[::-1]
+    check_blocks(model, deepest_first[::-1])
+    wanted = find_targets(model, deepest_first, targets)
     members = {id(module) for block in deepest_first for module in block.modules()}
     paths = [
         name
         for name, module in model.named_modules()
-        if id(module) in members and name.split(".")[-1] in wanted and _can_adapt(module)
+        if id(module) in members and name.split(".")[-1] in wanted and can_adapt(module)
     ]
     config = LoraConfig(
         r=rank,
@@ -292,10 +229,6 @@ def attach_lora(
             )
     depths.select(1)
     return depths
-
-
-def _can_adapt(module: "nn.Module") -> bool:
-    return type(module).__name__ in ("Linear", "Conv1D")
 
 
 def loss_of_output(model: Any, batch: "Batch") -> "torch.Tensor":

@@ -96,7 +96,7 @@ def sequence_length(name: str, config: Any, length: int | None = None) -> int:
     Raises
     ------
     ModelError
-        If an image model is given another length than its patches, or a text is longer than the positions.
+        If a model of images or sound is given another length than its own, or a text is longer than the positions.
     """
     if sees(config):
         side, patch = (
@@ -107,6 +107,14 @@ def sequence_length(name: str, config: Any, length: int | None = None) -> int:
             raise ModelError(
                 f"{name} cuts an image into {tokens} tokens; leave the sequence length {length} out, or change "
                 "image_size in its config.json"
+            )
+        return tokens
+    if hears(config):
+        tokens = int(config.max_source_positions)
+        if length not in (None, tokens):
+            raise ModelError(
+                f"{name} hears {tokens} tokens of sound; leave the sequence length {length} out, or change "
+                "max_source_positions in its config.json"
             )
         return tokens
     wanted = length or _DEFAULT_SEQUENCE
@@ -122,6 +130,11 @@ def sequence_length(name: str, config: Any, length: int | None = None) -> int:
 def sees(config: Any) -> bool:
     """Say whether a model takes images."""
     return hasattr(config, "image_size") and hasattr(config, "patch_size")
+
+
+def hears(config: Any) -> bool:
+    """Say whether a model takes sound, as mel features."""
+    return hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions")
 
 
 def import_transformers() -> Any:
