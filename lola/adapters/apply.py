@@ -170,7 +170,9 @@ def apply_round(
             refused.append((_number(answer, "device"), _number(answer, "depth"), why))
         else:
             accepted[int(answer.depth)] = answer
-    for depth, why in _step(optimizer, blocks, accepted).items():
+    with depths.lock:
+        spoiled = _step(optimizer, blocks, accepted)
+    for depth, why in spoiled.items():
         refused.append((int(accepted.pop(depth).device), depth, why))
     if bound is not None:
         for answer in accepted.values():

@@ -40,6 +40,10 @@ def block_gradient(
     -------
     BlockGradient
 
+    Notes
+    -----
+    Threads that share a model take turns: see `lola.models.Depths`.
+
     Raises
     ------
     ValueError
@@ -48,6 +52,11 @@ def block_gradient(
         If backward would not stop at the block.
     """
     local_steps = positive_integer("local_steps", task.local_steps if local_steps is None else local_steps)
+    with depths.lock:
+        return _gradient(depths, task, batches, local_steps, loss)
+
+
+def _gradient(depths: Depths, task: BlockTask, batches: Iterable[Batch], local_steps: int, loss: Loss) -> BlockGradient:
     depths.select(task.depth)
     model = depths.model
     model.zero_grad(set_to_none=True)

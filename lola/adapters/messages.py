@@ -184,7 +184,8 @@ class ModelUpdate:
     def from_depths(cls, depths: Depths, version: int) -> ModelUpdate:
         """Copy what a model has learnt by a version."""
         named = depths.all_named_parameters()
-        return cls(version, {name: weight.detach().to("cpu", copy=True) for name, weight in named.items()})
+        with depths.lock:
+            return cls(version, {name: weight.detach().to("cpu", copy=True) for name, weight in named.items()})
 
     def apply_to(self, depths: Depths) -> None:
         """Put the parameters into a model of the same kind, all of them or none.
@@ -208,7 +209,7 @@ class ModelUpdate:
             why = unlike(self.parameters[name], weight)
             if why:
                 raise LolaValueError(f"the update does not fit the model: {name} {why}")
-        with torch.no_grad():
+        with depths.lock, torch.no_grad():
             for name, weight in wanted.items():
                 weight.copy_(self.parameters[name])
 

@@ -21,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="p.json", help="save the profile")
     parser.add_argument("--figure", metavar="p.png", help="draw memory and latency (needs lola-deft[plot])")
     parser.add_argument("--lora-rank", type=int, default=8, metavar="R", help="default 8")
-    parser.add_argument("--lora-targets", metavar="A,B", help="modules to adapt (default: query and value)")
+    parser.add_argument("--blocks", metavar="PATH", help="where the blocks are, such as encoder.layer (default: found)")
+    parser.add_argument(
+        "--targets", "--lora-targets", metavar="A,B", help="modules to adapt (default: query and value)"
+    )
     parser.add_argument("--head", default="trained", help="trained (default, with depth 1) or frozen")
     parser.add_argument("--attention", default="eager", help="eager (default) or sdpa")
     parser.add_argument("--mode", default="train", help="train (default) or eval: without dropout")
@@ -42,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     wait_quietly()
     from lola.profiling import NotMonotoneError, ProfilingError, Workload, bring_to_reference, estimate, measure
 
-    targets = tuple(options.lora_targets.split(",")) if options.lora_targets else None
+    targets = tuple(options.targets.split(",")) if options.targets else None
     workload = Workload(
         model=options.model,
         batch_size=options.batch,
@@ -54,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
         lora_targets=targets,
         head=options.head,
         seed=options.seed,
+        blocks=options.blocks,
     )
     _check_outputs(options, workload)
     profile: Profile

@@ -1,5 +1,6 @@
 """The depths of a model: its blocks from the output, adapted once by LoRA, and one selected at a time."""
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from lola.models.guard import stopping_at
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer, positive_number
-from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.errors import LolaError, LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,9 @@ class Depths:
     targets : tuple of str
     head : str
         ``"trained"`` if the classifier head goes with depth 1, else ``"frozen"``.
+    lock : threading.RLock
+        Held while a gradient is computed, a round applied or an update taken: what one depth trains is a state of the
+        whole model, so threads that share it take turns. For gradients at the same time, give each a model of its own.
     """
 
     def __init__(
@@ -53,6 +57,13 @@ class Depths:
         heads = [module for name in _HEADS if (module := getattr(model, name, None)) is not None]
         self._heads = heads if train_head else []
         self.head = "trained" if self._heads else "frozen"
+        self.lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "lock"}  # a lock is never copied
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.RLock())
 
     def __len__(self) -> int:
         return len(self.blocks)
@@ -238,7 +249,15 @@ def loss_of_output(model: Any, batch: "Batch") -> "torch.Tensor":
             f"a batch must be a mapping of names to tensors, labels among them, got {type(batch).__name__}; or give "
             "your own loss(model, batch)"
         )
-    loss: torch.Tensor | None = getattr(model(**batch), "loss", None)
+    try:
+        output = model(**batch)
+    except LolaError:
+        raise
+    except (TypeError, ValueError) as error:  # what models say of inputs that are not theirs
+        raise ModelError(
+            f"{type(model).__name__} cannot be run on {', '.join(batch)}: {error}. Give it a batch of its own inputs"
+        ) from error
+    loss: torch.Tensor | None = getattr(output, "loss", None)
     if loss is None:
         raise ModelError(
             f"{type(model).__name__} gives no loss for its labels; a batch needs labels, and the model a head"

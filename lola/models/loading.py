@@ -1,5 +1,6 @@
 """Configurations of models: built in, from a local folder, or by hub name."""
 
+import difflib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 _DEFAULT_SEQUENCE = 128
+_HUB_TIMEOUT_S = 5.0
 
 
 def load_config(source: str) -> Any:
@@ -63,11 +65,24 @@ def load_config(source: str) -> Any:
     folder = Path(source)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(f"{source}: the folder has no config.json; name the folder of one saved model")
+    meant = difflib.get_close_matches(source, CONFIGS, n=1)
+    hint = f" (did you mean {meant[0]}?)" if meant else ""
     with reading(
-        f"{source}: not a built-in configuration ({', '.join(CONFIGS)}), not a folder that transformers can read, and "
-        "not to be had from the hub"
+        f"{source}: not a built-in configuration{hint} ({', '.join(CONFIGS)}), not a folder that transformers can "
+        "read, and not to be had from the hub"
     ):
+        if not folder.is_dir():
+            _ask_hub(source)
         return transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+
+
+def _ask_hub(name: str) -> None:
+    """Ask once for a configuration that is not at hand; transformers would ask a hub that does not answer for long."""
+    import huggingface_hub
+
+    if not isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
+        address = huggingface_hub.hf_hub_url(name, "config.json")
+        huggingface_hub.get_hf_file_metadata(address, timeout=_HUB_TIMEOUT_S)
 
 
 @contextmanager
