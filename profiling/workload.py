@@ -121,9 +121,7 @@ class Workload:
         if self.blocks is not None and not isinstance(self.blocks, str):
             raise LolaTypeError(f"blocks must be a path within the model, got {type(self.blocks).__name__}")
         if isinstance(self.lora_targets, str):
-            raise LolaTypeError(
-                f"lora_targets must be several names, got the text {self.lora_targets!r}; put it in a list"
-            )
+            raise LolaTypeError(f"lora_targets must be a list of names, got {self.lora_targets!r}; put it in one")
         if self.lora_targets is not None:
             object.__setattr__(self, "lora_targets", tuple(self.lora_targets))
 
