@@ -247,6 +247,14 @@ def test_the_longest_list_is_found_and_two_of_a_length_are_not_told_apart():
         find_blocks(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))  # linear layers are no blocks
 
 
+def test_a_model_cut_short_says_so_or_names_its_blocks(tmp_path):
+    model, _ = build(Workload(save_config(tmp_path / "m", "bert")), "cpu")
+    model.bert.encoder.layer = model.bert.encoder.layer[:2]
+    with pytest.raises(ModelError, match="runs 3 layers on the weights of 2: .* set config.num_hidden_layers to 2"):
+        attach_lora(model)
+    assert attach_lora(model, blocks="bert.encoder.layer").blocks == list(model.bert.encoder.layer)[::-1]
+
+
 def test_blocks_that_overlap_or_run_backwards_are_refused():
     model = Plain()
     one, two, *_ = model.stack
