@@ -184,7 +184,7 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         (
             new,
             ("--batch", str(10**15)),
-            "batch must be at most 1024 where 60 rows are trained on, got 1000",
+            "batch must be at most 1024 for 60 rows, got 1000000000000000; 32 is usual",
         ),
         (
             new,
