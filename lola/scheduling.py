@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lola.methods import BY_NAME, Seed, method_named
+from lola.methods import BY_NAME, Method, Seed, method_named
 from lola.problem import Problem, round_latency_s
 from lola.solution import Schedule
 from lola.solvers.checks import expect, frozen, seed_number, shown
@@ -54,9 +54,7 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
     expect("problem", problem, Problem)
     if seed is not None and not isinstance(seed, np.random.Generator):
         seed_number("seed", seed)
-    chosen = method_named(method)
-    if reason := chosen.unsuited(problem):
-        raise LolaValueError(f"{shown(method)} {reason}; use 'jbba'")
+    chosen = suited_method(method, problem)
     try:
         answer = chosen.solve(problem, seed)
     except InfeasibleError as error:
@@ -115,6 +113,22 @@ def compare(problem: Problem, methods: Sequence[str] | None = None, *, seed: See
     """
     expect("problem", problem, Problem)
     return {method: _attempt(problem, method, seed) for method in methods or BY_NAME}
+
+
+def suited_method(name: object, problem: Problem, otherwise: str = "") -> Method:
+    """Return a method of the table that can heed all that a problem asks for.
+
+    Raises
+    ------
+    LolaValueError
+        If there is none of that name, or it cannot; then the message names those that can, and ends with `otherwise`.
+    """
+    method = method_named(name)
+    if reason := method.unsuited(problem):
+        *others, last = (repr(other.name) for other in BY_NAME.values() if not other.unsuited(problem))
+        use = f"{', '.join(others)} or {last}" if others else last
+        raise LolaValueError(f"{shown(name)} {reason}; use {use}{otherwise}")
+    return method
 
 
 def _attempt(problem: Problem, method: str, seed: Seed) -> Schedule | str:

@@ -57,6 +57,10 @@ class VerificationError(LolaError):
     """A schedule does not hold; the message names the first line that fails."""
 
 
+class TimeLimitError(LolaValueError):
+    """A solver was stopped by its time limit before it had proven anything; the message says what may help."""
+
+
 def infeasible_allocation(
     blocks: np.ndarray, memory_needed: np.ndarray, memory_offered: np.ndarray, allowed: np.ndarray | None
 ) -> InfeasibleError:

@@ -22,17 +22,16 @@ import yaml
 from cooperative import tiny_columns, tiny_problem
 from tiny_models import save_checkpoint, save_config
 from torch.utils.data import DataLoader, Dataset, Subset
+from transformers import AutoModelForSequenceClassification
 
 import lola
 import lola.adapters
 from lola.cli.main import main
 from lola.models.loading import CONFIGS
-from lola.profiling import Workload
-from lola.profiling.building import build
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
-COMMANDS = ("schedule", "verify", "simulate", "profile", "train", "docs")
+COMMANDS = ("schedule", "verify", "simulate", "profile", "train", "export", "docs")
 # What is appended to a command, so that it takes seconds; the last of two equal options counts.
 SMALL = {
     "simulate": ["--rounds=10"],
@@ -121,7 +120,7 @@ class Reader:
 
     def python(self, body):
         """Run a block; what it says is yours is a tiny model with three blocks, and seven devices."""
-        model, _ = build(Workload("tiny", batch_size=2), "cpu")
+        model = AutoModelForSequenceClassification.from_pretrained("FOLDER_OR_HUB_NAME")
         columns = tiny_columns("bert", 56, seed=0)
         shards = [Subset(Rows(columns), range(8 * device, 8 * device + 8)) for device in range(7)]
         loaders = [DataLoader(shard, batch_size=4) for shard in shards]

@@ -1,8 +1,10 @@
 """lola against OR-Tools and SCIP, which share no code with it."""
 
 import importlib
+import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from cases import ALLOCATION_FAMILIES, allocation, sizes
 from scenario import random_problem, small_problem
 
 import lola
+from lola.cli.common import MISOCP_SIZE
 from lola.cli.main import main
 from lola.cli.oracle import ask
 from lola.solvers import (
@@ -122,6 +125,28 @@ def test_no_oracle_says_optimal_without_its_solvers_word():
     problem = random_problem(1, n_devices=30, n_blocks=15)
     with pytest.raises(ValueError, match="the oracle 'misocp' has no proven answer: the solver stopped"):
         ask("misocp", lola.schedule(problem), problem, 0.5)
+
+
+def test_an_oracle_out_of_time_ends_with_a_code_of_its_own_and_says_what_size_it_can_do(tmp_path, capsys):
+    out = str(tmp_path / "s.json")
+    assert main(["schedule", "--json", out]) == 0
+    size = "a minute is enough for about 18 devices and 9 blocks, and here are 20 and 12, or ask 'milp'"
+    for name, said in (("misocp", size), ("milp", "give it more time (--time-limit-s)\n")):
+        assert main(["verify", out, "--oracle", name, "--time-limit-s", "0.01"]) == 3
+        error = capsys.readouterr().err
+        assert error.startswith(f"lola: out of time: the oracle '{name}' has no proven answer: the solver stopped")
+        assert said in error
+    with pytest.raises(SystemExit):
+        main(["verify", "--help"])
+    assert "up to about 18 devices and 9 blocks in a minute" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_size_that_scip_can_do_is_what_was_measured():
+    (*_, largest) = json.loads((Path(__file__).parents[1] / "bench" / "results.json").read_text())["scip"]["cases"]
+    devices, blocks = largest["size"]
+    assert f"{devices} devices and {blocks} blocks" == MISOCP_SIZE
+    page = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text()
+    assert f"up to about {MISOCP_SIZE} in" in page
 
 
 def test_dual_ascent_reaches_the_best_lagrangian_bound():

@@ -172,8 +172,12 @@ def test_bad_calls_are_refused():
         lola.schedule("problem")
     with pytest.raises(ValueError, match="'jbba-dual-ascent' wants the same upload for every block; use 'jbba'"):
         lola.schedule(random_problem(0), "jbba-dual-ascent")
+    suited = "use 'jbba', 'ba', 'ba-crunch', 'computation-aware', 'communication-aware' or 'random'$"
+    rising = lola.Profile([1.0, 2.0], [1.0, 2.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match=suited):
+        lola.schedule(lola.Problem(rising, lola.Fleet([1.0] * 2, [2.0] * 2, [1.0] * 2), 1.0), "jbba-dual-ascent")
     falling = lola.Profile(memory_bytes=[1.0, 2.0], latency_s=[1.0, 2.0], upload_bits=[2.0, 1.0])
-    with pytest.raises(ValueError, match="'ba-crunch' wants uploads that do not fall with depth"):
+    with pytest.raises(ValueError, match="'ba-crunch' wants uploads that do not fall with depth; use 'jbba', 'ba', 'c"):
         lola.schedule(lola.Problem(falling, lola.Fleet([1.0] * 2, [2.0] * 2, [1.0] * 2), 1.0), "ba-crunch")
     with pytest.raises(ValueError, match="'ba' knows no whole subcarriers; use 'jbba'"):
         lola.schedule(small_problem(subcarrier_hz=1e5), "ba")

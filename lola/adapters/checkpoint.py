@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import re
-import shutil
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lola.adapters.record import RoundRecord
+from lola.files.folders import DRAFT, remove, rename, written_whole
 from lola.files.formats import (
     FormatError,
     check_keys,
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from lola.models import Depths
 
 _FORMAT = "lola-checkpoint"
-_DRAFT, _DAMAGED = ".draft-", "damaged-"
+_DAMAGED = "damaged-"
 _FILES = ("optimizer.safetensors", "state.json", "weights.safetensors")
 _SUMS = "SHA256SUMS"  # as sha256sum writes it, so that it can be checked without lola
 # The latest, and one to fall back on should a disk lose it.
@@ -49,23 +48,17 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
     target = folder / _name(state["version"])
     if not target.exists():
         tensors, scalars = _split(optimizer.state_dict())
-        draft = folder / f"{_DRAFT}{target.name}"
-        _remove(draft)  # left by a run that was killed
-        draft.mkdir()
         weights = {name: weight.detach().contiguous() for name, weight in depths.all_named_parameters().items()}
-        save_file(weights, draft / "weights.safetensors")
-        save_file(tensors, draft / "optimizer.safetensors")
         kind = type(optimizer).__qualname__
-        write_json(draft / "state.json", _FORMAT, {"session": state, "optimizer": {"kind": kind, **scalars}})
-        write_atomically(draft / _SUMS, _sums(draft))
-        for path in (*draft.iterdir(), draft):
-            _flush(path)
-        os.replace(draft, target)
-        _flush(folder)
+        with written_whole(target) as draft:
+            save_file(weights, draft / "weights.safetensors")
+            save_file(tensors, draft / "optimizer.safetensors")
+            write_json(draft / "state.json", _FORMAT, {"session": state, "optimizer": {"kind": kind, **scalars}})
+            write_atomically(draft / _SUMS, _sums(draft))
     for old in checkpoints(folder)[:-_KEPT]:
-        _rename(old, f"{_DRAFT}{old.name}")  # half deleted, it must not look like a checkpoint
-    for leftover in (*folder.glob(f"{_DRAFT}round-*"), *folder.glob(".metrics.csv.*")):
-        _remove(leftover)
+        rename(old, f"{DRAFT}{old.name}")  # half deleted, it must not look like a checkpoint
+    for leftover in (*folder.glob(f"{DRAFT}round-*"), *folder.glob(".metrics.csv.*")):
+        remove(leftover)
     metrics = folder / "metrics.csv"
     if metrics.is_symlink() or metrics.is_fifo():  # it may lead into a checkpoint, or to nobody who reads
         metrics.unlink(missing_ok=True)
@@ -96,7 +89,7 @@ def load_latest(
             continue
         _put(path, depths, optimizer, identity, data, stored, moments)
         for bad in damaged:
-            _rename(bad, f"{_DAMAGED}{bad.name}")
+            rename(bad, f"{_DAMAGED}{bad.name}")
         if damaged:
             warnings.warn(
                 f"{folder}: going on from {path.name}, for what is newer is damaged and now called {_DAMAGED}…: "
@@ -183,49 +176,56 @@ def _put(
     moments: dict[str, torch.Tensor],
 ) -> None:
     """Put weights and optimizer state in place, if they belong there."""
-    import torch
-
     if data["session"]["identity"] != identity:
         raise FormatError(
             f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen weights "
             "differ); start this one in another folder"
         )
-    weights, kind = depths.all_named_parameters(), type(optimizer).__qualname__
-    if stored.keys() != weights.keys() or any(
-        (stored[name].shape, stored[name].dtype) != (weights[name].shape, weights[name].dtype) for name in weights
-    ):
-        raise FormatError(f"{path}: the checkpoint is of another model; start this run in another folder")
+    weights, kind = _fitting(path, depths, stored), type(optimizer).__qualname__
     if data["optimizer"]["kind"] != kind:
         raise FormatError(f"{path}: the checkpoint is of another optimizer, {data['optimizer']['kind']}; got {kind}")
     try:
         optimizer.load_state_dict(_join(moments, data["optimizer"]))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise FormatError(f"{path}: the checkpoint is of another optimizer: {error}") from None
+    _copy(stored, weights)
+
+
+def load_weights(path: Path, depths: Depths) -> dict[str, Any]:
+    """Put a checkpoint's weights in place, whatever run it is of, and return the session's state.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged, or of another model. Then nothing is changed.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        data, stored, _ = _read(path)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}; take another checkpoint") from None
+    _copy(stored, _fitting(path, depths, stored))
+    session: dict[str, Any] = data["session"]
+    return session
+
+
+def _fitting(path: Path, depths: Depths, stored: dict[str, torch.Tensor]) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters that stored weights are of, or say that they are another model's."""
+    weights = depths.all_named_parameters()
+    if stored.keys() != weights.keys() or any(
+        (stored[name].shape, stored[name].dtype) != (weights[name].shape, weights[name].dtype) for name in weights
+    ):
+        raise FormatError(f"{path}: the checkpoint is of another model; start this run in another folder")
+    return weights
+
+
+def _copy(stored: dict[str, torch.Tensor], weights: dict[str, torch.nn.Parameter]) -> None:
+    import torch
+
     with torch.no_grad():
         for name, weight in weights.items():
             weight.copy_(stored[name])
-
-
-def _rename(path: Path, name: str) -> None:
-    """Give a file, folder or link another name, whatever has that name."""
-    _remove(path.with_name(name))
-    os.replace(path, path.with_name(name))
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, a folder or a link, not what a link points to."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _csv(records: list[dict[str, Any]]) -> str:

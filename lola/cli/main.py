@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lola.cli import docs, profile, schedule, simulate, train, verify
+from lola.cli import docs, export, profile, schedule, simulate, train, verify
 from lola.cli.common import Exit
 
 _COMMANDS = {
@@ -16,6 +16,7 @@ _COMMANDS = {
     "profile": (profile, "measure or estimate what each depth of a model costs"),
     "simulate": (simulate, "compare methods over many random rounds; nothing is trained"),
     "train": (train, "fine-tune a text classifier over a simulated fleet (needs lola-deft[train])"),
+    "export": (export, "take a trained model home, for PEFT or for transformers alone"),
     "docs": (docs, "read the pages that docstrings cite"),
 }
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> Exit:
     """Run a command; what a user can mend becomes a line and a code, and anything else is a bug's traceback."""
-    from lola.solvers.errors import InfeasibleError, LolaError, VerificationError
+    from lola.solvers.errors import InfeasibleError, LolaError, TimeLimitError, VerificationError
 
     try:
         options.run(options)
@@ -76,6 +77,8 @@ def _run(options: argparse.Namespace) -> Exit:
         return _end(Exit.NOT_VERIFIED, f"not verified: {error}")
     except InfeasibleError as error:
         return _end(Exit.INFEASIBLE, f"infeasible: {error}")
+    except TimeLimitError as error:
+        return _end(Exit.TIME_LIMIT, f"out of time: {error}")
     except OSError as error:
         return _end(Exit.BAD_INPUT, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (LolaError, ImportError) as error:

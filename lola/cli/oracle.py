@@ -2,11 +2,12 @@
 
 from typing import Literal
 
+from lola.cli.common import MISOCP_SIZE
 from lola.cli.tables import seconds
 from lola.methods import method_named
 from lola.problem import Problem
 from lola.solution import Schedule
-from lola.solvers.errors import LolaValueError, VerificationError
+from lola.solvers.errors import LolaValueError, TimeLimitError, VerificationError
 
 # What the oracles themselves are good for.
 _AGREEMENT = 1e-6
@@ -29,8 +30,10 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
         If the oracle proves another optimum than an exact method's, or a better one than the bound of any method.
     ImportError
         If the oracle's packages are missing.
+    TimeLimitError
+        If the oracle gave no proven answer in time.
     ValueError
-        If the oracle cannot solve this problem, or gave no proven answer in time.
+        If the oracle cannot solve this problem, or gave up.
     """
     from lola.solvers import oracle as oracles
 
@@ -48,6 +51,12 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
         answer = oracles.bottleneck_milp(oracles.equal_split_matrix(**arguments), time_limit_s=time_limit_s)
     if answer.status is oracles.Status.INFEASIBLE:
         raise VerificationError(f"oracle: {oracle} says that there is no schedule at all")
+    if answer.status is oracles.Status.TIME_LIMIT:
+        here = f"a minute is enough for about {MISOCP_SIZE}, and here are {problem.n_devices} and {problem.n_blocks}"
+        size = f": {here}, or ask 'milp'" if oracle == "misocp" else ""
+        raise TimeLimitError(
+            f"the oracle '{oracle}' has no proven answer: {answer.status.value} (--time-limit-s){size}"
+        )
     if answer.status is not oracles.Status.OPTIMAL:
         raise LolaValueError(f"the oracle '{oracle}' has no proven answer: {answer.status.value}")
     optimum = answer.objective

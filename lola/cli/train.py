@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lola.adapters import CooperativeSession
+    from lola.tasks import Training, TrainingSettings
 
 _SETTINGS, _SETTINGS_FORMAT = "settings.json", "lola-training-settings"
 _SUMMARY, _SUMMARY_FORMAT = "summary.json", "lola-training"
+_MODEL = "model"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, help="cola, mrpc, rte, stsb, sst2, qnli, mnli or qqp")
     parser.add_argument("--data", required=True, help="folder of GLUE, or hub (needs the package datasets)")
     parser.add_argument(
-        "--out", required=True, metavar="FOLDER", help="checkpoints, metrics; goes on if a run is there"
+        "--out", required=True, metavar="FOLDER", help="checkpoints, metrics, model; goes on if a run is there"
     )
-    parser.add_argument("--method", default="jbba", help="jbba (default), ba, as published, or a baseline")
+    parser.add_argument(
+        "--method",
+        default="jbba",
+        help="jbba (default), ba, or a baseline; with --freeze-head also jbba-dual-ascent and ba-crunch, as published",
+    )
     parser.add_argument("--fleet", metavar="f.csv", help="devices (default: the built-in scenario's)")
     parser.add_argument("--profile", metavar="p.json", help="what each depth costs (default: estimated for the model)")
     parser.add_argument(
@@ -49,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rank", type=int, default=8, metavar="R", help="of LoRA (default 8)")
     parser.add_argument("--lora-alpha", type=float, metavar="A", help="of LoRA (default: twice the rank)")
     parser.add_argument(
+        "--freeze-head", action="store_true", help="do not train the classifier head; then all blocks upload the same"
+    )
+    parser.add_argument(
         "--optimizer", choices=("adam", "adamw", "sgd"), default="adam", help="the server's (default adam)"
     )
     parser.add_argument("--lr", type=float, default=1e-3, help="its learning rate (default 1e-3)")
@@ -67,14 +76,15 @@ def run(options: argparse.Namespace) -> None:
     wait_quietly()
     from lola.adapters.checkpoint import checkpoints
     from lola.files.formats import plain, write_json
-    from lola.tasks.training import TrainingSettings, prepare_training
+    from lola.tasks.settings import TrainingSettings
+    from lola.tasks.training import prepare_training
 
     settings = settings_of(TrainingSettings, options)
     positive_integer("rounds", options.rounds)
     out, recorded = Path(options.out), settings.recorded()
     _check_folder(out, recorded)
     try:
-        _set_up_torch(options.threads)
+        set_up_torch(options.threads)
         training = prepare_training(settings, folder=out)
         print(*map(plain, training.notes), sep="\n", flush=True)
         session = training.session
@@ -84,12 +94,15 @@ def run(options: argparse.Namespace) -> None:
             _train(session, options.rounds, heed)
             session.save()  # a run that was killed between its last checkpoint and its metrics lacks but the metrics
             _summarise(session, recorded, out)
+            home = _take_home(training, settings, out)
+        print(plain(f"written: {out}"))
+        print(plain(f"the model: {home}, for PEFT; lola export makes one for transformers alone, or of another round"))
     except KeyboardInterrupt:
         latest = next((path.name for path in reversed(checkpoints(out))), "the start")
         raise KeyboardInterrupt(f"the same command goes on from {latest} of {out}") from None
 
 
-def _set_up_torch(threads: int | None) -> None:
+def set_up_torch(threads: int | None) -> None:
     """Fix the threads, and let transformers keep to itself what it has to say of a new head: it is no news here."""
     from lola.models.loading import import_transformers
     from lola.profiling.machine import thread_count
@@ -106,6 +119,7 @@ def _set_up_torch(threads: int | None) -> None:
 def _check_folder(out: Path, settings: dict[str, Any]) -> None:
     """Refuse a folder that holds another run, or something else."""
     from lola.adapters.checkpoint import checkpoints
+    from lola.files.folders import check_new_folder
     from lola.files.formats import FormatError, check_outputs, read_json
 
     check_outputs([out], [])
@@ -113,14 +127,39 @@ def _check_folder(out: Path, settings: dict[str, Any]) -> None:
         if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
             raise FormatError(f"{out}: holds something else than a run of lola train; name a new folder")
         return
+    if not _is_adapter(out / _MODEL):
+        check_new_folder(out / _MODEL)
     if not checkpoints(out):  # nothing of that run is left to protect
         return
-    # Runs made before LoRA's alpha was an option had the usual one, and say nothing of it.
-    there = {"lora_alpha": 2.0 * settings["rank"], **read_json(out / _SETTINGS, _SETTINGS_FORMAT)}
+    # Runs made before these were options had what is usual, and say nothing of it.
+    usual = {"lora_alpha": 2.0 * settings["rank"], "freeze_head": False}
+    there = {**usual, **read_json(out / _SETTINGS, _SETTINGS_FORMAT)}
     differing = sorted(name for name in {*settings, *there} if settings.get(name) != there.get(name))
     if differing:
         changes = ", ".join(f"{name} ({there.get(name)}, now {settings.get(name)})" for name in differing)
         raise FormatError(f"{out}: holds another run, which differs in {changes}; name a new folder")
+
+
+def read_settings(out: Path) -> "TrainingSettings":
+    """Return the settings of the run in a folder."""
+    from dataclasses import MISSING, fields
+
+    from lola.files.formats import check_keys, read_json
+    from lola.tasks.settings import TrainingSettings
+
+    there = read_json(out / _SETTINGS, _SETTINGS_FORMAT)
+    needed = [field.name for field in fields(TrainingSettings) if field.default is MISSING]
+    check_keys(str(out / _SETTINGS), there, needed, [field.name for field in fields(TrainingSettings)])
+    return TrainingSettings(**there)
+
+
+def recorded_profile(out: Path, settings: "TrainingSettings") -> str:
+    """Return in words where a run's profile comes from: as its summary says, if it has ended."""
+    from lola.files.formats import read_json
+
+    if (out / _SUMMARY).is_file():
+        return str(read_json(out / _SUMMARY, _SUMMARY_FORMAT).get("profile"))
+    return settings.profile or "estimated for the model"
 
 
 def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:
@@ -154,7 +193,7 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
 
     from lola.cli.common import laid_out
     from lola.cli.tables import seconds
-    from lola.files.formats import plain, write_json
+    from lola.files.formats import write_json
     from lola.tasks.glue import glue_task
 
     scores = _last_scores(session)
@@ -189,4 +228,20 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
     print(laid_out(table), end="")
     if refusals:
         print(f"in {len(refusals)} rounds a gradient was refused; the last time, {refusals[-1]}")
-    print(plain(f"written: {out}"))
+
+
+def _take_home(training: "Training", settings: "TrainingSettings", out: Path) -> Path:
+    """Write what PEFT loads, in place of what an earlier end of this run left there."""
+    from lola.files.folders import remove
+    from lola.tasks.export import take_home
+
+    if _is_adapter(out / _MODEL):
+        remove(out / _MODEL)
+    session = training.session
+    profile = str(session.problem.profile.provenance or "of unknown provenance")
+    take_home(out / _MODEL, settings, training.classifier, session.depths, session.records, profile=profile)
+    return out / _MODEL
+
+
+def _is_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file()

@@ -2,6 +2,8 @@
 
 import argparse
 
+from lola.cli.common import MISOCP_SIZE
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
@@ -9,9 +11,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--oracle",
         choices=("milp", "misocp"),
-        help="also solve it again: by OR-Tools, or (jbba) as a cone program by SCIP (needs lola-deft[oracle])",
+        help="also solve it again: milp by OR-Tools; misocp (jbba alone) as a cone program by SCIP, which proves up to "
+        f"about {MISOCP_SIZE} in a minute, not the built-in scenario's 20 and 12 (needs lola-deft[oracle])",
     )
-    parser.add_argument("--time-limit-s", type=float, default=60.0, metavar="S", help="for the oracle (default 60)")
+    parser.add_argument(
+        "--time-limit-s",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="for the oracle (default 60; code 3 if it has proven nothing by then)",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -15,8 +15,12 @@ from lola.solvers.checks import positive_integer, positive_number
 from lola.solvers.errors import LolaError, LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import nn
+
+    from lola.files.formats import StrPath
 
 Batch = Mapping[str, "torch.Tensor"]
 Loss = Callable[[Any, Any], "torch.Tensor"]
@@ -133,6 +137,15 @@ class Depths:
         """
         with stopping_at(self.blocks, self._index(depth) + 1):
             yield
+
+    def save_pretrained(
+        self, folder: "StrPath", *, merged: bool = False, tokenizer: Any = None, card: str | None = None
+    ) -> "Path":
+        """Write a folder that loads without lola: by PEFT on its base or, merged, alone; see `lola.models.export`."""
+        from lola.models.export import export
+
+        heads = [name for name in _HEADS if getattr(self.model, name, None) is not None]
+        return export(self.model, heads, folder, merged=merged, tokenizer=tokenizer, card=card)
 
     def _index(self, depth: int) -> int:
         if positive_integer("depth", depth) > len(self):

@@ -3,10 +3,10 @@ from lola.tasks.glue import GlueData as GlueData
 from lola.tasks.glue import glue_task as glue_task
 from lola.tasks.glue import read_glue as read_glue
 from lola.tasks.glue import score as score
+from lola.tasks.settings import TrainingSettings as TrainingSettings
 from lola.tasks.texts import TextClassifier as TextClassifier
 from lola.tasks.texts import load_classifier as load_classifier
 from lola.tasks.training import Texts as Texts
 from lola.tasks.training import Training as Training
-from lola.tasks.training import TrainingSettings as TrainingSettings
 from lola.tasks.training import make_session as make_session
 from lola.tasks.training import prepare_training as prepare_training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,7 @@ class TextClassifier:
             raise LolaValueError(
                 f"{n_special} tokens are special ones, so a sequence must be longer; got {length}; 128 is usual"
             )
-        names = ["input_ids", "attention_mask"] + (["token_type_ids"] if config.type_vocab_size > 1 else [])
-        parts = []
+        names, parts = self._input_names(), []
         for start in range(0, len(examples), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             tokens = tokenizer(
@@ -88,6 +88,23 @@ class TextClassifier:
         columns = {name: torch.cat(tensors) for name, tensors in zip(names, zip(*parts, strict=True), strict=True)}
         dtype = torch.float32 if config.num_labels == 1 else torch.int64
         return {**trim_padding(columns), "labels": torch.as_tensor(examples.labels, dtype=dtype)}
+
+    def tokenizer_to_keep(self) -> Any:
+        """Return a copy of the tokenizer that gives the model, unasked, what `encode` gives it.
+
+        Padding and truncation are as they were loaded, for a tokenizer keeps those of its last call.
+        """
+        tokenizer = copy.deepcopy(self.tokenizer)
+        tokenizer.model_input_names, tokenizer.padding_side = self._input_names(), "right"
+        # What a saved tokenizer says of itself is what it was made with.
+        tokenizer.init_kwargs |= {"model_input_names": self._input_names(), "padding_side": "right"}
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
+        return tokenizer
+
+    def _input_names(self) -> list[str]:
+        segments = ["token_type_ids"] if self.model.config.type_vocab_size > 1 else []
+        return ["input_ids", "attention_mask", *segments]
 
     def predict(self, columns: dict[str, torch.Tensor], *, batch_size: int = 64) -> NDArray[Any]:
         """Predict, with the model in the mode that it is in; call ``model.eval()`` before if it is training.

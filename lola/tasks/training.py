@@ -1,9 +1,9 @@
-"""A training run: what decides it, and the session that follows from that."""
+"""A training run: the session that follows from its settings."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lola.adapters.session import CooperativeSession
-from lola.adapters.setting import Setting
 from lola.adapters.shards import ShardedData, dirichlet_shards, iid_shards, trim_padding
 from lola.channel import Channel, RayleighFading
 from lola.files.formats import StrPath
@@ -20,12 +19,14 @@ from lola.files.problems import builtin_scenario, load_fleet, load_profile
 from lola.files.traces import TraceReplay, load_traces
 from lola.models.depths import Depths, Loss, attach_lora, loss_of_output
 from lola.models.loading import import_transformers
-from lola.models.seeding import seeded, torch_seed
+from lola.models.seeding import seeded
 from lola.problem import Problem
 from lola.profile import Profile
-from lola.solvers.checks import positive_integer, positive_number, shown
-from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.scheduling import suited_method
+from lola.solvers.checks import shown
+from lola.solvers.errors import LolaValueError
 from lola.tasks.glue import Examples, GlueData, glue_task, read_glue, score
+from lola.tasks.settings import OPTIMIZERS, TrainingSettings
 from lola.tasks.texts import TextClassifier, load_classifier
 
 if TYPE_CHECKING:
@@ -33,123 +34,8 @@ if TYPE_CHECKING:
 
     Batch = dict[str, torch.Tensor]
 
-_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
-_TEXTS = ("model", "task", "data", "method", "channel", "optimizer")
-_FILES = ("fleet", "profile")
-_COUNTS = ("local_steps", "batch", "seq", "rank")
-# These do not change what a round does, so a run may go on with others.
-_FREE = ("eval_every", "checkpoint_every")
+_LARGE_BATCH = 1024  # larger ones only where there are as many rows
 _SUBSET = 4  # what a random generator is for; shards and the dev split have the numbers before it
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """What decides a training run, each by the name of its option of ``lola train``.
-
-    Parameters
-    ----------
-    model : str
-        Folder or hub name of a BERT, RoBERTa or ELECTRA.
-    task : str
-        One of GLUE's: a key of `lola.tasks.glue.GLUE`.
-    data : str
-        GLUE's folder, or ``"hub"``; see `read_glue`.
-    method : str
-        One of `lola.METHODS`.
-    fleet, profile : str, optional
-        Files. Left out: the fleet of the built-in scenario, and an estimate for the model.
-    bandwidth_hz : float
-    channel : str
-        ``"static"``: the fleet's; ``"rayleigh"``: new each round; or a file of traces.
-    participation, failure, refuse_above
-        See `lola.adapters.Setting`.
-    alpha : float, optional
-        Labels are dealt to the devices by a Dirichlet distribution; see `dirichlet_shards`. Left out: evenly.
-    train_rows : int, optional
-        Train on so many rows. Left out: on all.
-    local_steps : int
-        Batches of a block in a round.
-    batch, seq : int
-        Texts in a batch, and tokens of a text at most.
-    rank : int
-        LoRA's.
-    lora_alpha : float, optional
-        LoRA's; twice the rank if left out.
-    optimizer : {"adam", "adamw", "sgd"}
-        The server's.
-    lr : float
-        Its learning rate.
-    seed : int
-        Everything random follows from it.
-    eval_every, checkpoint_every : int
-        Rounds between.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is not as described. Files are looked at when the run is prepared.
-    """
-
-    model: str
-    task: str
-    data: str
-    method: str = "jbba"
-    fleet: str | None = None
-    profile: str | None = None
-    bandwidth_hz: float = 100e6
-    channel: str = "static"
-    participation: float = 1.0
-    failure: float = 0.0
-    refuse_above: float | None = None
-    alpha: float | None = None
-    train_rows: int | None = None
-    local_steps: int = 1
-    batch: int = 32
-    seq: int = 128
-    rank: int = 8
-    lora_alpha: float | None = None
-    optimizer: str = "adam"
-    lr: float = 1e-3
-    seed: int = 0
-    eval_every: int = 10
-    checkpoint_every: int = 1
-
-    def __post_init__(self) -> None:
-        for name in (*_TEXTS, *_FILES):
-            value = getattr(self, name)
-            if not isinstance(value, str) and (name in _TEXTS or value is not None):
-                raise LolaTypeError(f"{name} must be text, got {shown(value)}")
-        glue_task(self.task)
-        for name in (*_COUNTS, *(["train_rows"] if self.train_rows is not None else [])):
-            positive_integer(name, getattr(self, name))
-        for name in ("bandwidth_hz", "lr", *(["alpha"] if self.alpha is not None else [])):
-            positive_number(name, getattr(self, name))
-        lora_alpha = 2 * self.rank if self.lora_alpha is None else self.lora_alpha
-        object.__setattr__(self, "lora_alpha", positive_number("lora_alpha", lora_alpha))
-        if self.optimizer not in _OPTIMIZERS:
-            raise LolaValueError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}; got {shown(self.optimizer)}")
-        self.of_session()
-        torch_seed("seed", self.seed)
-
-    def of_session(self) -> Setting:
-        """Return what of it a session wants to know."""
-        return Setting(
-            method=self.method,
-            seed=self.seed,
-            participation=self.participation,
-            failure=self.failure,
-            refuse_above=self.refuse_above,
-            checkpoint_every=self.checkpoint_every,
-            evaluate_every=self.eval_every,
-        )
-
-    def recorded(self) -> dict[str, Any]:
-        """Return what a run that goes on must have in common with the one that was stopped, paths made absolute."""
-        settings = {name: value for name, value in asdict(self).items() if name not in _FREE}
-        for name in ("model", "data", "channel", *_FILES):
-            if settings[name] is not None and Path(settings[name]).exists():
-                settings[name] = str(Path(settings[name]).resolve())
-        return settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,10 +47,29 @@ class Training:
     session : CooperativeSession
     notes : tuple of str
         What was read, dealt out and assumed, a line each.
+    classifier : TextClassifier
+        The model that the session trains, with its tokenizer.
     """
 
     session: CooperativeSession
     notes: tuple[str, ...]
+    classifier: TextClassifier
+
+
+def adapted_classifier(settings: TrainingSettings) -> tuple[TextClassifier, Depths]:
+    """Load the model and adapt it, as it is before the first round.
+
+    Raises
+    ------
+    ModelError, ValueError
+        If the model cannot be used.
+    """
+    with seeded(settings.seed):
+        classifier = load_classifier(settings.model, glue_task(settings.task).n_labels, seed=None)
+        depths = attach_lora(
+            classifier.model, rank=settings.rank, alpha=settings.lora_alpha, train_head=not settings.freeze_head
+        )
+    return classifier, depths
 
 
 class Texts(Protocol):
@@ -204,13 +109,17 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     data = read_glue(settings.task, settings.data, seed=settings.seed)
     if settings.train_rows is not None:
         data = replace(data, train=_some(data.train, settings.train_rows, settings.seed))
+    if settings.batch > (most := max(len(data.train), _LARGE_BATCH)):
+        raise LolaValueError(
+            f"batch must be at most {most} for {len(data.train)} rows, got {settings.batch}; 32 is usual"
+        )
     fleet = load_fleet(settings.fleet) if settings.fleet else builtin_scenario().fleet
     channel = _channel(settings, fleet.n_devices)
-    with seeded(settings.seed):
-        classifier = load_classifier(settings.model, glue_task(settings.task).n_labels, seed=None)
-        depths = attach_lora(classifier.model, rank=settings.rank, alpha=settings.lora_alpha)
+    classifier, depths = adapted_classifier(settings)
     profile = load_profile(settings.profile) if settings.profile else _estimated(classifier, settings)
     problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps)
+    unequal = settings.profile is None and not settings.freeze_head
+    suited_method(settings.method, problem, "; or freeze the head (freeze_head, --freeze-head)" if unequal else "")
     session = make_session(settings, depths, classifier, data, problem, channel=channel, folder=folder)
     dealt = "evenly" if settings.alpha is None else f"by Dirichlet({settings.alpha:g})"
     notes = [
@@ -223,7 +132,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
         notes.append(f"note: the clock is of that batch and sequence; {trained[0]} and {trained[1]} are trained")
     if session.version:
         notes.append(f"goes on from round {session.version} in {folder}")
-    return Training(session, tuple(notes))
+    return Training(session, tuple(notes), classifier)
 
 
 def make_session(
@@ -273,7 +182,7 @@ def make_session(
         labels = data.train.labels.astype(np.int64)
         shards = dirichlet_shards(labels, problem.n_devices, alpha=settings.alpha, seed=seed)
     columns, dev = texts.encode(data.train, settings.seq), texts.encode(data.dev, settings.seq)
-    optimizer = getattr(torch.optim, _OPTIMIZERS[settings.optimizer])
+    optimizer = getattr(torch.optim, OPTIMIZERS[settings.optimizer])
     depths.model.train()
     return CooperativeSession(
         depths,
@@ -318,6 +227,7 @@ def _estimated(classifier: TextClassifier, settings: TrainingSettings) -> Profil
                 batch_size=settings.batch,
                 sequence_length=settings.seq,
                 lora_rank=settings.rank,
+                head="frozen" if settings.freeze_head else "trained",
                 seed=settings.seed,
             )
         )

@@ -9,10 +9,9 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import pytest
+from nonsense import arguments, make_place
 from safetensors.torch import load_file
-from tiny_models import save_checkpoint
 
 import lola
 from lola.cli.main import main
@@ -22,27 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a checkpoint, MRPC and STS-B of nonsense that can be learnt, and a fleet of five."""
-    folder = tmp_path_factory.mktemp("place")
-    save_checkpoint(folder / "model")
-    rng = np.random.default_rng(0)
-    for task, targets in (("MRPC", ["0", "1"]), ("STS-B", ["0.5", "4.5"])):
-        (folder / task).mkdir()
-        for split, count in (("train", 60), ("dev", 20)):
-            rows = ["idx\tsentence1\tsentence2\tlabel"]
-            for i in range(count):
-                label = int(rng.integers(2))
-                first, second = (" ".join(f"w{w}" for w in rng.integers(3, size=4) + 20 * label) for _ in range(2))
-                rows.append(f"{i}\t{first}\t{second}\t{targets[label]}")
-            (folder / task / f"{split}.tsv").write_text("\n".join(rows) + "\n")
-    lola.save_fleet(lola.Fleet.sample(5, seed=0), folder / "fleet.csv")
-    return folder
-
-
-def arguments(place, out, *more, task="mrpc", rounds=6):
-    options = ["train", "--model", place / "model", "--task", task, "--data", place, "--fleet", place / "fleet.csv"]
-    options += ["--out", out, "--rounds", rounds, "--batch", 8, "--seq", 16, "--lr", 0.01, "--threads", 1]
-    return [str(option) for option in (*options, "--eval-every", 2, "--checkpoint-every", 2, *more)]
+    return make_place(tmp_path_factory.mktemp("place"))
 
 
 def test_a_run_leaves_metrics_a_summary_and_checkpoints(place, tmp_path, capsys):
@@ -202,6 +181,18 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         (new, ("--lr", "0"), "lr must be finite and > 0"),
         (new, ("--refuse-above", "1"), "refuse_above must be more than 1, or usual gradients are refused; got 1.0"),
         (new, ("--participation", "0"), "participation must be a chance in (0, 1]"),
+        (
+            new,
+            ("--batch", str(10**15)),
+            "batch must be at most 1024 for 60 rows, got 1000000000000000; 32 is usual",
+        ),
+        (
+            new,
+            ("--method", "jbba-dual-ascent"),
+            "'jbba-dual-ascent' wants the same upload for every block; use 'jbba', 'ba', 'computation-aware', "
+            "'communication-aware' or 'random'; or freeze the head (freeze_head, --freeze-head)",
+        ),
+        (new, ("--method", "ba-crunch"), "'ba-crunch' wants uploads that do not fall with depth; use 'jbba', 'ba', "),
         (new, ("--train-rows", "61"), "train_rows asks for 61 rows, but there are 60"),
         (new, ("--train-rows", "3"), "3 rows cannot be dealt to 5 devices"),
         (new, ("--seq", "99"), "has 24 positions; shorten the sequence from 99"),
