@@ -7,11 +7,12 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lola._html import html_table
 from lola.channel import Channel, RayleighFading
 from lola.files.formats import StrPath, write_atomically
 from lola.files.traces import TraceReplay
@@ -112,7 +113,10 @@ class Simulation:
         return np.asarray(self.wall.sum(axis=2) / self.feasible.sum(axis=1)[:, None] / self.n_blocks)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one line per point and method: where, how many rounds, the mean with its interval, the memory wall."""
+        """Return one line per point and method: where, how many rounds, the mean with its interval, the memory wall.
+
+        Ready for a data frame: every line has the same keys, and plain numbers.
+        """
         count = self.feasible.sum(axis=1)
         columns = ("mean_s", "half_width_s", "median_s", "wall_rounds", "wall_devices")
         values = {name: getattr(self, name) for name in columns}
@@ -128,8 +132,15 @@ class Simulation:
             for m, method in enumerate(self.methods)
         ]
 
-    def save_csv(self, path: StrPath) -> None:
-        """Write `rows` as CSV, every digit kept."""
+    def __repr__(self) -> str:
+        where = f"{len(self.points)} points of {self.axis}" if self.axis else "one point"
+        return f"<Simulation of {', '.join(self.methods)}: {self.latency_s.shape[2]} rounds at {where}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self)[1:-1], self.rows())
+
+    def save_csv(self, path: StrPath | TextIO) -> None:
+        """Write `rows` as CSV, every digit kept, into a file or a stream."""
         rows = self.rows()
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

@@ -9,7 +9,7 @@ import numpy as np
 from lola.methods import Method, method_named
 from lola.problem import Problem, round_latency_s
 from lola.proofs import ROUNDING, check_array, require
-from lola.solvers.checks import FloatArray
+from lola.solvers.checks import FloatArray, expect
 from lola.solvers.errors import LolaValueError, VerificationError
 
 if TYPE_CHECKING:
@@ -26,11 +26,14 @@ def verify(schedule: Schedule, problem: Problem) -> None:
     ------
     VerificationError
         Naming the first line that fails.
+    TypeError
+        If `problem` is none.
 
     Notes
     -----
     ``lola docs theory``, "What each certificate proves". O(K·L).
     """
+    expect("problem", problem, Problem)
     method = _method_of(schedule)
     _check_shapes(schedule, problem)
     _check_constraints(schedule, problem, method)

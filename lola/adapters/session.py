@@ -125,6 +125,13 @@ class CooperativeSession:
         above = self.setting.refuse_above
         self._bound = None if above is None else NormBound(above, norms)
 
+    def __repr__(self) -> str:
+        problem, where = self.problem, "" if self.folder is None else f", in {str(self.folder)!r}"
+        return (
+            f"<CooperativeSession of {problem.n_devices} devices and {problem.n_blocks} blocks, {self.setting.method}: "
+            f"{self.version} rounds, {self.clock_s:.6g} s simulated{where}>"
+        )
+
     def run(self, rounds: int) -> Iterator[RoundRecord]:
         """Run until `rounds` rounds are done in all, yielding each as it ends; checkpoints are written on the way.
 

@@ -32,9 +32,9 @@ class _Version(argparse.Action):
     """Look the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version
+        from lola import __version__
 
-        print(f"lola {version('lola-deft')}")
+        print(f"lola {__version__}")
         parser.exit()
 
 

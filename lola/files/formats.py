@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lola.solvers.checks import shown
 from lola.solvers.errors import LolaValueError
@@ -72,8 +72,11 @@ def read_text(path: StrPath, newline: str | None = None) -> str:
         raise FormatError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
 
 
-def write_atomically(path: StrPath, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
+def write_atomically(path: StrPath | TextIO, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part; a stream, as it is."""
+    if not isinstance(path, str | os.PathLike):
+        path.write(text)
+        return
     target = Path(path).resolve()  # a link stays a link
     if target.exists() and not target.is_file():  # a pipe or a device
         target.write_text(text, encoding="utf-8")
@@ -123,7 +126,7 @@ def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
     return data
 
 
-def write_json(path: StrPath, format_name: str, data: Mapping[str, Any]) -> None:
+def write_json(path: StrPath | TextIO, format_name: str, data: Mapping[str, Any]) -> None:
     """Write a versioned JSON object."""
     text = json.dumps({"format": format_name, "version": 1, **data}, indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, text + "\n")
@@ -148,7 +151,7 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def check_keys(where: str, keys: Collection[str], required: Collection[str], optional: Collection[str] = ()) -> None:
     """Refuse missing and unknown keys, and guess what was meant."""
-    known = [*required, *optional]
+    known = list(dict.fromkeys([*required, *optional]))  # what stands in for a key is optional, too
     for key in keys:
         if key not in known:
             close = get_close_matches(str(key)[:100], known, n=1, cutoff=0.6)

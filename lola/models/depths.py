@@ -99,6 +99,10 @@ class Depths:
         self._heads = heads if train_head else []
         self.head = "trained" if self._heads else "frozen"
 
+    def __repr__(self) -> str:
+        lora = f"LoRA of rank {self.rank} in {', '.join(self.targets)}"
+        return f"<Depths of {type(self.model).__name__}: {len(self)} blocks, {lora}, head {self.head}>"
+
     def __len__(self) -> int:
         return len(self.blocks)
 
