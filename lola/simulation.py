@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -31,6 +32,7 @@ PARAMETERS = {
     "n_devices": ("devices K", "", 1.0),
     "local_steps": ("local steps M", "", 1.0),
 }
+_log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -230,6 +232,7 @@ def simulate(
         for m, method in enumerate(methods):
             if progress is not None:
                 progress(method, p * len(methods) + m, len(points) * len(methods))
+            _log.info("%s: %d of %d rounds at %s", method, counted.number.size, rounds, point)
             latency[p, m, counted.number], wall[p, m, counted.number] = latencies(at_point, method, counted, seed)
     return Simulation(tuple(points), axis, tuple(methods), problem.n_blocks, latency, wall)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from lola.solvers.errors import LolaValueError, VerificationError
 if TYPE_CHECKING:
     from lola.solution import Schedule
 
+_log = logging.getLogger(__name__)
 # An exact method must meet its own bound this closely.
 _OPTIMAL_GAP = 1e-9
 
@@ -39,6 +41,7 @@ def verify(schedule: Schedule, problem: Problem) -> None:
     _check_constraints(schedule, problem, method)
     _check_latencies(schedule, problem)
     _check_bound(schedule, problem, method)
+    _log.info("verified %s", schedule)
 
 
 def _method_of(schedule: Schedule) -> Method:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from lola.models import Depths
 
+_log = logging.getLogger(__name__)
 Evaluate = Callable[[], Mapping[str, float]]
 
 
@@ -147,6 +149,7 @@ class CooperativeSession:
             while self.version < rounds:
                 record = self._round(last=self.version + 1 == rounds)
                 self.records.append(record)
+                _log.info("%s", record)
                 note(record)
                 due = self.version % self.setting.checkpoint_every == 0 or self.version == rounds
                 if due and self.folder is not None:

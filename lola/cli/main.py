@@ -44,8 +44,16 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print lola's version and exit"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(verbose=False)
     for name, (command, summary) in _COMMANDS.items():
         subparser = commands.add_parser(name, help=summary)
+        subparser.add_argument(
+            "-v",
+            "--verbose",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="say on standard error what is read, solved, verified and written, and when; give errors' tracebacks",
+        )
         subparser.set_defaults(run=command.run)
         command.add_arguments(subparser)
     return parser
@@ -56,7 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as standard error does
     try:
-        options = _parser().parse_args(arguments)
+        parser = _parser()
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+            from argcomplete import autocomplete
+
+            autocomplete(parser)
+        options = parser.parse_args(arguments)
+        if options.verbose:
+            _log_to_standard_error()
         return _run(options)
     except KeyboardInterrupt as stop:
         return _end(Exit.INTERRUPTED, "; ".join(["interrupted", *map(str, stop.args)]))
@@ -67,8 +82,15 @@ def _run(options: argparse.Namespace) -> Exit:
     from lola.solvers.errors import InfeasibleError, LolaError, VerificationError
 
     try:
-        options.run(options)
-        sys.stdout.flush()
+        try:
+            options.run(options)
+            sys.stdout.flush()
+        except (LolaError, OSError, ImportError):
+            if options.verbose:
+                import logging
+
+                logging.getLogger("lola").debug("stopped", exc_info=True)
+            raise
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
@@ -81,6 +103,20 @@ def _run(options: argparse.Namespace) -> Exit:
     except (LolaError, ImportError) as error:
         return _end(Exit.BAD_INPUT, str(error))
     return Exit.OK
+
+
+def _log_to_standard_error() -> None:
+    import logging
+
+    class Plain(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return _plain(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Plain("lola: %(relativeCreated).0f ms: %(message)s"))
+    logger = logging.getLogger("lola")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG)
 
 
 def _end(code: Exit, text: str) -> Exit:

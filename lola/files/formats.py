@@ -2,10 +2,11 @@
 
 import errno
 import json
+import logging
 import math
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +14,7 @@ from typing import Any, TextIO
 from lola.solvers.checks import shown
 from lola.solvers.errors import LolaValueError
 
+_log = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
 
 # Longer messages lose their middle when they are printed.
@@ -67,9 +69,11 @@ def read_text(path: StrPath, newline: str | None = None) -> str:
     """Read a UTF-8 file, or say where it stops being one; `newline` as in `open`."""
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
-            return file.read()
+            text = file.read()
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    _log.info("read %s", path)
+    return text
 
 
 def write_atomically(path: StrPath | TextIO, text: str) -> None:
@@ -90,6 +94,7 @@ def write_atomically(path: StrPath | TextIO, text: str) -> None:
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         os.chmod(temporary, mode)
         os.replace(temporary, target)
+        _log.info("wrote %s", path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -160,6 +165,16 @@ def check_keys(where: str, keys: Collection[str], required: Collection[str], opt
     for key in required:
         if key not in keys:
             raise FormatError(f"{where}: {shown(key)} is missing")
+
+
+def check_separator(where: str, header: Sequence[str]) -> None:
+    """Refuse CSV that another character separates, as spreadsheets write it where commas are for decimals."""
+    for character, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and character in header[0]:
+            raise FormatError(
+                f"{where}: columns separated by commas were wanted, got {name}; save it with commas, and points for "
+                "decimals"
+            )
 
 
 def number(where: str, value: object) -> float:
