@@ -4,7 +4,8 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NoReturn
 
 from lola.cli import docs, profile, schedule, simulate, train, verify
@@ -70,9 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             autocomplete(parser)
         options = parser.parse_args(arguments)
-        if options.verbose:
-            _log_to_standard_error()
-        return _run(options)
+        with _said_aside() if options.verbose else nullcontext():
+            return _run(options)
     except KeyboardInterrupt as stop:
         return _end(Exit.INTERRUPTED, "; ".join(["interrupted", *map(str, stop.args)]))
 
@@ -105,7 +105,9 @@ def _run(options: argparse.Namespace) -> Exit:
     return Exit.OK
 
 
-def _log_to_standard_error() -> None:
+@contextmanager
+def _said_aside() -> Iterator[None]:
+    """Write what lola logs to standard error."""
     import logging
 
     class Plain(logging.Formatter):
@@ -115,8 +117,14 @@ def _log_to_standard_error() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(Plain("lola: %(relativeCreated).0f ms: %(message)s"))
     logger = logging.getLogger("lola")
-    logger.handlers[:] = [handler]
+    before = logger.level
+    logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _end(code: Exit, text: str) -> Exit:

@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 FORMATS = ("png", "svg", "pdf", "eps", "jpg", "jpeg", "tif", "webp")
 # Comes with matplotlib, and has a box for every letter.
 _BOXES = "Last Resort"
+_REGULAR = 400
 
 
 def import_figure() -> "type[Figure]":
@@ -84,12 +85,11 @@ def lettering(texts: Sequence[str], width: int) -> tuple[list[str], list[str]]:
     usual = FontProperties().get_name()
     wanted = {letter for text in texts for letter in text}
     fonts, missing = [usual], wanted - _letters(fontManager.findfont(usual), wanted)
-    others = {font.name: font.fname for font in fontManager.ttflist if font.style == "normal"} if missing else {}
-    others = {name: file for name, file in others.items() if not name.startswith(_BOXES)}
-    found = {name: _letters(file, missing) for name, file in others.items()}
-    while missing and (best := max(found, key=lambda name: len(found[name] & missing), default="")):
-        if not found[best] & missing:
-            break
+    upright = [font for font in fontManager.ttflist if font.style == "normal" and not font.name.startswith(_BOXES)]
+    regular_last = sorted(upright if missing else [], key=lambda font: font.weight == _REGULAR)
+    found = {name: _letters(file, missing) for name, file in {font.name: font.fname for font in regular_last}.items()}
+    while any(letters & missing for letters in found.values()):
+        best = max(found, key=lambda name: len(found[name] & missing))
         fonts.append(best)
         missing = missing - found[best]
     written = ["".join(ascii(letter)[1:-1] if letter in missing else letter for letter in text) for text in texts]
