@@ -183,14 +183,14 @@ class Fleet:
         return f"<Fleet of {self.n_devices} devices>"
 
 
-def _bounds(name: str, value: tuple[float, float]) -> FloatArray:
+def _bounds(name: str, value: tuple[float, float]) -> tuple[float, float]:
     bounds = real_array(name, value, 1)
     if bounds.shape != (2,) or not 0 <= bounds[0] <= bounds[1] < np.inf:
         raise LolaValueError(
             f"{name} must be (low, high), two finite numbers with 0 <= low <= high, got {shown(value)}; the lower one "
             "comes first"
         )
-    return bounds
+    return float(bounds[0]), float(bounds[1])
 
 
 def _distinct(names: Iterable[str], n_devices: int) -> tuple[str, ...]:

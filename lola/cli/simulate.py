@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # Which option each argument of `lola.simulate` comes from.
 _SAME = ("bandwidth_hz", "local_steps", "methods", "rounds", "seed", "redraw")
-_OTHER = {"transmit_snr_db": "--snr-db", "n_devices": "--devices", "traces": "--trace"}
+_OTHER = {"transmit_snr_db": "--snr-db", "n_devices": "--devices"}
 
 
 @dataclass(frozen=True)
