@@ -4,6 +4,7 @@ from lola import models as models
 from lola import profiling as profiling
 from lola import solvers as solvers
 from lola import tasks as tasks
+from lola._version import __version__ as __version__
 from lola.channel import RayleighFading as RayleighFading
 from lola.evidence import Evidence as Evidence
 from lola.files.formats import FormatError as FormatError

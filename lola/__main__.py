@@ -2,6 +2,6 @@
 
 import sys
 
-from lola.cli.main import main
+from lola.cli import start
 
-sys.exit(main())
+sys.exit(start())

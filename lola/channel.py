@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, positive_integer, positive_number, seed_number
+from lola.solvers.checks import FloatArray, generator, positive_integer, positive_number, seed_number
 from lola.solvers.errors import LolaValueError
 
 # channel(round, clock_s) gives the spectral efficiency of every device in a round, (K,) in bit/s/Hz.
@@ -73,7 +73,7 @@ def rayleigh_power(shape: int | tuple[int, ...], seed: int | np.random.Generator
     seed : int or numpy.random.Generator, optional
         An integer gives the same draw every time.
     """
-    return np.asarray(np.random.default_rng(seed).exponential(size=shape))
+    return np.asarray(generator("seed", seed).exponential(size=shape))
 
 
 def rayleigh_efficiency(

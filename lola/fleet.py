@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.channel import rayleigh_efficiency
-from lola.solvers.checks import FloatArray, frozen, per_block, positive_integer, real_array, shown, sized, vector
+from lola.solvers.checks import (
+    FloatArray,
+    frozen,
+    generator,
+    per_block,
+    positive_integer,
+    real_array,
+    shown,
+    sized,
+    vector,
+)
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 
@@ -96,12 +106,17 @@ class Fleet:
             Bounds of uniform distributions.
         transmit_snr_db, path_loss : float
             Of the Rayleigh channel; see `lola.channel.rayleigh_efficiency`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described.
         """
         count = positive_integer("n_devices", n_devices)
-        rng = np.random.default_rng(seed)
+        rng = generator("seed", seed)
         return cls(
-            speed=rng.uniform(*speed, size=count),
-            memory_bytes=np.floor(rng.uniform(*memory_bytes, size=count)),
+            speed=rng.uniform(*_bounds("speed", speed), size=count),
+            memory_bytes=np.floor(rng.uniform(*_bounds("memory_bytes", memory_bytes), size=count)),
             spectral_efficiency=rayleigh_efficiency(
                 count, transmit_snr_db=transmit_snr_db, path_loss=path_loss, seed=rng
             ),
@@ -166,6 +181,16 @@ class Fleet:
 
     def __repr__(self) -> str:
         return f"<Fleet of {self.n_devices} devices>"
+
+
+def _bounds(name: str, value: tuple[float, float]) -> tuple[float, float]:
+    bounds = real_array(name, value, 1)
+    if bounds.shape != (2,) or not 0 <= bounds[0] <= bounds[1] < np.inf:
+        raise LolaValueError(
+            f"{name} must be (low, high), two finite numbers with 0 <= low <= high, got {shown(value)}; the lower one "
+            "comes first"
+        )
+    return float(bounds[0]), float(bounds[1])
 
 
 def _distinct(names: Iterable[str], n_devices: int) -> tuple[str, ...]:

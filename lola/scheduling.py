@@ -1,5 +1,6 @@
 """From a problem to a schedule, by any of the methods."""
 
+import logging
 import textwrap
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ from lola.problem import Problem, round_latency_s
 from lola.solution import Schedule
 from lola.solvers.checks import expect, frozen, seed_number, shown
 from lola.solvers.errors import InfeasibleError, LolaValueError
+
+_log = logging.getLogger(__name__)
 
 
 def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Schedule:
@@ -55,16 +58,19 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
     if seed is not None and not isinstance(seed, np.random.Generator):
         seed_number("seed", seed)
     chosen = suited_method(method, problem)
+    _log.info("%s: %d devices for %d blocks", method, problem.n_devices, problem.n_blocks)
     try:
         answer = chosen.solve(problem, seed)
     except InfeasibleError as error:
-        if not problem.fleet.headroom.any():
-            raise
-        message = f"{error} The fleet's headroom is kept free; lowering it frees memory too."
+        hints = [_short_of_memory(problem, device, depth) for device, depth in problem.pinned]
+        if problem.fleet.headroom.any():
+            hints.append("The fleet's headroom is kept free; lowering it frees memory too.")
+        message = " ".join([str(error), *filter(None, hints)])
         raise InfeasibleError(message, error.violator, error.partners, error.bytes_needed) from None
     devices, bandwidth = answer.device_of_block, answer.bandwidth_hz
     compute, upload = problem.compute_s(devices), problem.upload_s(devices, bandwidth)
     wall = problem.fleet.usable_memory_bytes[devices] < problem.profile.memory_bytes
+    _log.info("%s: solved in %d iteration(s)", method, answer.iterations)
     return Schedule(
         method=method,
         device_of_block=frozen(devices.astype(np.int64)),
@@ -140,6 +146,14 @@ def _attempt(problem: Problem, method: str, seed: Seed) -> Schedule | str:
         return "infeasible"
     answer.verify(problem)
     return answer
+
+
+def _short_of_memory(problem: Problem, device: int, depth: int) -> str:
+    """Say of a pinned pair that the device lacks the memory, if it does."""
+    needed, offered = problem.profile.memory_bytes[depth - 1], problem.fleet.usable_memory_bytes[device]
+    if offered >= needed:
+        return ""
+    return f"{problem.fleet.label(device)} is pinned to depth {depth}, but offers {offered:.6g} of {needed:.6g} bytes."
 
 
 def _listing(indent: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lola._html import html_table
 from lola.channel import Channel, RayleighFading
 from lola.files.formats import StrPath, write_atomically
 from lola.files.traces import TraceReplay
@@ -30,6 +32,7 @@ PARAMETERS = {
     "n_devices": ("devices K", "", 1.0),
     "local_steps": ("local steps M", "", 1.0),
 }
+_log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 _Z = NormalDist().inv_cdf(0.975)
 
@@ -112,7 +115,10 @@ class Simulation:
         return np.asarray(self.wall.sum(axis=2) / self.feasible.sum(axis=1)[:, None] / self.n_blocks)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one line per point and method: where, how many rounds, the mean with its interval, the memory wall."""
+        """Return one line per point and method: where, how many rounds, the mean with its interval, the memory wall.
+
+        Ready for a data frame: every line has the same keys, and plain numbers.
+        """
         count = self.feasible.sum(axis=1)
         columns = ("mean_s", "half_width_s", "median_s", "wall_rounds", "wall_devices")
         values = {name: getattr(self, name) for name in columns}
@@ -128,8 +134,15 @@ class Simulation:
             for m, method in enumerate(self.methods)
         ]
 
-    def save_csv(self, path: StrPath) -> None:
-        """Write `rows` as CSV, every digit kept."""
+    def __repr__(self) -> str:
+        where = f"{len(self.points)} points of {self.axis}" if self.axis else "one point"
+        return f"<Simulation of {', '.join(self.methods)}: {self.latency_s.shape[2]} rounds at {where}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self)[1:-1], self.rows())
+
+    def save_csv(self, path: StrPath | TextIO) -> None:
+        """Write `rows` as CSV, every digit kept, into a file or a stream."""
         rows = self.rows()
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -219,6 +232,7 @@ def simulate(
         for m, method in enumerate(methods):
             if progress is not None:
                 progress(method, p * len(methods) + m, len(points) * len(methods))
+            _log.info("%s: %d of %d rounds at %s", method, counted.number.size, rounds, point)
             latency[p, m, counted.number], wall[p, m, counted.number] = latencies(at_point, method, counted, seed)
     return Simulation(tuple(points), axis, tuple(methods), problem.n_blocks, latency, wall)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from lola._html import html_table
 from lola.problem import Problem
 from lola.proofs import Proof
 from lola.solvers.checks import BoolArray, FloatArray, IntArray
@@ -73,6 +75,48 @@ class Schedule:
         True
         """
         verify(self, problem)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one line per block, depth 1 first, ready for a data frame.
+
+        Examples
+        --------
+        >>> import lola
+        >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+        >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
+        >>> [(row["depth"], row["device"]) for row in lola.schedule(problem).rows()]
+        [(1, 4), (2, 3)]
+        """
+        columns = {
+            "device": self.device_of_block,
+            "bandwidth_hz": self.bandwidth_hz,
+            "compute_s": self.compute_s,
+            "upload_s": self.upload_s,
+            "total_s": self.compute_s + self.upload_s,
+            "hits_memory_wall": self.hits_memory_wall,
+        }
+        values = zip(*(column.tolist() for column in columns.values()), strict=True)
+        return [{"depth": depth, **dict(zip(columns, row, strict=True))} for depth, row in enumerate(values, start=1)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the proof as JSON knows it, with None for a bound that is not claimed.
+
+        `lola.save_schedule` writes it, with the proof and the problem that it answers.
+        """
+        per_block = ("device_of_block", "bandwidth_hz", "compute_s", "upload_s", "hits_memory_wall")
+        return {
+            "method": self.method,
+            **{name: getattr(self, name).tolist() for name in per_block},
+            "latency_s": self.latency_s,
+            "lower_bound_s": None if np.isnan(self.lower_bound_s) else self.lower_bound_s,
+            "iterations": self.iterations,
+        }
+
+    def __repr__(self) -> str:
+        return f"<Schedule {self}>"
+
+    def _repr_html_(self) -> str:
+        return html_table(str(self), self.rows())
 
     def __str__(self) -> str:
         claim = "no bound claimed" if self.proof is None else f"proven to within {max(self.gap, 0.0):.2g}"

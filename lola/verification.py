@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,12 +10,13 @@ import numpy as np
 from lola.methods import Method, method_named
 from lola.problem import Problem, round_latency_s
 from lola.proofs import ROUNDING, check_array, require
-from lola.solvers.checks import FloatArray
+from lola.solvers.checks import FloatArray, expect
 from lola.solvers.errors import LolaValueError, VerificationError
 
 if TYPE_CHECKING:
     from lola.solution import Schedule
 
+_log = logging.getLogger(__name__)
 # An exact method must meet its own bound this closely.
 _OPTIMAL_GAP = 1e-9
 
@@ -26,16 +28,20 @@ def verify(schedule: Schedule, problem: Problem) -> None:
     ------
     VerificationError
         Naming the first line that fails.
+    TypeError
+        If `problem` is none.
 
     Notes
     -----
     ``lola docs theory``, "What each certificate proves". O(K·L).
     """
+    expect("problem", problem, Problem)
     method = _method_of(schedule)
     _check_shapes(schedule, problem)
     _check_constraints(schedule, problem, method)
     _check_latencies(schedule, problem)
     _check_bound(schedule, problem, method)
+    _log.info("verified %s", schedule)
 
 
 def _method_of(schedule: Schedule) -> Method:

@@ -145,5 +145,12 @@ def seed_number(name: str, value: object) -> int:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise LolaTypeError(f"{name} must be an integer, got {type(value).__name__}: {shown(value)}")
     if value < 0:
-        raise LolaValueError(f"{name} must be at least 0, got {value}")
+        raise LolaValueError(f"{name} must be at least 0, got {shown(value)}; take any whole number from 0 on")
     return int(value)
+
+
+def generator(name: str, seed: object) -> np.random.Generator:
+    """Return the random generator that `seed` is, or the one that an integer seeds; without, a new one each time."""
+    if seed is None or isinstance(seed, np.random.Generator):
+        return np.random.default_rng(seed)
+    return np.random.default_rng(seed_number(name, seed))

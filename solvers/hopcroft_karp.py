@@ -80,25 +80,25 @@ def bottleneck_assignment(cost: ArrayLike) -> BottleneckAssignment:
     return BottleneckAssignment(objective, by_row(row_mate, matrix.shape), iterations, np.flatnonzero(violator))
 
 
-def cost_matrix(cost: ArrayLike) -> FloatArray:
-    """Cast a cost matrix and reject what no assignment can be made of."""
+def cost_matrix(cost: ArrayLike, forbidden: float = np.inf) -> FloatArray:
+    """Cast a cost matrix and reject what no assignment can be made of; `forbidden` is +inf, or −inf to maximise."""
     matrix = real_array("cost", cost, 2)
     if 0 in matrix.shape:
         raise LolaValueError(f"cost is empty: shape {matrix.shape}; at least one row and one column are needed")
-    if _count_unusable(matrix.ravel()):
-        row, column = np.argwhere(~((np.abs(matrix) <= LARGEST_COST) | (matrix == np.inf)))[0]
+    if _count_unusable(matrix.ravel(), forbidden):
+        row, column = np.argwhere(~((np.abs(matrix) <= LARGEST_COST) | (matrix == forbidden)))[0]
         raise LolaValueError(
-            f"cost must be finite (from -1e200 to 1e200) or +inf (forbidden), got {matrix[row, column]} at row {row}, "
-            f"column {column}"
+            f"cost must be finite (from -1e200 to 1e200) or {forbidden:+} (forbidden), got {matrix[row, column]} at "
+            f"row {row}, column {column}"
         )
     return matrix
 
 
 @kernel
-def _count_unusable(costs):
+def _count_unusable(costs, forbidden):
     bad = 0
     for cost in costs:
-        bad += not (((cost >= -LARGEST_COST) & (cost <= LARGEST_COST)) | (cost == np.inf))
+        bad += not (((cost >= -LARGEST_COST) & (cost <= LARGEST_COST)) | (cost == forbidden))
     return bad
 
 

@@ -27,7 +27,7 @@ class LinearAssignment:
 
     To rounding, ``row_dual[i] + column_dual[j] <= cost[i, j]`` for every pair, with equality on the chosen ones; the
     duals of the longer side are ≤ 0, and 0 where left out. So no assignment costs less than their sum, which is
-    `objective`.
+    `objective`. Where the sum was made as large as possible, all of this holds with ≥ in place of ≤, and none has more.
     """
 
     # Two arrays and views of them, and no dataclass: making five objects takes longer than solving a 10 × 10 matrix.
@@ -63,8 +63,8 @@ class LinearAssignment:
         return self._packed[HEADER + self.column_of_row.shape[0] :]
 
 
-def linear_assignment(cost: ArrayLike) -> LinearAssignment:
-    """Choose one column per row so that the sum of the chosen costs is as small as possible.
+def linear_assignment(cost: ArrayLike, maximize: bool = False) -> LinearAssignment:
+    """Choose one column per row so that the sum of the chosen costs is as small, or as large, as possible.
 
     Each column of a square matrix is first offered its cheapest row; Dijkstra's shortest augmenting paths place the
     rows that are left. O(n²m) for n rows and m columns, n ≤ m. Large square matrices of products, or of whatever else
@@ -75,6 +75,8 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     cost : (n, m) array_like of float
         ``inf`` forbids a pair. Costs may be negative. With more rows than columns, every column gets a row instead. A
         C-contiguous float64 array is used as it is.
+    maximize : bool
+        Make the sum as large as possible; then ``-inf`` forbids a pair, and the duals bound from above.
 
     Returns
     -------
@@ -86,7 +88,7 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     InfeasibleError
         If the finite costs admit no full assignment.
     TypeError, ValueError
-        If `cost` is not a non-empty real matrix free of NaN and −inf.
+        If `cost` is not a non-empty real matrix free of NaN and −inf (+inf to maximize).
 
     Notes
     -----
@@ -103,7 +105,11 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
     >>> assignment = linear_assignment([[0.0, 9.0], [5.0, 10.0]])
     >>> assignment.objective, assignment.column_of_row
     (10.0, array([0, 1]))
+    >>> linear_assignment([[0.0, 9.0], [5.0, 10.0]], maximize=True).objective
+    14.0
     """
+    if maximize:
+        return _maximized(cost)
     if type(cost) is np.ndarray and cost.dtype is _FLOAT64 and cost.ndim == 2 and cost.flags.carray:
         n, m = cost.shape
         if 0 < n <= m:
@@ -112,6 +118,14 @@ def linear_assignment(cost: ArrayLike) -> LinearAssignment:
             if not solve(cost, mate, packed):  # SOLVED is 0
                 return LinearAssignment(mate, packed)
     return _cast_and_solve(cost)
+
+
+def _maximized(gain: ArrayLike) -> LinearAssignment:
+    """Minimise the negated matrix, and turn its proof around."""
+    found = linear_assignment(-cost_matrix(gain, forbidden=-np.inf))
+    packed = 0.0 - found._packed  # no −0.0
+    packed[1] = found.iterations
+    return LinearAssignment(found.column_of_row, packed)
 
 
 def _cast_and_solve(cost: ArrayLike) -> LinearAssignment:

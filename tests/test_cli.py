@@ -104,8 +104,8 @@ def test_exit_codes_and_errors_without_a_traceback(tmp_path, capsys):
     for arguments, message in (
         (["schedule", "--fleet", str(tmp_path / "none.csv")], "none.csv"),
         (["schedule", "--method", "best"], "method must be one of"),
-        (["schedule", "--bandwidth-hz", "-1"], "bandwidth_hz must be finite and > 0"),
-        (["schedule", "--local-steps", "0"], "local_steps must be at least 1"),
+        (["schedule", "--bandwidth-hz", "-1"], "--bandwidth-hz must be finite and > 0"),
+        (["schedule", "--local-steps", "0"], "--local-steps must be at least 1"),
         (["schedule", "--json", str(tmp_path / "no" / "s.json")], "the folder to write into does not exist"),
         (["schedule", "--fleet", str(poor), "--json", str(poor)], "is an input; write to another file"),
         (["schedule", "--figure", str(tmp_path / "s.docx")], "docx"),

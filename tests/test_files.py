@@ -109,6 +109,11 @@ def test_phones_of_the_real_world_load_and_schedule(shared_data, tmp_path):
         ("name,speed,snr_db\na,1,1\n", "line 1: 'memory_bytes' is missing"),
         ("name,speed,memory_bytes\na,1,1\n", "exactly one of spectral_efficiency and snr_db"),
         ("name,speed,memory_bytes,snr_db,spectral_efficiency\na,1,1,1,1\n", "exactly one of"),
+        (
+            FLEET.replace(",", ";"),
+            "line 1: columns separated by commas were wanted, got semicolons; save it with",
+        ),
+        (FLEET.replace(",", "\t"), "line 1: columns separated by commas were wanted, got tabs"),
         ("name,speed,speed,memory_bytes,snr_db\na,1,1,1,1\n", "line 1: a column stands twice"),
         (FLEET + "ann,1,1,1\n", "line 4: 'ann' is already in line 2; names must differ"),
         (FLEET + "cid,1,1\n", "line 4: 4 columns are needed, got 3"),
@@ -191,6 +196,10 @@ def test_bad_profile_files_are_refused(tmp_path, text, message):
 @pytest.mark.parametrize(
     "text, message",
     [
+        (
+            SCENARIO + "hertz = 3\n",
+            "Known are fleet, profile, bandwidth_hz, local_steps, headroom, pinned, forbidden, subcarrier_hz$",
+        ),
         (SCENARIO + "bandwidth_mhz = 3\n", "unknown key 'bandwidth_mhz'. Did you mean 'bandwidth_hz'?"),
         ('fleet = "f.csv"\nprofile = "p.json"\n', "'bandwidth_hz' is missing"),
         (SCENARIO.replace("1e6", '"1 MHz"'), "bandwidth_hz: a plain number was wanted"),

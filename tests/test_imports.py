@@ -47,6 +47,7 @@ MAY = {
         "numpy",
         "rich",
         "lola",
+        "argcomplete",
         "matplotlib",
         "torch",
         "safetensors",

@@ -82,6 +82,8 @@ def test_too_little_memory_names_a_hall_violator(method):
     kept = lola.Fleet(fleet.speed, [3e9] * 4, fleet.spectral_efficiency, headroom=0.5)
     with pytest.raises(lola.InfeasibleError, match="The fleet's headroom is kept free"):
         lola.schedule(small_problem(fleet=kept), method)
+    with pytest.raises(lola.InfeasibleError, match=r"bob is pinned to depth 2, but offers 1.2e\+09 of 1.5e\+09 "):
+        lola.schedule(small_problem(pinned=[("bob", 2), ("eve", 1)]), method)
     with pytest.raises(lola.InfeasibleError, match="and may take one of them, pinned and forbidden pairs heeded"):
         lola.schedule(small_problem(forbidden=[(k, 2) for k in range(5)]), method)
 

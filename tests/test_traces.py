@@ -113,6 +113,7 @@ def test_snr_goes_through_shannon_and_seconds_without_it_are_left_out(tmp_path, 
     ("text", "message"),
     [
         ("", r"t.csv, line 1: the columns trace,direction,t_s,mbps \(capacity\) or trace,SNR .* got ''"),
+        ("trace;SNR\na;1\n", "line 1: columns separated by commas were wanted, got semicolons"),
         ("trace,mbps\n", "line 1: the columns .* are needed, each once; got 'trace,mbps'"),
         ("trace,SNR,SNR\n", "each once"),
         ("trace,SNR\n", "t.csv: no sample of an uplink"),

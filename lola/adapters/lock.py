@@ -35,6 +35,10 @@ def held(lock: FileLock) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(blocking=False)
+    except NotImplementedError:
+        raise OSError(
+            f"{folder}: a session must lock its folder, but this file system knows no locks; name a folder elsewhere"
+        ) from None
     except Timeout:
         raise BlockingIOError(
             f"{folder}: a session must have its folder to itself, but another is at work there; wait until it ends, or "

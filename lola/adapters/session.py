@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass, replace
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from lola.models import Depths
 
+_log = logging.getLogger(__name__)
 Evaluate = Callable[[], Mapping[str, float]]
 
 
@@ -125,6 +127,13 @@ class CooperativeSession:
         above = self.setting.refuse_above
         self._bound = None if above is None else NormBound(above, norms)
 
+    def __repr__(self) -> str:
+        problem, where = self.problem, "" if self.folder is None else f", in {str(self.folder)!r}"
+        return (
+            f"<CooperativeSession of {problem.n_devices} devices and {problem.n_blocks} blocks, {self.setting.method}: "
+            f"{self.version} rounds, {self.clock_s:.6g} s simulated{where}>"
+        )
+
     def run(self, rounds: int) -> Iterator[RoundRecord]:
         """Run until `rounds` rounds are done in all, yielding each as it ends; checkpoints are written on the way.
 
@@ -140,6 +149,7 @@ class CooperativeSession:
             while self.version < rounds:
                 record = self._round(last=self.version + 1 == rounds)
                 self.records.append(record)
+                _log.info("%s", record)
                 note(record)
                 due = self.version % self.setting.checkpoint_every == 0 or self.version == rounds
                 if due and self.folder is not None:

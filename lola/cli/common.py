@@ -1,12 +1,16 @@
 """What the commands share. Only the standard library is imported before one of them runs."""
 
 import os
+import re
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from importlib.util import find_spec
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,6 +23,10 @@ Progress = Callable[[str, int, int], None]
 MISOCP_SIZE = "18 devices and 9 blocks"
 # Narrower terminals than this would break the tables; pipes and files get it too.
 _MIN_WIDTH = 100
+# What the extras of commands bring, by the names under which it is imported.
+_TORCH = ("torch", "transformers", "peft", "safetensors", "filelock", "scipy")
+EXTRAS = {"plot": ("matplotlib",), "torch": _TORCH, "train": (*_TORCH, "sklearn")}
+STANDARD_OUTPUT = "-"
 
 
 class Exit(IntEnum):
@@ -47,6 +55,67 @@ def wait_quietly() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def need_extras(*extras: str) -> None:
+    """Refuse to begin where packages of these extras are missing, and name them all at once.
+
+    Raises
+    ------
+    ImportError
+        Naming the packages, and what to install.
+    """
+    needed = [name for extra in extras for name in EXTRAS[extra]]
+    missing = [name for name in needed if not _is_there(name)]
+    if missing:
+        raise ImportError(
+            f"this needs packages that are missing, {', '.join(missing)}: install lola-deft[{','.join(extras)}]"
+        )
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ImportError:
+        return False
+
+
+@contextmanager
+def naming_options(*same: str, **other: str) -> Iterator[None]:
+    """Let errors name the option where the library names the argument that it became.
+
+    Parameters
+    ----------
+    same : str
+        Arguments whose option has the same name, written with dashes.
+    other : str
+        The option of each other argument.
+    """
+    from lola.solvers.errors import LolaTypeError, LolaValueError
+
+    option_of = {name: f"--{name.replace('_', '-')}" for name in same} | other
+    try:
+        yield
+    except (LolaValueError, LolaTypeError) as error:
+        if type(error) not in (LolaValueError, LolaTypeError):  # of a file, which has keys of its own
+            raise
+        text = str(error)
+        for name, option in option_of.items():
+            text = re.sub(rf"(?<![\w-]){name}\b", option, text, count=1)
+        raise type(error)(text) from error
+
+
+@contextmanager
+def data_output(path: str | None) -> "Iterator[StrPath | TextIO | None]":
+    """Give the file for the data; where that is standard output, what is printed goes to standard error meanwhile."""
+    if path != STANDARD_OUTPUT:
+        yield path
+        return
+    stdout = sys.stdout
+    if isinstance(stdout, TextIOWrapper):
+        stdout.reconfigure(encoding="utf-8", newline="\n")  # as in a file
+    with redirect_stdout(sys.stderr):
+        yield stdout
+
+
 def laid_out(*tables: "Table") -> str:
     """Return tables as text for this terminal, an empty line between two."""
     from rich.console import Console
@@ -65,10 +134,14 @@ def check_files(data: str | None, figure: str | None, inputs: "Iterable[StrPath 
     """Refuse, before anything is computed, outputs that could not be written, or would overwrite something."""
     from lola.files.formats import check_outputs
 
-    check_outputs([data, figure], inputs)
+    check_outputs([None if data == STANDARD_OUTPUT else data, figure], inputs)
     if figure:
         from lola.figures.picture import figure_format
 
+        if figure == STANDARD_OUTPUT:
+            from lola.solvers.errors import LolaValueError
+
+            raise LolaValueError("--figure must be a file, got '-'; name one, such as out.png")
         figure_format(figure)
 
 

@@ -4,7 +4,8 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NoReturn
 
 from lola.cli import docs, export, profile, schedule, simulate, train, verify
@@ -33,9 +34,9 @@ class _Version(argparse.Action):
     """Look the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version
+        from lola import __version__
 
-        print(f"lola {version('lola-deft')}")
+        print(f"lola {__version__}")
         parser.exit()
 
 
@@ -45,8 +46,16 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print lola's version and exit"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(verbose=False)
     for name, (command, summary) in _COMMANDS.items():
         subparser = commands.add_parser(name, help=summary)
+        subparser.add_argument(
+            "-v",
+            "--verbose",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="say on standard error what is read, solved, verified and written, and when; give errors' tracebacks",
+        )
         subparser.set_defaults(run=command.run)
         command.add_arguments(subparser)
     return parser
@@ -57,8 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as standard error does
     try:
-        options = _parser().parse_args(arguments)
-        return _run(options)
+        parser = _parser()
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
+            from argcomplete import autocomplete
+
+            autocomplete(parser)
+        options = parser.parse_args(arguments)
+        with _said_aside() if options.verbose else nullcontext():
+            return _run(options)
     except KeyboardInterrupt as stop:
         return _end(Exit.INTERRUPTED, "; ".join(["interrupted", *map(str, stop.args)]))
 
@@ -68,8 +83,15 @@ def _run(options: argparse.Namespace) -> Exit:
     from lola.solvers.errors import InfeasibleError, LolaError, TimeLimitError, VerificationError
 
     try:
-        options.run(options)
-        sys.stdout.flush()
+        try:
+            options.run(options)
+            sys.stdout.flush()
+        except (LolaError, OSError, ImportError):
+            if options.verbose:
+                import logging
+
+                logging.getLogger("lola").debug("stopped", exc_info=True)
+            raise
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.PIPE_CLOSED
@@ -84,6 +106,28 @@ def _run(options: argparse.Namespace) -> Exit:
     except (LolaError, ImportError) as error:
         return _end(Exit.BAD_INPUT, str(error))
     return Exit.OK
+
+
+@contextmanager
+def _said_aside() -> Iterator[None]:
+    """Write what lola logs to standard error."""
+    import logging
+
+    class Plain(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return _plain(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Plain("lola: %(relativeCreated).0f ms: %(message)s"))
+    logger = logging.getLogger("lola")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def _end(code: Exit, text: str) -> Exit:

@@ -40,8 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import progress_bar, wait_quietly
+    from lola.cli.common import need_extras, progress_bar, wait_quietly
 
+    need_extras("torch", *(["plot"] if options.figure else []))
     wait_quietly()
     from lola.profiling import NotMonotoneError, ProfilingError, Workload, bring_to_reference, estimate, measure
 

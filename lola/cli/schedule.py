@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lola.problem import Problem
+    from lola.solution import Schedule
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class Settings:
 
     def problem(self) -> "Problem":
         """Read the scenario and put in place what the options name."""
+        from lola.cli.common import naming_options
         from lola.files.problems import builtin_scenario, load_scenario
 
         files = {"fleet": self.fleet, "profile": self.profile}
         scenario = load_scenario(self.scenario, **files) if self.scenario else builtin_scenario(**files)
         named = {name: getattr(self, name) for name in ("bandwidth_hz", "subcarrier_hz", "local_steps")}
         changes: Any = {name: value for name, value in named.items() if value is not None}
-        return replace(scenario, **changes) if changes else scenario
+        with naming_options(*changes):
+            return replace(scenario, **changes) if changes else scenario
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,25 +48,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--local-steps", type=int, metavar="M", help="local iterations in a round")
     parser.add_argument("--method", default="jbba", help="jbba (default), ba, or a baseline; see --compare")
     parser.add_argument("--seed", type=int, default=0, help="of the method 'random' (default 0)")
-    parser.add_argument("--json", metavar="out.json", help="save the schedule with its proof")
+    parser.add_argument("--json", metavar="out.json", help="save the schedule with its proof (-: print it)")
     parser.add_argument("--figure", metavar="out.png", help="draw the round (needs lola-deft[plot])")
     parser.add_argument("--compare", action="store_true", help="all methods side by side")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import check_files, laid_out, settings_of
-    from lola.cli.tables import comparison_table, proof_line, round_table, seconds
+    from lola.cli.common import check_files, data_output, naming_options, settings_of
     from lola.files.problems import scenario_files
     from lola.files.schedules import save_schedule
-    from lola.scheduling import compare, schedule
+    from lola.scheduling import schedule
 
     settings = settings_of(Settings, options)
     inputs = scenario_files(settings.scenario, fleet=settings.fleet, profile=settings.profile)
     check_files(settings.json, settings.figure, inputs)
     problem = settings.problem()
-    answer = schedule(problem, settings.method, seed=settings.seed)
+    with naming_options("seed"):
+        answer = schedule(problem, settings.method, seed=settings.seed)
     answer.verify(problem)
+    with data_output(settings.json) as data:
+        _print(answer, problem, settings)
+        if data:
+            save_schedule(answer, problem, data)
+    if settings.figure:
+        from lola.figures.picture import save_figure
+        from lola.figures.round import draw_round
+
+        save_figure(draw_round(answer, problem), settings.figure)
+
+
+def _print(answer: "Schedule", problem: "Problem", settings: Settings) -> None:
+    from lola.cli.common import laid_out
+    from lola.cli.tables import comparison_table, proof_line, round_table, seconds
+    from lola.scheduling import compare
+
     tables = [round_table(answer, problem)]
     if settings.compare:
         tables.append(comparison_table(compare(problem, seed=settings.seed)))
@@ -74,10 +93,3 @@ def run(options: argparse.Namespace) -> None:
     print(f"profile: {provenance or 'of unknown provenance'}")
     if provenance is not None and provenance.latency_note:
         print(f"latency: as {provenance.source}, {provenance.latency_note}")
-    if settings.json:
-        save_schedule(answer, problem, settings.json)
-    if settings.figure:
-        from lola.figures.picture import save_figure
-        from lola.figures.round import draw_round
-
-        save_figure(draw_round(answer, problem), settings.figure)

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from lola.problem import Problem
     from lola.simulation import Simulation
 
+# Which option each argument of `lola.simulate` comes from.
+_SAME = ("bandwidth_hz", "local_steps", "methods", "rounds", "seed", "redraw")
+_OTHER = {"transmit_snr_db": "--snr-db", "n_devices": "--devices"}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -66,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HZ",
         help="spectrum over which a trace of capacity was measured (default 10 MHz)",
     )
-    parser.add_argument("--csv", metavar="out.csv", help="save the numbers")
+    parser.add_argument("--csv", metavar="out.csv", help="save the numbers (-: print them)")
     parser.add_argument("--figure", metavar="out.png", help="draw them (needs lola-deft[plot])")
 
 
@@ -93,7 +97,7 @@ def _names(text: str) -> list[str]:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import check_files, progress_bar, settings_of
+    from lola.cli.common import check_files, data_output, naming_options, progress_bar, settings_of
     from lola.files.problems import scenario_files
     from lola.files.traces import load_traces
     from lola.simulation import DEFAULT_METHODS, simulate
@@ -101,8 +105,9 @@ def run(options: argparse.Namespace) -> None:
     settings = settings_of(Settings, options)
     check_files(settings.csv, settings.figure, [*scenario_files(settings.scenario), settings.trace])
     problem = settings.problem()
-    traces = load_traces(settings.trace, bandwidth_hz=settings.trace_bandwidth_hz) if settings.trace else None
-    with progress_bar("drawing") as report:
+    with naming_options(bandwidth_hz="--trace-bandwidth-hz"):
+        traces = load_traces(settings.trace, bandwidth_hz=settings.trace_bandwidth_hz) if settings.trace else None
+    with progress_bar("drawing") as report, naming_options(*_SAME, **_OTHER):
         simulation = simulate(
             problem,
             settings.methods or DEFAULT_METHODS,
@@ -116,9 +121,10 @@ def run(options: argparse.Namespace) -> None:
             traces=traces,
             progress=report,
         )
-    _print(simulation, settings)
-    if settings.csv:
-        simulation.save_csv(settings.csv)
+    with data_output(settings.csv) as data:
+        _print(simulation, settings)
+        if data:
+            simulation.save_csv(data)
     if settings.figure:
         from lola.figures.picture import save_figure
         from lola.figures.simulation import draw_simulation

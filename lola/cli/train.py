@@ -70,9 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import heeded_interruption, settings_of, wait_quietly
+    from lola.cli.common import heeded_interruption, need_extras, settings_of, wait_quietly
     from lola.solvers.checks import positive_integer
 
+    need_extras("train")
     wait_quietly()
     from lola.adapters.checkpoint import checkpoints
     from lola.files.formats import plain, write_json

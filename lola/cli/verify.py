@@ -31,7 +31,11 @@ def run(options: argparse.Namespace) -> None:
 
     answer, problem = load_schedule(options.schedule)
     answer.verify(problem)
-    print(f"{plain(options.schedule)}: the schedule holds, {seconds(answer.latency_s)} ({answer.method})")
+    walls = int(answer.hits_memory_wall.sum())
+    verdict = "the schedule holds"
+    if walls:
+        verdict = f"cannot run, {walls} device(s) lack the memory for their block; its numbers hold"
+    print(f"{plain(options.schedule)}: {verdict}, {seconds(answer.latency_s)} ({answer.method})")
     print(proof_line(answer, problem))
     if options.oracle:
         from lola.cli.oracle import ask

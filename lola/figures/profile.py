@@ -1,16 +1,18 @@
 """A profile as a picture: memory and latency against depth; needs the extra ``plot``."""
 
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.figures.picture import import_figure
+from lola.figures.picture import import_figure, lettering
 from lola.profile import Profile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LONGEST_TITLE, _LINE = 360, 130  # three lines
 _MEMORY, _LATENCY, _LIGHT = "#35618f", "#e8a33d", "#a9c1da"
 
 
@@ -50,7 +52,8 @@ def draw_profile(profile: Profile) -> "Figure":
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    figure.suptitle(str(profile.provenance or "unknown provenance").replace("$", r"\$"), fontsize="small")
+    (origin,), fonts = lettering([str(profile.provenance or "unknown provenance")], _LONGEST_TITLE)
+    figure.suptitle("\n".join(wrap(origin, _LINE)), fontsize="small", fontfamily=fonts)
     return figure
 
 

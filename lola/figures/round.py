@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.figures.picture import import_figure
+from lola.figures.picture import import_figure, lettering
 from lola.problem import Problem
 from lola.solution import Schedule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LONGEST_NAME = 32
 _COMPUTE, _UPLOAD, _WALL = "#35618f", "#e8a33d", "#b3261e"
 
 
@@ -29,8 +30,8 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
     gantt.barh(rows, schedule.compute_s, color=_COMPUTE, label="compute")
     gantt.barh(rows, schedule.upload_s, left=schedule.compute_s, color=_UPLOAD, label="upload")
     gantt.axvline(schedule.latency_s, color="black", linewidth=1, linestyle="--")
-    labels = [f"{problem.fleet.label(k)} · depth {i + 1}" for i, k in enumerate(schedule.device_of_block.tolist())]
-    gantt.set_yticks(rows, [label.replace("$", r"\$") for label in labels])
+    names, fonts = lettering([problem.fleet.label(k) for k in schedule.device_of_block.tolist()], _LONGEST_NAME)
+    gantt.set_yticks(rows, [f"{name} · depth {i + 1}" for i, name in enumerate(names)], fontfamily=fonts)
     for tick, wall in zip(gantt.get_yticklabels(), schedule.hits_memory_wall, strict=True):
         if wall:
             tick.set_color(_WALL)

@@ -2,17 +2,19 @@
 
 import errno
 import json
+import logging
 import math
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lola.solvers.checks import shown
 from lola.solvers.errors import LolaValueError
 
+_log = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
 
 # Longer messages lose their middle when they are printed.
@@ -67,13 +69,18 @@ def read_text(path: StrPath, newline: str | None = None) -> str:
     """Read a UTF-8 file, or say where it stops being one; `newline` as in `open`."""
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
-            return file.read()
+            text = file.read()
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    _log.info("read %s", path)
+    return text
 
 
-def write_atomically(path: StrPath, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
+def write_atomically(path: StrPath | TextIO, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part; a stream, as it is."""
+    if not isinstance(path, str | os.PathLike):
+        path.write(text)
+        return
     target = Path(path).resolve()  # a link stays a link
     if target.exists() and not target.is_file():  # a pipe or a device
         target.write_text(text, encoding="utf-8")
@@ -87,6 +94,7 @@ def write_atomically(path: StrPath, text: str) -> None:
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         os.chmod(temporary, mode)
         os.replace(temporary, target)
+        _log.info("wrote %s", path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -123,7 +131,7 @@ def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
     return data
 
 
-def write_json(path: StrPath, format_name: str, data: Mapping[str, Any]) -> None:
+def write_json(path: StrPath | TextIO, format_name: str, data: Mapping[str, Any]) -> None:
     """Write a versioned JSON object."""
     text = json.dumps({"format": format_name, "version": 1, **data}, indent=1, allow_nan=False, ensure_ascii=False)
     write_atomically(path, text + "\n")
@@ -148,7 +156,7 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def check_keys(where: str, keys: Collection[str], required: Collection[str], optional: Collection[str] = ()) -> None:
     """Refuse missing and unknown keys, and guess what was meant."""
-    known = [*required, *optional]
+    known = list(dict.fromkeys([*required, *optional]))  # what stands in for a key is optional, too
     for key in keys:
         if key not in known:
             close = get_close_matches(str(key)[:100], known, n=1, cutoff=0.6)
@@ -157,6 +165,16 @@ def check_keys(where: str, keys: Collection[str], required: Collection[str], opt
     for key in required:
         if key not in keys:
             raise FormatError(f"{where}: {shown(key)} is missing")
+
+
+def check_separator(where: str, header: Sequence[str]) -> None:
+    """Refuse CSV that another character separates, as spreadsheets write it where commas are for decimals."""
+    for character, name in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and character in header[0]:
+            raise FormatError(
+                f"{where}: columns separated by commas were wanted, got {name}; save it with commas, and points for "
+                "decimals"
+            )
 
 
 def number(where: str, value: object) -> float:

@@ -15,6 +15,7 @@ from lola.files.formats import (
     FormatError,
     StrPath,
     check_keys,
+    check_separator,
     integer,
     number,
     numbers,
@@ -70,6 +71,7 @@ def load_fleet(path: StrPath) -> Fleet:
     if not rows:
         raise FormatError(f"{path}: the file is empty; the first line must be {','.join(_FLEET_COLUMNS)},snr_db")
     header = [column.strip() for column in rows[0][1]]
+    check_separator(f"{path}, line 1", header)
     check_keys(f"{path}, line 1", header, _FLEET_COLUMNS, _CHANNEL_COLUMNS)
     if len(set(header)) != len(header):
         raise FormatError(f"{path}, line 1: a column stands twice")
@@ -244,8 +246,14 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     replaced = {"fleet": fleet, "profile": profile}
     required = [key for key, override in replaced.items() if override is None]
     check_keys(str(path), data, (*required, "bandwidth_hz"), (*replaced, *optional))
-    devices = load_fleet(fleet or _beside(path, "fleet", data["fleet"]))
-    costs = load_profile(profile or _beside(path, "profile", data["profile"]))
+    fleet = fleet or _beside(path, "fleet", data["fleet"])
+    profile = profile or _beside(path, "profile", data["profile"])
+    devices, costs = load_fleet(fleet), load_profile(profile)
+    if devices.n_devices < costs.n_blocks:
+        raise FormatError(
+            f"{fleet}: at least as many devices as blocks are needed, {costs.n_blocks} for {profile}; got "
+            f"{devices.n_devices}; add devices, or take a profile of fewer blocks"
+        )
     headroom: Any = data.get("headroom")
     if headroom is not None:
         headroom = (numbers if isinstance(headroom, list) else number)(f"{path}, headroom", headroom)

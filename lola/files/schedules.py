@@ -1,6 +1,6 @@
 """A schedule as a file that can be proven again from itself alone."""
 
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -27,26 +27,37 @@ from lola.solvers.errors import VerificationError
 _FORMAT = "lola-schedule"
 _FLEET_KEYS = ("name", "speed", "memory_bytes", "spectral_efficiency", "headroom")
 _PROBLEM_KEYS = ("profile", "fleet", "bandwidth_hz", "local_steps", "pinned", "forbidden")
-_BLOCK_KEYS = ("device_of_block", "bandwidth_hz", "compute_s", "upload_s", "hits_memory_wall")
-_SCHEDULE_KEYS = ("method", *_BLOCK_KEYS, "latency_s", "lower_bound_s", "iterations")
+_SCHEDULE_KEYS = (
+    "method",
+    "device_of_block",
+    "bandwidth_hz",
+    "compute_s",
+    "upload_s",
+    "hits_memory_wall",
+    "latency_s",
+    "lower_bound_s",
+    "iterations",
+)
 
 
-def save_schedule(schedule: Schedule, problem: Problem, path: StrPath) -> None:
-    """Write a schedule, the problem it answers, the problem's digest and the proof as one JSON file."""
+def save_schedule(schedule: Schedule, problem: Problem, path: StrPath | TextIO) -> None:
+    """Write a schedule, the problem it answers, the problem's digest and the proof as JSON into a file or a stream.
+
+    Raises
+    ------
+    VerificationError
+        If the schedule does not hold for this problem: what is written can be proven again.
+    OSError
+        If the file cannot be written.
+    """
     expect("schedule", schedule, Schedule)
-    expect("problem", problem, Problem)
+    schedule.verify(problem)
     fleet = problem.fleet
     write_json(
         path,
         _FORMAT,
         {
-            "schedule": {
-                "method": schedule.method,
-                **{key: getattr(schedule, key).tolist() for key in _BLOCK_KEYS},
-                "latency_s": schedule.latency_s,
-                "lower_bound_s": None if np.isnan(schedule.lower_bound_s) else schedule.lower_bound_s,
-                "iterations": schedule.iterations,
-            },
+            "schedule": schedule.to_dict(),
             "proof": proof_to_json(schedule.proof),
             "digest": problem.digest(),
             "problem": {

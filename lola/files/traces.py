@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.channel import spectral_efficiency
-from lola.files.formats import FormatError, StrPath, read_text
+from lola.files.formats import FormatError, StrPath, check_separator, read_text
 from lola.solvers.checks import (
     FloatArray,
     IntArray,
@@ -123,6 +123,7 @@ def load_traces(path: StrPath, *, bandwidth_hz: float = 10e6) -> dict[str, Float
     samples: dict[str, list[float]] = {}
     try:
         header = [column.strip() for column in next(reader, [])]
+        check_separator(f"{path}, line 1", header)
         read = _reader(path, header)
         for row in reader:
             if row:

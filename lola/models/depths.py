@@ -69,6 +69,10 @@ class Depths:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, lock=threading.RLock())
 
+    def __repr__(self) -> str:
+        lora = f"LoRA of rank {self.rank} in {', '.join(self.targets)}"
+        return f"<Depths of {type(self.model).__name__}: {len(self)} blocks, {lora}, head {self.head}>"
+
     def __len__(self) -> int:
         return len(self.blocks)
 

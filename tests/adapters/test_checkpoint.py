@@ -9,9 +9,11 @@ import pytest
 import torch
 from cooperative import tiny_session, weights_of
 from damages import survive
+from filelock import FileLock
 
 import lola
 from lola.adapters import Setting
+from lola.adapters.lock import held
 
 EVERY_ROUND = Setting(checkpoint_every=1)
 
@@ -188,6 +190,20 @@ def test_a_folder_that_cannot_be_locked_is_an_error_of_the_system(tmp_path, run)
     (run / ".lock").mkdir()
     with pytest.raises(OSError, match=r"\.lock"):
         tiny_session(tmp_path)
+
+
+def test_a_file_system_without_locks_is_an_error_of_the_system(tmp_path):
+    """Filelock says so by an error that a user could only take for a bug."""
+
+    class Lockless(FileLock):
+        def _acquire(self):
+            raise NotImplementedError
+
+    with (
+        pytest.raises(OSError, match=r"run: a session must lock its folder, but this file system knows no locks; name"),
+        held(Lockless(tmp_path / "run" / ".lock", is_singleton=False)),
+    ):
+        pass
 
 
 def test_everything_is_on_the_disk_before_the_checkpoint_has_its_name(tmp_path, monkeypatch):

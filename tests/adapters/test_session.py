@@ -28,6 +28,19 @@ def test_training_learns_and_the_clock_is_the_schedule(tmp_path):
     assert {(r.participants, r.applied, r.missing, r.memory_wall, r.refused) for r in records} == {(7, 3, 0, 0, "")}
 
 
+def test_sessions_and_depths_are_written_in_a_line(tmp_path):
+    session = tiny_session(tmp_path)
+    list(session.run(2))
+    assert repr(session) == (
+        f"<CooperativeSession of 7 devices and 3 blocks, jbba: 2 rounds, {session.clock_s:.6g} s simulated, "
+        f"in {str(tmp_path / 'run')!r}>"
+    )
+    assert "simulated>" in repr(tiny_session(tmp_path, keep=False))
+    assert repr(session.depths) == (
+        "<Depths of BertForSequenceClassification: 3 blocks, LoRA of rank 2 in query, value, head trained>"
+    )
+
+
 def test_the_channel_of_each_round_is_scheduled(tmp_path):
     asked = []
 
