@@ -39,7 +39,11 @@ class Rounds:
 
     def fleet(self, row: int) -> Fleet:
         """Return the fleet of one round."""
-        return Fleet(self.speed[row], self.memory_bytes[row], self.spectral_efficiency[row])
+        return Fleet(
+            speed=self.speed[row],
+            memory_bytes=self.memory_bytes[row],
+            spectral_efficiency=self.spectral_efficiency[row],
+        )
 
     def generator(self, row: int, seed: int) -> np.random.Generator:
         """Return what a method draws from in one round."""

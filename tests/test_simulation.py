@@ -22,7 +22,7 @@ def rich_problem(**changes):
 
 def hungry_profile():
     """Blocks so large that a third of the drawn fleets of five cannot hold them."""
-    return lola.Profile([1e9, 3e9, 4.5e9], [1.0, 1.2, 1.4], 8e5)
+    return lola.Profile(memory_bytes=[1e9, 3e9, 4.5e9], latency_s=[1.0, 1.2, 1.4], upload_bits=8e5)
 
 
 def plainly(problem, methods, rounds, seed, point, redraw="fleet", channel=None):
@@ -34,7 +34,12 @@ def plainly(problem, methods, rounds, seed, point, redraw="fleet", channel=None)
         if redraw == "fleet":
             fleet = lola.Fleet.sample(point.n_devices, seed=np.random.default_rng([seed, r, 0]))
         efficiency = channel(r, np.random.default_rng([seed, r, 1]).uniform(0, 1e6))
-        fleet = lola.Fleet(fleet.speed, fleet.memory_bytes, efficiency, headroom=problem.fleet.headroom[0])
+        fleet = lola.Fleet(
+            speed=fleet.speed,
+            memory_bytes=fleet.memory_bytes,
+            spectral_efficiency=efficiency,
+            headroom=problem.fleet.headroom[0],
+        )
         one = lola.Problem(problem.profile, fleet, point.bandwidth_hz, point.local_steps)
         try:
             lola.schedule(one, "ba")
@@ -59,7 +64,9 @@ def plainly(problem, methods, rounds, seed, point, redraw="fleet", channel=None)
 )
 @pytest.mark.parametrize("headroom", [0.0, 0.1])
 def test_numbers_are_those_of_a_loop_over_schedule(sweep, headroom):
-    fleet = lola.Fleet(np.ones(5), np.full(5, 5e9), np.ones(5), headroom=headroom)
+    fleet = lola.Fleet(
+        speed=np.ones(5), memory_bytes=np.full(5, 5e9), spectral_efficiency=np.ones(5), headroom=headroom
+    )
     problem = lola.Problem(hungry_profile(), fleet, 1e6, 2)
     simulation = lola.simulate(problem, METHODS, rounds=20, seed=3, **sweep)
     assert simulation.axis == next(iter(sweep), None)
@@ -150,7 +157,9 @@ def test_infeasible_rounds_are_left_out_for_all_and_counted():
     assert 20 < (~simulation.feasible).sum() < 180
     assert (np.isnan(simulation.latency_s).all(axis=1) == np.isnan(simulation.latency_s).any(axis=1)).all()
     assert simulation.rows()[0]["rounds"] + simulation.rows()[0]["infeasible_rounds"] == 200
-    impossible = lola.Problem(lola.Profile([1e9, 7e9], 1.0 + np.arange(2), 8e5), problem.fleet, 1e6)
+    impossible = lola.Problem(
+        lola.Profile(memory_bytes=[1e9, 7e9], latency_s=1.0 + np.arange(2), upload_bits=8e5), problem.fleet, 1e6
+    )
     with pytest.raises(lola.InfeasibleError, match=r"0 of 9 rounds of 5 devices .* In round 0, no schedule exists"):
         lola.simulate(impossible, rounds=9)
 
@@ -187,10 +196,10 @@ def test_what_is_of_one_round_is_refused():
         lola.simulate(rich_problem(forbidden=[(0, 1)]), ("jbba",), rounds=3)
     with pytest.raises(ValueError, match="pinned and forbidden pairs and subcarriers are of one round"):
         lola.simulate(rich_problem(subcarrier_hz=1e5), rounds=3)
-    unequal = lola.Profile([1e9, 1e9], [1.0, 1.0], [1.0, 2.0])
+    unequal = lola.Profile(memory_bytes=[1e9, 1e9], latency_s=[1.0, 1.0], upload_bits=[1.0, 2.0])
     with pytest.raises(ValueError, match="'jbba-dual-ascent' wants the same upload for every block; leave it out"):
         lola.simulate(rich_problem(profile=unequal), ("jbba-dual-ascent",), rounds=3)
-    fleet = lola.Fleet([1.0] * 3, [5e9] * 3, [1.0] * 3, headroom=[0.0, 0.1, 0.2])
+    fleet = lola.Fleet(speed=[1.0] * 3, memory_bytes=[5e9] * 3, spectral_efficiency=[1.0] * 3, headroom=[0.0, 0.1, 0.2])
     with pytest.raises(ValueError, match="headroom must be the same for every device where the fleet is redrawn"):
         lola.simulate(small_problem(fleet=fleet), rounds=3)
     lola.simulate(small_problem(fleet=fleet), rounds=3, redraw="channel")

@@ -74,7 +74,7 @@ def ratios(
     split
         Devices that share the spectrum where it is split equally.
     """
-    scaled = lola.Profile(profile.memory_bytes, profile.latency_s * factor, profile.upload_bits)
+    scaled = replace(profile, latency_s=profile.latency_s * factor)
     whole = lola.Problem(scaled, rounds.fleet(0), PARAMETERS["bandwidth_hz"])
     equal = lola.Problem(scaled, rounds.fleet(0), PARAMETERS["bandwidth_hz"] * whole.n_blocks / split)
     counted = rounds.that_can_hold(whole)

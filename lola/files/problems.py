@@ -94,7 +94,12 @@ def load_fleet(path: StrPath) -> Fleet:
     if not line_of_name:
         raise FormatError(f"{path}: no device after the header")
     efficiency = columns[channel[0]] if channel[0] == "spectral_efficiency" else spectral_efficiency(columns["snr_db"])
-    return Fleet(columns["speed"], columns["memory_bytes"], efficiency, columns["name"])
+    return Fleet(
+        speed=columns["speed"],
+        memory_bytes=columns["memory_bytes"],
+        spectral_efficiency=efficiency,
+        name=columns["name"],
+    )
 
 
 def _csv_number(where: str, text: str) -> float:
@@ -145,7 +150,7 @@ def load_profile(path: StrPath) -> Profile:
     Examples
     --------
     >>> import lola
-    >>> lola.save_profile(lola.Profile([1e9, 2e9], [0.8, 1.2], 8e5), "profile.json")
+    >>> lola.save_profile(lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5), "profile.json")
     >>> lola.load_profile("profile.json")
     <Profile of 2 blocks: no provenance>
     """

@@ -117,7 +117,13 @@ def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
     try:
         return Problem(
             profile,
-            Fleet(vectors[0], vectors[1], vectors[2], fleet["name"], vectors[3]),
+            Fleet(
+                speed=vectors[0],
+                memory_bytes=vectors[1],
+                spectral_efficiency=vectors[2],
+                name=fleet["name"],
+                headroom=vectors[3],
+            ),
             bandwidth_hz=number(f"{where}, bandwidth_hz", data["bandwidth_hz"]),
             local_steps=integer(f"{where}, local_steps", data["local_steps"]),
             **pairs,
