@@ -4,6 +4,7 @@ from lola import models as models
 from lola import profiling as profiling
 from lola import solvers as solvers
 from lola import tasks as tasks
+from lola.channel import FadingAround as FadingAround
 from lola.channel import RayleighFading as RayleighFading
 from lola.evidence import Evidence as Evidence
 from lola.files.formats import FormatError as FormatError
@@ -18,6 +19,7 @@ from lola.files.traces import TraceReplay as TraceReplay
 from lola.files.traces import load_traces as load_traces
 from lola.fleet import Fleet as Fleet
 from lola.methods import METHODS as METHODS
+from lola.plausibility import PlausibilityWarning as PlausibilityWarning
 from lola.problem import Problem as Problem
 from lola.profile import Profile as Profile
 from lola.profile import Provenance as Provenance

@@ -3,9 +3,12 @@
 import argparse
 import io
 import os
+import re
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from lola.cli import docs, profile, schedule, simulate, train, verify
 from lola.cli.common import Exit
@@ -20,8 +23,22 @@ _COMMANDS = {
 }
 
 
+# argparse takes these for options.
+_NEGATIVE_LIST = re.compile(r"-[\d.][\d.eE+,-]*")
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, but bad usage ends with 64, because 2 says that a problem is infeasible."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Let a list that begins with a negative number, as in ``--snr-db -5,0``, follow its option after a space."""
+        joined: list[str] = []
+        for argument in sys.argv[1:] if args is None else args:
+            if _NEGATIVE_LIST.fullmatch(argument) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+                joined[-1] += f"={argument}"
+            else:
+                joined.append(argument)
+        return super().parse_known_args(joined, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -67,7 +84,8 @@ def _run(options: argparse.Namespace) -> Exit:
     from lola.solvers.errors import InfeasibleError, LolaError, VerificationError
 
     try:
-        options.run(options)
+        with _notes_in_lines():
+            options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -81,6 +99,27 @@ def _run(options: argparse.Namespace) -> Exit:
     except (LolaError, ImportError) as error:
         return _end(Exit.BAD_INPUT, str(error))
     return Exit.OK
+
+
+@contextmanager
+def _notes_in_lines() -> Iterator[None]:
+    """Write what is not plausible in a line each, once, even where no solution follows."""
+    from lola.plausibility import PlausibilityWarning
+
+    said = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PlausibilityWarning)
+        show = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, PlausibilityWarning):
+                show(message, category, *where, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                print(_plain(f"lola: note: {message}"), file=sys.stderr)
+
+        warnings.showwarning = say
+        yield
 
 
 def _end(code: Exit, text: str) -> Exit:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COMPUTE, _UPLOAD, _WALL = "#35618f", "#e8a33d", "#b3261e"
+_BROADCAST = "#bbbbbb"
 
 
 def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
@@ -26,8 +27,11 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
     rows = np.arange(n_blocks)
     figure = import_figure()(figsize=(10.5, 1.9 + 0.33 * n_blocks), layout="constrained")
     gantt, shares = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-    gantt.barh(rows, schedule.compute_s, color=_COMPUTE, label="compute")
-    gantt.barh(rows, schedule.upload_s, left=schedule.compute_s, color=_UPLOAD, label="upload")
+    if problem.broadcast_s:
+        gantt.axvspan(0, problem.broadcast_s, color=_BROADCAST, label="broadcast")
+    begin = problem.broadcast_s
+    gantt.barh(rows, schedule.compute_s, left=begin, color=_COMPUTE, label="compute")
+    gantt.barh(rows, schedule.upload_s, left=begin + schedule.compute_s, color=_UPLOAD, label="upload")
     gantt.axvline(schedule.latency_s, color="black", linewidth=1, linestyle="--")
     labels = [f"{problem.fleet.label(k)} · depth {i + 1}" for i, k in enumerate(schedule.device_of_block.tolist())]
     gantt.set_yticks(rows, [label.replace("$", r"\$") for label in labels])
@@ -37,7 +41,7 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
     gantt.invert_yaxis()
     gantt.set_xlim(0, schedule.latency_s * 1.02)
     gantt.set_xlabel("seconds into the round")
-    figure.legend(loc="outside lower left", ncols=2, frameon=False)
+    figure.legend(loc="outside lower left", ncols=3, frameon=False)
     title = f"{schedule.method}: the round takes {schedule.latency_s:.4g} s"
     if schedule.hits_memory_wall.any():
         title += f"; {int(schedule.hits_memory_wall.sum())} device(s) at the memory wall (red)"
