@@ -48,7 +48,7 @@ def problem() -> lola.Problem:
 def rounds_of(n_devices: int, count: int, *, path_loss: float = 1e-3) -> Rounds:
     """Draw the rounds that `lola.simulate` would."""
     channel = lola.RayleighFading(n_devices, PARAMETERS["transmit_snr_db"], path_loss)
-    return draw_rounds(problem().fleet, n_devices, channel, count, 0, "fleet")
+    return draw_rounds(problem(), n_devices, channel, count, 0, "fleet")
 
 
 def published() -> FloatArray:

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from lola.adapters.session import CooperativeSession
 from lola.adapters.setting import Setting
 from lola.adapters.shards import ShardedData, dirichlet_shards, iid_shards, trim_padding
-from lola.channel import Channel, RayleighFading
+from lola.channel import Channel
 from lola.files.formats import StrPath
 from lola.files.problems import builtin_scenario, load_fleet, load_profile
-from lola.files.traces import TraceReplay, load_traces
+from lola.files.traces import channel_named
 from lola.models.depths import Depths, Loss, attach_lora, loss_of_output
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded, torch_seed
@@ -60,7 +60,8 @@ class TrainingSettings:
         Files. Left out: the fleet of the built-in scenario, and an estimate for the model.
     bandwidth_hz : float
     channel : str
-        ``"static"``: the fleet's; ``"rayleigh"``: new each round; or a file of traces.
+        ``"static"``: the fleet's; ``"rayleigh"``: new each round, around each device's own mean SNR where `fleet` names
+        a file and else as in the paper; or a file of traces.
     participation, failure, refuse_above
         See `lola.adapters.Setting`.
     alpha : float, optional
@@ -205,7 +206,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     if settings.train_rows is not None:
         data = replace(data, train=_some(data.train, settings.train_rows, settings.seed))
     fleet = load_fleet(settings.fleet) if settings.fleet else builtin_scenario().fleet
-    channel = _channel(settings, fleet.n_devices)
+    channel = channel_named(settings.channel, fleet, settings.seed, own=settings.fleet is not None)
     with seeded(settings.seed):
         classifier = load_classifier(settings.model, glue_task(settings.task).n_labels, seed=None)
         depths = attach_lora(classifier.model, rank=settings.rank, alpha=settings.lora_alpha)
@@ -216,6 +217,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     notes = [
         f"data: {data.source}",
         f"{len(data.train)} rows to train on, dealt {dealt} to {fleet.n_devices} devices; {len(data.dev)} to score",
+        f"channel: {channel or 'static, as the fleet has it'}",
         f"profile: {profile.provenance or 'of unknown provenance'}",
     ]
     known, trained = profile.provenance, (settings.batch, settings.seq)
@@ -292,18 +294,6 @@ def _some(train: Examples, n_rows: int, seed: int) -> Examples:
     if n_rows > len(train):
         raise LolaValueError(f"train_rows asks for {n_rows} rows, but there are {len(train)}")
     return train.take(np.sort(np.random.default_rng([seed, _SUBSET]).permutation(len(train))[:n_rows]))
-
-
-def _channel(settings: TrainingSettings, n_devices: int) -> Channel | None:
-    if settings.channel == "static":
-        return None
-    if settings.channel == "rayleigh":
-        return RayleighFading(n_devices, seed=settings.seed)
-    if not Path(settings.channel).is_file():
-        raise LolaValueError(
-            f"channel must be static, rayleigh, or a file of traces; got {shown(settings.channel)}, which is no file"
-        )
-    return TraceReplay(load_traces(settings.channel), n_devices, seed=settings.seed)
 
 
 def _estimated(classifier: TextClassifier, settings: TrainingSettings) -> Profile:
