@@ -217,8 +217,8 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     notes = [
         f"data: {data.source}",
         f"{len(data.train)} rows to train on, dealt {dealt} to {fleet.n_devices} devices; {len(data.dev)} to score",
-        f"channel: {channel or 'static, as the fleet has it'}",
         f"profile: {profile.provenance or 'of unknown provenance'}",
+        f"channel: {channel or 'static, as the fleet has it'}",
     ]
     known, trained = profile.provenance, (settings.batch, settings.seq)
     if known is not None and (known.batch_size, known.sequence_length) != trained:
