@@ -7,8 +7,7 @@ Names are imported when they are first used: ``import lola`` alone loads neither
 
 from pathlib import Path
 
-from lola._checkout import find_packages
-from lola._lazy import attach
+from lola._lazy import attach, find_packages
 
 find_packages(Path(__file__).parent)
 

@@ -4,7 +4,7 @@ from lola import models as models
 from lola import profiling as profiling
 from lola import solvers as solvers
 from lola import tasks as tasks
-from lola._version import __version__ as __version__
+from lola.channel import FadingAround as FadingAround
 from lola.channel import RayleighFading as RayleighFading
 from lola.evidence import Evidence as Evidence
 from lola.files.formats import FormatError as FormatError
@@ -17,8 +17,10 @@ from lola.files.schedules import load_schedule as load_schedule
 from lola.files.schedules import save_schedule as save_schedule
 from lola.files.traces import TraceReplay as TraceReplay
 from lola.files.traces import load_traces as load_traces
+from lola.files.version import __version__ as __version__
 from lola.fleet import Fleet as Fleet
 from lola.methods import METHODS as METHODS
+from lola.plausibility import PlausibilityWarning as PlausibilityWarning
 from lola.problem import Problem as Problem
 from lola.profile import Profile as Profile
 from lola.profile import Provenance as Provenance

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, generator, positive_integer, positive_number, seed_number
-from lola.solvers.errors import LolaValueError
+from lola.solvers.checks import (
+    BoolArray,
+    FloatArray,
+    frozen,
+    generator,
+    positive_integer,
+    positive_number,
+    seed_number,
+    vector,
+)
+from lola.solvers.errors import InfeasibleError, LolaValueError
 
-# channel(round, clock_s) gives the spectral efficiency of every device in a round, (K,) in bit/s/Hz.
+# channel(round, clock_s) gives the spectral efficiency of every device in a round, (K,) in bit/s/Hz; 0 is an outage.
 Channel = Callable[[int, float], FloatArray]
 # bit/s/Hz of the fifteen channel quality indicators that LTE radios report (3GPP TS 36.213, table 7.2.3-1).
 CQI_EFFICIENCY: FloatArray = np.array(
@@ -34,6 +43,8 @@ CQI_EFFICIENCY: FloatArray = np.array(
     ]
 )
 CQI_EFFICIENCY.setflags(write=False)
+# A round that waits for devices to come back looks again every second, this long.
+_LONGEST_WAIT_S = 86_400
 # Keeps the fading apart from what else a round draws from the same seed.
 _FADING = int.from_bytes(b"fading")
 
@@ -139,6 +150,9 @@ class RayleighFading:
         positive_number("path_loss", self.path_loss)
         seed_number("seed", self.seed)
 
+    def __str__(self) -> str:
+        return f"Rayleigh fading around the same mean SNR for every device, path loss {self.path_loss:g}"
+
     def __call__(self, round_index: int, clock_s: float) -> FloatArray:
         """Return the spectral efficiency of every device in a round, (K,) in bit/s/Hz; the clock has no say."""
         return rayleigh_efficiency(
@@ -147,3 +161,96 @@ class RayleighFading:
             path_loss=self.path_loss,
             seed=np.random.default_rng([self.seed, round_index, _FADING]),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class FadingAround:
+    """A channel with block fading around each device's own mean: constant within a round, drawn anew for the next.
+
+    Parameters
+    ----------
+    spectral_efficiency : (K,) array_like
+        bit/s/Hz of each device at its mean SNR, such as ``Fleet.spectral_efficiency``.
+    seed : int
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the vector or the seed is not as described.
+
+    Notes
+    -----
+    The SNR is exponential around its mean. A draw depends on the seed and the round alone, as in `RayleighFading`.
+    """
+
+    spectral_efficiency: FloatArray
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        efficiency = frozen(vector("spectral_efficiency", self.spectral_efficiency))
+        object.__setattr__(self, "spectral_efficiency", efficiency)
+        seed_number("seed", self.seed)
+
+    @property
+    def mean_snr(self) -> FloatArray:
+        """Mean signal-to-noise ratio of each device, (K,)."""
+        return np.asarray(np.expm1(self.spectral_efficiency * np.log(2.0)))
+
+    def __str__(self) -> str:
+        snr_db = 10.0 * np.log10(self.mean_snr)
+        return f"Rayleigh fading around each device's own mean SNR, {snr_db.min():.1f} to {snr_db.max():.1f} dB"
+
+    def __call__(self, round_index: int, clock_s: float) -> FloatArray:
+        """Return the spectral efficiency of every device in a round, (K,) in bit/s/Hz; the clock has no say."""
+        power = rayleigh_power(self.spectral_efficiency.size, np.random.default_rng([self.seed, round_index, _FADING]))
+        return shannon(self.mean_snr * power)
+
+
+def can_hold(memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray) -> BoolArray:
+    """Whether the devices that are not in outage have the memory for all blocks; devices along the last axis.
+
+    Who can hold a block can hold every smaller one. So they have it if and only if the largest can hold the largest
+    block, the second largest the second largest, and so on.
+    """
+    largest = np.sort(np.where(efficiency > 0, memory_bytes, -1.0), axis=-1)[..., -needed_bytes.size :]
+    return np.asarray((largest >= np.sort(needed_bytes)).all(axis=-1))
+
+
+def wait_for_devices(
+    channel: Channel, round_index: int, clock_s: float, memory_bytes: FloatArray, needed_bytes: FloatArray
+) -> tuple[FloatArray, float]:
+    """Let a round wait, second by second, while too few devices for its blocks are out of outage.
+
+    Parameters
+    ----------
+    channel, round_index, clock_s
+        See `Channel`.
+    memory_bytes, needed_bytes : (K,), (L,) arrays
+        What devices offer and blocks need. Where not even all devices have the memory, the round waits for L of them.
+
+    Returns
+    -------
+    efficiency, waited_s
+        (K,) in bit/s/Hz, 0 in outage, at the first moment at which the others can serve; and how long that took.
+
+    Raises
+    ------
+    InfeasibleError
+        If a day does not suffice.
+    """
+    efficiency = np.asarray(channel(round_index, clock_s))
+    everybody = can_hold(memory_bytes, np.ones(memory_bytes.size), needed_bytes)
+    needed = needed_bytes if everybody else np.zeros(needed_bytes.size)
+    waited = 0
+    while (efficiency == 0).any() and not can_hold(memory_bytes, efficiency, needed):
+        if waited == _LONGEST_WAIT_S:
+            raise InfeasibleError(
+                f"round {round_index} waited a day from second {clock_s:.0f} for {needed.size} devices that have a "
+                f"channel and the memory for the model, and {int((efficiency > 0).sum())} of {memory_bytes.size} have "
+                "one; leave out traces that are all outage, or add devices",
+                range(needed.size),
+                int((efficiency > 0).sum()),
+            )
+        waited += 1
+        efficiency = np.asarray(channel(round_index, clock_s + waited))
+    return efficiency, float(waited)

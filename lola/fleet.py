@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,7 +48,8 @@ class Fleet:
     Examples
     --------
     >>> import lola
-    >>> fleet = lola.Fleet([0.5, 1.0], [3e9, 2e9], [4.0, 2.0], name=["ann", "bob"], headroom=0.1)
+    >>> devices = {"speed": [0.5, 1.0], "memory_bytes": [3e9, 2e9], "spectral_efficiency": [4.0, 2.0]}
+    >>> fleet = lola.Fleet(**devices, name=["ann", "bob"], headroom=0.1)
     >>> fleet.index("bob"), fleet.usable_memory_bytes.tolist()
     (1, [2700000000.0, 1800000000.0])
     >>> lola.Fleet.sample(20, seed=1)  # as in the paper
@@ -63,6 +64,7 @@ class Fleet:
 
     def __init__(
         self,
+        *,
         speed: ArrayLike,
         memory_bytes: ArrayLike,
         spectral_efficiency: ArrayLike,
@@ -139,7 +141,7 @@ class Fleet:
         """
         efficiency = sized("spectral_efficiency", spectral_efficiency, ("speed", self.speed))
         if devices is None:
-            return Fleet(self.speed, self.memory_bytes, efficiency, self.name, self.headroom)
+            return replace(self, spectral_efficiency=efficiency)
         chosen = np.asarray(devices)
         inside = chosen.ndim == 1 and chosen.dtype.kind in "iu" and ((chosen >= 0) & (chosen < self.n_devices)).all()
         if not inside or np.unique(chosen).size != chosen.size:
@@ -149,7 +151,11 @@ class Fleet:
             )
         name = None if self.name is None else [self.name[k] for k in chosen.tolist()]
         return Fleet(
-            self.speed[chosen], self.memory_bytes[chosen], efficiency[chosen], name, headroom=self.headroom[chosen]
+            speed=self.speed[chosen],
+            memory_bytes=self.memory_bytes[chosen],
+            spectral_efficiency=efficiency[chosen],
+            name=name,
+            headroom=self.headroom[chosen],
         )
 
     @property

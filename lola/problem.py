@@ -12,8 +12,17 @@ from typing import TypedDict
 import numpy as np
 
 from lola.fleet import Fleet
+from lola.plausibility import notes, warn_of
 from lola.profile import Profile
-from lola.solvers.checks import BoolArray, FloatArray, expect, positive_integer, positive_number, shown
+from lola.solvers.checks import (
+    BoolArray,
+    FloatArray,
+    duration_s,
+    expect,
+    positive_integer,
+    positive_number,
+    shown,
+)
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 Pair = tuple[int | str, int]
@@ -34,8 +43,25 @@ class SolverArguments(TypedDict):
 
 
 def round_latency_s(compute_s: FloatArray, upload_s: FloatArray) -> FloatArray:
-    """Latency of rounds, blocks along the last axis: a device computes, then uploads, and the slowest counts."""
+    """Latency of rounds after the broadcast, blocks along the last axis: compute, then upload; the slowest counts."""
     return np.asarray((compute_s + upload_s).max(axis=-1))
+
+
+def enough_devices(n_devices: int, n_blocks: int) -> None:
+    """Refuse fewer devices than blocks."""
+    if n_devices < n_blocks:
+        raise LolaValueError(
+            f"at least as many devices as blocks are needed, got {n_devices} devices for {n_blocks} blocks; "
+            "add devices or join blocks"
+        )
+
+
+def bound_after_broadcast(broadcast_s: float, bound_s: float) -> float:
+    """Bound on a round from one on what follows the broadcast; taking that off again gives no more than was proven."""
+    total = broadcast_s + bound_s
+    while total - broadcast_s > bound_s:  # the sum was rounded up
+        total = float(np.nextafter(total, 0.0))
+    return total
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -58,11 +84,18 @@ class Problem:
         Pairs that must not be chosen.
     subcarrier_hz : float, optional
         Bandwidths are whole multiples of this (``"jbba"`` alone can heed it); any real number without it.
+    broadcast_s : float
+        What the downlink adds to every round: the server sends the update to all devices at once, before they begin.
 
     Raises
     ------
     TypeError, ValueError
         If an argument is not as described, or the pairs contradict each other.
+
+    Warns
+    -----
+    PlausibilityWarning
+        Once for each of the `notes`: numbers that no radio, phone or model has are probably in another unit.
 
     Examples
     --------
@@ -80,6 +113,7 @@ class Problem:
     pinned: tuple[tuple[int, int], ...]
     forbidden: tuple[tuple[int, int], ...]
     subcarrier_hz: float | None
+    broadcast_s: float
 
     def __init__(
         self,
@@ -90,20 +124,18 @@ class Problem:
         pinned: Iterable[Pair] = (),
         forbidden: Iterable[Pair] = (),
         subcarrier_hz: float | None = None,
+        broadcast_s: float = 0.0,
     ) -> None:
         expect("profile", profile, Profile)
         expect("fleet", fleet, Fleet)
-        if fleet.n_devices < profile.n_blocks:
-            raise LolaValueError(
-                f"at least as many devices as blocks are needed, got {fleet.n_devices} devices for "
-                f"{profile.n_blocks} blocks; add devices or join blocks"
-            )
+        enough_devices(fleet.n_devices, profile.n_blocks)
         object.__setattr__(self, "profile", profile)
         object.__setattr__(self, "fleet", fleet)
         object.__setattr__(self, "bandwidth_hz", positive_number("bandwidth_hz", bandwidth_hz))
         object.__setattr__(self, "local_steps", positive_integer("local_steps", local_steps))
         width = None if subcarrier_hz is None else positive_number("subcarrier_hz", subcarrier_hz)
         object.__setattr__(self, "subcarrier_hz", width)
+        object.__setattr__(self, "broadcast_s", duration_s("broadcast_s", broadcast_s))
         object.__setattr__(self, "pinned", self._pairs("pinned", pinned))
         object.__setattr__(self, "forbidden", self._pairs("forbidden", forbidden))
         for axis, what in enumerate(("device", "depth")):
@@ -117,6 +149,7 @@ class Problem:
         if both:
             device, depth = min(both)
             raise LolaValueError(f"device {device} at depth {depth} is both pinned and forbidden; drop one of the two")
+        warn_of(self)
 
     def _pairs(self, name: str, pairs: Iterable[Pair]) -> tuple[tuple[int, int], ...]:
         indexed = set()
@@ -138,6 +171,11 @@ class Problem:
     def n_devices(self) -> int:
         """Number of devices, K."""
         return self.fleet.n_devices
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What of the numbers no radio, phone or model has, and which unit they may be in; a sentence each."""
+        return notes(self)
 
     @cached_property
     def allowed(self) -> BoolArray | None:
@@ -187,7 +225,7 @@ class Problem:
                 np.ascontiguousarray(value).tobytes() if isinstance(value, np.ndarray) else repr(value).encode()
             )
         provenance = None if self.profile.provenance is None else self.profile.provenance.to_dict()
-        state.update(
-            json.dumps([self.pinned, self.forbidden, self.fleet.name, provenance, self.subcarrier_hz]).encode()
-        )
+        rest = [self.pinned, self.forbidden, self.fleet.name, provenance, self.subcarrier_hz]
+        # Where there is none, as before there could be one: digests in older files still hold.
+        state.update(json.dumps([*rest, self.broadcast_s] if self.broadcast_s else rest).encode())
         return state.hexdigest()

@@ -167,6 +167,7 @@ class Profile:
 
     def __init__(
         self,
+        *,
         memory_bytes: ArrayLike,
         latency_s: ArrayLike,
         upload_bits: ArrayLike,
@@ -211,12 +212,11 @@ class Profile:
         factor = positive_number("latency_factor", latency_factor)
         if self.provenance is None or self.provenance.latency_factor is not None:
             raise LolaValueError("latency can be scaled once, and only with a provenance that records it")
-        return Profile(
-            self.memory_bytes,
-            self.latency_s * factor,
-            self.upload_bits,
-            replace(self.provenance, reference=reference, latency_factor=factor),
-            None if self.evidence is None else self.evidence.scaled(factor),
+        return replace(
+            self,
+            latency_s=self.latency_s * factor,
+            provenance=replace(self.provenance, reference=reference, latency_factor=factor),
+            evidence=None if self.evidence is None else self.evidence.scaled(factor),
         )
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lola.methods import BY_NAME, Method, Seed, method_named
-from lola.problem import Problem, round_latency_s
+from lola.problem import Problem, bound_after_broadcast, round_latency_s
 from lola.solution import Schedule
 from lola.solvers.checks import expect, frozen, seed_number, shown
 from lola.solvers.errors import InfeasibleError, LolaValueError
@@ -77,8 +77,8 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
         bandwidth_hz=frozen(bandwidth),
         compute_s=frozen(compute),
         upload_s=frozen(upload),
-        latency_s=float(round_latency_s(compute, upload)),
-        lower_bound_s=answer.lower_bound_s,
+        latency_s=problem.broadcast_s + float(round_latency_s(compute, upload)),
+        lower_bound_s=bound_after_broadcast(problem.broadcast_s, answer.lower_bound_s),
         hits_memory_wall=frozen(wall),
         proof=answer.proof,
         iterations=answer.iterations,

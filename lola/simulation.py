@@ -13,12 +13,13 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola._html import html_table
-from lola.channel import Channel, RayleighFading
+from lola.channel import Channel, FadingAround, RayleighFading
 from lola.files.formats import StrPath, write_atomically
+from lola.files.html import html_table
 from lola.files.traces import TraceReplay
 from lola.methods import BY_NAME, method_named
-from lola.problem import Problem
+from lola.plausibility import of_a_round, warn_of
+from lola.problem import Problem, enough_devices
 from lola.rounds import draw_rounds, latencies
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, expect, positive_integer, seed_number
 from lola.solvers.errors import LolaValueError
@@ -44,7 +45,7 @@ class Point:
     Attributes
     ----------
     transmit_snr_db : float
-        NaN where traces are replayed.
+        NaN where traces are replayed, or each device fades around its own mean SNR.
     bandwidth_hz : float
     n_devices, local_steps : int
     """
@@ -74,6 +75,12 @@ class Simulation:
         NaN in rounds where the fleet lacks the memory for the model: those are left out for every method.
     wall : (P, methods, R) int64 array
         Chosen devices that lack the memory for their block. Only baselines, which ignore memory, have any.
+    channel : str
+        What channel was drawn, in words.
+    waited_s : (P, R) float64 array
+        How long each round waited for devices to come out of outage; it is part of the latency.
+    notes : tuple of str
+        What of the numbers no radio, phone or model has; see `Problem.notes`.
     """
 
     points: tuple[Point, ...]
@@ -82,6 +89,9 @@ class Simulation:
     n_blocks: int
     latency_s: FloatArray
     wall: IntArray
+    channel: str
+    waited_s: FloatArray
+    notes: tuple[str, ...] = ()
 
     @property
     def feasible(self) -> BoolArray:
@@ -161,7 +171,7 @@ def simulate(
     bandwidth_hz: float | Sequence[float] | None = None,
     n_devices: int | Sequence[int] | None = None,
     local_steps: int | Sequence[int] | None = None,
-    path_loss: float = 1e-3,
+    path_loss: float | None = None,
     redraw: str = "fleet",
     traces: Mapping[str, ArrayLike] | None = None,
     progress: Progress | None = None,
@@ -179,9 +189,10 @@ def simulate(
     seed : int
         Every point meets the same luck: what a round draws depends on the seed and the round alone.
     transmit_snr_db, bandwidth_hz, n_devices, local_steps : number or sequence of numbers, optional
-        One of them may have several values: the axis. Left out, they are the problem's, and 10 dB.
-    path_loss : float
-        Mean channel power; see `lola.RayleighFading`.
+        One of them may have several values: the axis. Left out, they are the problem's.
+    path_loss : float, optional
+        Mean channel power; see `lola.RayleighFading`. Where this and the transmit SNR are left out, a fleet that stays
+        fades around each device's own mean SNR, and one that is redrawn has the paper's 10 dB and 1e-3.
     redraw : {"fleet", "channel"}
         ``"fleet"``: each round draws speed and memory as `Fleet.sample` does, as in the LoLa-DEFT paper, section VI-A;
         of the problem's fleet, only its size and headroom count. ``"channel"``: its devices stay as they are. The
@@ -216,42 +227,52 @@ def simulate(
     if positive_integer("rounds", rounds) < 2:
         raise LolaValueError("rounds must be at least 2, for an interval; got 1")
     seed_number("seed", seed)
-    axis, points = _points(problem, transmit_snr_db, bandwidth_hz, n_devices, local_steps, traced=traces is not None)
+    for name, value in (("transmit_snr_db", transmit_snr_db), ("path_loss", path_loss)):
+        if traces is not None and value is not None:
+            raise LolaValueError(f"{name} has no say over traces, which hold the channel as measured; leave one out")
+    own = traces is None and redraw == "channel" and transmit_snr_db is None and path_loss is None
+    if transmit_snr_db is None:
+        transmit_snr_db = np.nan if own or traces is not None else 10.0
+    axis, points = _points(problem, transmit_snr_db, bandwidth_hz, n_devices, local_steps)
     _check(problem, methods, redraw, points)
     latency = np.full((len(points), len(methods), rounds), np.nan)
-    wall = np.zeros(latency.shape, dtype=np.int64)
+    wall, waited = np.zeros(latency.shape, dtype=np.int64), np.empty((len(points), rounds))
+    notes: dict[str, None] = {}
     for p, point in enumerate(points):
         channel: Channel
-        if traces is None:
-            channel = RayleighFading(point.n_devices, point.transmit_snr_db, path_loss, seed)
-        else:
+        if traces is not None:
             channel = TraceReplay(traces, point.n_devices, seed)
-        drawn = draw_rounds(problem.fleet, point.n_devices, channel, rounds, seed, redraw)
-        at_point = Problem(problem.profile, drawn.fleet(0), point.bandwidth_hz, point.local_steps)
+        elif own:
+            channel = FadingAround(problem.fleet.spectral_efficiency, seed)
+        else:
+            loss = 1e-3 if path_loss is None else path_loss
+            channel = RayleighFading(point.n_devices, point.transmit_snr_db, loss, seed)
+        drawn = draw_rounds(problem, point.n_devices, channel, rounds, seed, redraw)
+        at_point = of_a_round(problem, drawn.fleet(0), bandwidth_hz=point.bandwidth_hz, local_steps=point.local_steps)
+        warn_of(at_point, said=(*problem.notes, *notes))
+        notes |= dict.fromkeys(at_point.notes)
+        waited[p] = drawn.waited_s
         counted = drawn.that_can_hold(at_point)
         for m, method in enumerate(methods):
             if progress is not None:
                 progress(method, p * len(methods) + m, len(points) * len(methods))
             _log.info("%s: %d of %d rounds at %s", method, counted.number.size, rounds, point)
             latency[p, m, counted.number], wall[p, m, counted.number] = latencies(at_point, method, counted, seed)
-    return Simulation(tuple(points), axis, tuple(methods), problem.n_blocks, latency, wall)
+    return Simulation(
+        tuple(points), axis, tuple(methods), problem.n_blocks, latency, wall, str(channel), waited, tuple(notes)
+    )
 
 
 def _points(
     problem: Problem,
-    transmit_snr_db: float | Sequence[float] | None,
+    transmit_snr_db: float | Sequence[float],
     bandwidth_hz: float | Sequence[float] | None,
     n_devices: int | Sequence[int] | None,
     local_steps: int | Sequence[int] | None,
-    traced: bool,
 ) -> tuple[str | None, list[Point]]:
     """Lay out the sweep, and name its axis."""
-    if traced and transmit_snr_db is not None:
-        raise LolaValueError(
-            "transmit_snr_db has no say over traces, which hold the channel as measured; leave one out"
-        )
     parameters = {
-        "transmit_snr_db": (np.nan if traced else 10.0) if transmit_snr_db is None else transmit_snr_db,
+        "transmit_snr_db": transmit_snr_db,
         "bandwidth_hz": problem.bandwidth_hz if bandwidth_hz is None else bandwidth_hz,
         "n_devices": problem.n_devices if n_devices is None else n_devices,
         "local_steps": problem.local_steps if local_steps is None else local_steps,
@@ -268,11 +289,18 @@ def _points(
     return axis, [Point(**fixed | {axis: value}) for value in swept[axis]] if axis else [Point(**fixed)]
 
 
+def of_one_round(problem: Problem) -> list[str]:
+    """Name what of a problem cannot be heeded over many rounds."""
+    keys = ("pinned", "forbidden", "subcarrier_hz")
+    return [key for key in keys if getattr(problem, key)]
+
+
 def _check(problem: Problem, methods: Sequence[str], redraw: str, points: Sequence[Point]) -> None:
     """Refuse what makes no sense over many rounds."""
-    if problem.pinned or problem.forbidden or problem.subcarrier_hz is not None:
+    if keys := of_one_round(problem):
         raise LolaValueError(
-            "pinned and forbidden pairs and subcarriers are of one round; leave them out of the problem"
+            f"{' and '.join(keys)}: many rounds heed no pairs or subcarriers, which are of one round; leave them "
+            "out of the problem"
         )
     if isinstance(methods, str) or not methods or len(set(methods)) < len(methods):
         raise LolaValueError(f"methods must be different methods, at least one; got {methods!r}")
@@ -281,6 +309,8 @@ def _check(problem: Problem, methods: Sequence[str], redraw: str, points: Sequen
             raise LolaValueError(f"{method!r} {reason}; leave it out")
     if redraw not in REDRAWN:
         raise LolaValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {redraw!r}")
+    for point in points:
+        enough_devices(positive_integer("n_devices", point.n_devices), problem.n_blocks)
     if redraw == "channel" and any(point.n_devices != problem.n_devices for point in points):
         raise LolaValueError(
             f"n_devices can differ from the fleet's {problem.n_devices} only where the fleet is redrawn; "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lola._html import html_table
+from lola.files.html import html_table
 from lola.problem import Problem
 from lola.proofs import Proof
 from lola.solvers.checks import BoolArray, FloatArray, IntArray
@@ -27,7 +27,7 @@ class Schedule:
         By block; sums to at most the problem's bandwidth.
     compute_s, upload_s : (L,) float64 arrays
     latency_s : float
-        The round's latency: the largest ``compute_s + upload_s``.
+        The round's latency: the problem's ``broadcast_s``, then the largest ``compute_s + upload_s``.
     lower_bound_s : float
         No schedule of the method's problem (P1 or P2) is faster; NaN for a baseline, which claims nothing.
     hits_memory_wall : (L,) bool array

@@ -140,7 +140,13 @@ def measure(
     def made(monotone: str | None) -> Profile:
         rising_latency, kept = rising(latency, evidence, monotone)
         made_to_rise = None if kept.raw_latency_s is None else monotone
-        return Profile(resident + above, rising_latency, upload, replace(provenance, monotone=made_to_rise), kept)
+        return Profile(
+            memory_bytes=resident + above,
+            latency_s=rising_latency,
+            upload_bits=upload,
+            provenance=replace(provenance, monotone=made_to_rise),
+            evidence=kept,
+        )
 
     try:
         return made(monotone)

@@ -106,7 +106,12 @@ class Grid:
             note=f"predicted from {self.n_profiles} profiles, themselves {self.provenance.source}",
         )
         try:
-            return Profile(features @ self.memory, features @ self.latency, self.upload_bits, provenance)
+            return Profile(
+                memory_bytes=features @ self.memory,
+                latency_s=features @ self.latency,
+                upload_bits=self.upload_bits,
+                provenance=provenance,
+            )
         except ValueError as error:
             raise ProfilingError(f"no sensible prediction at batch {batch}, sequence {length}: {error}") from None
 

@@ -129,6 +129,11 @@ def positive_number(name: str, value: object) -> float:
     return number
 
 
+def duration_s(name: str, value: object) -> float:
+    """Return `value` as a float, or say why it is not a finite number of seconds, zero allowed."""
+    return 0.0 if real_number(name, value) == 0 else positive_number(name, value)
+
+
 def positive_integer(name: str, value: object) -> int:
     """Return `value` as an int ≥ 1, or say why it is not one."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):

@@ -144,12 +144,24 @@ def test_dual_ascent_counts_its_rounds():
 
 SHIPPED = lola.load_profile(ROOT / "lola" / "data" / "profiles" / "gpt2.json")
 COUNTED = replace(SHIPPED.evidence, flops=np.linspace(1e12, 2e12, SHIPPED.n_blocks))
-ESTIMATED = lola.Profile(SHIPPED.memory_bytes, SHIPPED.latency_s, SHIPPED.upload_bits, SHIPPED.provenance, COUNTED)
+ESTIMATED = lola.Profile(
+    memory_bytes=SHIPPED.memory_bytes,
+    latency_s=SHIPPED.latency_s,
+    upload_bits=SHIPPED.upload_bits,
+    provenance=SHIPPED.provenance,
+    evidence=COUNTED,
+)
 
 
 def shipped_but(latency_s=SHIPPED.latency_s, memory_bytes=SHIPPED.memory_bytes, monotone=None, **evidence):
     provenance = replace(SHIPPED.provenance, monotone=monotone)
-    return lola.Profile(memory_bytes, latency_s, SHIPPED.upload_bits, provenance, replace(SHIPPED.evidence, **evidence))
+    return lola.Profile(
+        memory_bytes=memory_bytes,
+        latency_s=latency_s,
+        upload_bits=SHIPPED.upload_bits,
+        provenance=provenance,
+        evidence=replace(SHIPPED.evidence, **evidence),
+    )
 
 
 def test_a_cost_is_a_line_only_if_it_is():

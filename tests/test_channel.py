@@ -37,7 +37,13 @@ def test_the_sampled_fleet_is_the_papers():
 
 
 def test_a_fleet_under_another_channel_is_the_same_fleet():
-    fleet = lola.Fleet([1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0], ["ann", "bob", "cid"], [0.1, 0.2, 0.3])
+    fleet = lola.Fleet(
+        speed=[1.0, 2.0, 3.0],
+        memory_bytes=[4.0, 5.0, 6.0],
+        spectral_efficiency=[7.0, 8.0, 9.0],
+        name=["ann", "bob", "cid"],
+        headroom=[0.1, 0.2, 0.3],
+    )
     faded = fleet.with_channel([0.7, 0.8, 0.9])
     assert faded.spectral_efficiency.tolist() == [0.7, 0.8, 0.9]
     assert faded.name == fleet.name

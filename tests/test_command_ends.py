@@ -73,7 +73,9 @@ def test_a_simulation_is_interrupted(tmp_path):
 def test_an_oracle_is_interrupted(tmp_path, oracle):
     """SCIP, which both run, would catch the signal itself and call it a result."""
     n_devices, n_blocks = 300, 40
-    profile = lola.Profile(np.linspace(1e9, 2e9, n_blocks), np.linspace(0.8, 1.5, n_blocks), 7e5)
+    profile = lola.Profile(
+        memory_bytes=np.linspace(1e9, 2e9, n_blocks), latency_s=np.linspace(0.8, 1.5, n_blocks), upload_bits=7e5
+    )
     problem = lola.Problem(profile, lola.Fleet.sample(n_devices, seed=1), 100e6, 10)
     lola.save_schedule(lola.schedule(problem), problem, tmp_path / "s.json")
     arguments = ["verify", tmp_path / "s.json", "--oracle", oracle]

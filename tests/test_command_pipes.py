@@ -117,7 +117,7 @@ def test_a_fleet_that_is_too_small_is_named_itself(scenario, tmp_path, capsys):
 
 
 def test_what_cannot_run_is_said_first(tmp_path, capsys):
-    fleet = lola.Fleet([1.0] * 3, [2e9, 1e9, 1e9], [1.0] * 3)
+    fleet = lola.Fleet(speed=[1.0] * 3, memory_bytes=[2e9, 1e9, 1e9], spectral_efficiency=[1.0] * 3)
     problem = small_problem(fleet=fleet)
     lola.save_schedule(lola.schedule(problem, "random", seed=0), problem, tmp_path / "s.json")
     assert main(["verify", str(tmp_path / "s.json")]) == 0

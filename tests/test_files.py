@@ -324,6 +324,6 @@ def test_writing_is_atomic(tmp_path, monkeypatch):
 
     monkeypatch.setattr(formats.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        lola.save_fleet(lola.Fleet([1.0], [1.0], [1.0]), target)
+        lola.save_fleet(lola.Fleet(speed=[1.0], memory_bytes=[1.0], spectral_efficiency=[1.0]), target)
     assert target.read_text() == before
     assert [path.name for path in tmp_path.iterdir()] == ["f.csv"]

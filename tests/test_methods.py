@@ -128,7 +128,7 @@ def test_a_new_method_is_simulated(toy, scenario, tmp_path, capsys):
 
 def test_rounds_are_what_schedules_are_whether_solved_in_a_batch_or_not(toy):
     problem = random_problem(3, n_devices=12, n_blocks=4, equal_uploads=True)
-    rounds = draw_rounds(problem.fleet, 12, lola.RayleighFading(12, 10.0, seed=5), 15, 5, "channel")
+    rounds = draw_rounds(problem, 12, lola.RayleighFading(12, 10.0, seed=5), 15, 5, "channel")
     for name in lola.METHODS:
         latency, wall = latencies(problem, name, rounds, seed=5)
         assert (latency.shape, wall.shape) == ((15,), (15,))
@@ -145,7 +145,7 @@ def test_a_method_that_the_table_does_not_have_ends_in_words():
     for call in (lola.schedule, lambda p, name: lola.simulate(p, (name,)), lambda _, name: Setting(method=name)):
         with pytest.raises(ValueError, match=wanted):
             call(problem, "roomiest")
-    rounds = draw_rounds(problem.fleet, 5, lola.RayleighFading(5, 10.0), 2, 0, "channel")
+    rounds = draw_rounds(problem, 5, lola.RayleighFading(5, 10.0), 2, 0, "channel")
     with pytest.raises(ValueError, match=wanted):
         latencies(problem, "roomiest", rounds, 0)
     with pytest.raises(ValueError, match=r"a method must be one of jbba, .*; got \['jbba'\]"):

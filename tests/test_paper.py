@@ -89,7 +89,12 @@ def test_table_i_times_every_whole_run_by_every_clock():
     assert np.isnan(found.desired("cola", 0))  # centralised training learnt nothing
     assert np.isnan(found.minutes(0, "ba", found.until("cola", 0, "jbba")))
     channel, problem = convergence.channel_of(0), convergence.round_problem(0)
-    fleets = (lola.Fleet(problem.fleet.speed, problem.fleet.memory_bytes, channel(v, 0.0)) for v in range(10))
+    fleets = (
+        lola.Fleet(
+            speed=problem.fleet.speed, memory_bytes=problem.fleet.memory_bytes, spectral_efficiency=channel(v, 0.0)
+        )
+        for v in range(10)
+    )
     latency = [
         lola.schedule(lola.Problem(problem.profile, fleet, problem.bandwidth_hz), "ba").latency_s for fleet in fleets
     ]

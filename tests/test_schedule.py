@@ -60,7 +60,11 @@ def test_headroom_pins_and_prohibitions_are_heeded(method):
     assert schedule.device_of_block[0] == 0
     fleet = problem.fleet
     kept = lola.Fleet(
-        fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, fleet.name, headroom=[0.0, 0.0, 0.3, 0.0, 0.0]
+        speed=fleet.speed,
+        memory_bytes=fleet.memory_bytes,
+        spectral_efficiency=fleet.spectral_efficiency,
+        name=fleet.name,
+        headroom=[0.0, 0.0, 0.3, 0.0, 0.0],
     )
     assert kept.usable_memory_bytes[2] == pytest.approx(1.75e9)
     roomy = small_problem(fleet=kept)
@@ -79,7 +83,9 @@ def test_too_little_memory_names_a_hall_violator(method):
     assert set(error.depths) <= {2, 3}
     assert error.bytes_needed == 1.5e9
     assert "the most that any offers is 3e+09" in str(error)
-    kept = lola.Fleet(fleet.speed, [3e9] * 4, fleet.spectral_efficiency, headroom=0.5)
+    kept = lola.Fleet(
+        speed=fleet.speed, memory_bytes=[3e9] * 4, spectral_efficiency=fleet.spectral_efficiency, headroom=0.5
+    )
     with pytest.raises(lola.InfeasibleError, match="The fleet's headroom is kept free"):
         lola.schedule(small_problem(fleet=kept), method)
     with pytest.raises(lola.InfeasibleError, match=r"bob is pinned to depth 2, but offers 1.2e\+09 of 1.5e\+09 "):
@@ -90,6 +96,13 @@ def test_too_little_memory_names_a_hall_violator(method):
 
 PROFILE = {"memory_bytes": [1.0, 2.0], "latency_s": [1.0, 2.0], "upload_bits": 1.0}
 FLEET = {"speed": [1.0, 1.0], "memory_bytes": [2.0, 2.0], "spectral_efficiency": [1.0, 1.0]}
+
+
+def test_vectors_are_given_by_name():
+    """Memory for latency, or speed for memory, would be taken for what it is not."""
+    for kind, vectors in ((lola.Profile, PROFILE), (lola.Fleet, FLEET)):
+        with pytest.raises(TypeError, match="takes 1 positional argument but 4 were given"):
+            kind(*vectors.values())
 
 
 @pytest.mark.parametrize(
@@ -142,7 +155,11 @@ def test_bad_fleets_are_refused(change, error, message):
     [
         ({"profile": "roberta"}, TypeError, "profile must be a lola.Profile, got str"),
         ({"fleet": 20}, TypeError, "fleet must be a lola.Fleet, got int"),
-        ({"fleet": lola.Fleet([1.0], [1.0], [1.0])}, ValueError, "got 1 devices for 3 blocks"),
+        (
+            {"fleet": lola.Fleet(speed=[1.0], memory_bytes=[1.0], spectral_efficiency=[1.0])},
+            ValueError,
+            "got 1 devices for 3 blocks",
+        ),
         ({"bandwidth_hz": 0}, ValueError, "bandwidth_hz must be finite and > 0, got 0.0"),
         ({"bandwidth_hz": np.inf}, ValueError, "bandwidth_hz must be finite and > 0, got inf"),
         ({"bandwidth_hz": None}, TypeError, "bandwidth_hz must be a number, got NoneType"),
@@ -175,12 +192,18 @@ def test_bad_calls_are_refused():
     with pytest.raises(ValueError, match="'jbba-dual-ascent' wants the same upload for every block; use 'jbba'"):
         lola.schedule(random_problem(0), "jbba-dual-ascent")
     suited = "use 'jbba', 'ba', 'ba-crunch', 'computation-aware', 'communication-aware' or 'random'$"
-    rising = lola.Profile([1.0, 2.0], [1.0, 2.0], [1.0, 2.0])
+    rising = lola.Profile(memory_bytes=[1.0, 2.0], latency_s=[1.0, 2.0], upload_bits=[1.0, 2.0])
     with pytest.raises(ValueError, match=suited):
-        lola.schedule(lola.Problem(rising, lola.Fleet([1.0] * 2, [2.0] * 2, [1.0] * 2), 1.0), "jbba-dual-ascent")
+        pair = lola.Fleet(speed=[1.0] * 2, memory_bytes=[2.0] * 2, spectral_efficiency=[1.0] * 2)
+        lola.schedule(lola.Problem(rising, pair, 1.0), "jbba-dual-ascent")
     falling = lola.Profile(memory_bytes=[1.0, 2.0], latency_s=[1.0, 2.0], upload_bits=[2.0, 1.0])
     with pytest.raises(ValueError, match="'ba-crunch' wants uploads that do not fall with depth; use 'jbba', 'ba', 'c"):
-        lola.schedule(lola.Problem(falling, lola.Fleet([1.0] * 2, [2.0] * 2, [1.0] * 2), 1.0), "ba-crunch")
+        lola.schedule(
+            lola.Problem(
+                falling, lola.Fleet(speed=[1.0] * 2, memory_bytes=[2.0] * 2, spectral_efficiency=[1.0] * 2), 1.0
+            ),
+            "ba-crunch",
+        )
     with pytest.raises(ValueError, match="'ba' knows no whole subcarriers; use 'jbba'"):
         lola.schedule(small_problem(subcarrier_hz=1e5), "ba")
     with pytest.raises(ValueError, match="bandwidth_hz holds 2 subcarriers of 400000 Hz, but 3 blocks need one each"):
@@ -206,7 +229,7 @@ def test_devices_are_counted_from_0_and_from_no_end():
 
 def test_inputs_are_copied_and_read_only():
     speed = np.ones(3)
-    fleet = lola.Fleet(speed, np.ones(3), np.ones(3))
+    fleet = lola.Fleet(speed=speed, memory_bytes=np.ones(3), spectral_efficiency=np.ones(3))
     speed[:] = 9
     assert (fleet.speed == 1).all()
     with pytest.raises(ValueError, match="read-only"):
@@ -224,7 +247,19 @@ def test_the_digest_changes_with_everything_that_matters():
         small_problem(local_steps=3),
         small_problem(subcarrier_hz=1e4),
         small_problem(forbidden=[(0, 1)]),
-        small_problem(fleet=lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency)),
-        small_problem(fleet=lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, fleet.name, 0.1)),
+        small_problem(
+            fleet=lola.Fleet(
+                speed=fleet.speed, memory_bytes=fleet.memory_bytes, spectral_efficiency=fleet.spectral_efficiency
+            )
+        ),
+        small_problem(
+            fleet=lola.Fleet(
+                speed=fleet.speed,
+                memory_bytes=fleet.memory_bytes,
+                spectral_efficiency=fleet.spectral_efficiency,
+                name=fleet.name,
+                headroom=0.1,
+            )
+        ),
     ]
     assert len({problem.digest(), *(other.digest() for other in others)}) == 7

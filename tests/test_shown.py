@@ -91,7 +91,7 @@ def test_the_version_is_looked_up_when_it_is_asked_for(tmp_path):
     from importlib.metadata import version
 
     assert lola.__version__ == version("lola-deft")
-    code = "import sys, lola; print('lola._version' in sys.modules, lola.__version__)"
+    code = "import sys, lola; print('lola.files.version' in sys.modules, lola.__version__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == ["False", lola.__version__]
 

@@ -22,7 +22,7 @@ def rich_problem(**changes):
 
 def hungry_profile():
     """Blocks so large that a third of the drawn fleets of five cannot hold them."""
-    return lola.Profile([1e9, 3e9, 4.5e9], [1.0, 1.2, 1.4], 8e5)
+    return lola.Profile(memory_bytes=[1e9, 3e9, 4.5e9], latency_s=[1.0, 1.2, 1.4], upload_bits=8e5)
 
 
 def plainly(problem, methods, rounds, seed, point, redraw="fleet", channel=None):
@@ -34,7 +34,12 @@ def plainly(problem, methods, rounds, seed, point, redraw="fleet", channel=None)
         if redraw == "fleet":
             fleet = lola.Fleet.sample(point.n_devices, seed=np.random.default_rng([seed, r, 0]))
         efficiency = channel(r, np.random.default_rng([seed, r, 1]).uniform(0, 1e6))
-        fleet = lola.Fleet(fleet.speed, fleet.memory_bytes, efficiency, headroom=problem.fleet.headroom[0])
+        fleet = lola.Fleet(
+            speed=fleet.speed,
+            memory_bytes=fleet.memory_bytes,
+            spectral_efficiency=efficiency,
+            headroom=problem.fleet.headroom[0],
+        )
         one = lola.Problem(problem.profile, fleet, point.bandwidth_hz, point.local_steps)
         try:
             lola.schedule(one, "ba")
@@ -59,7 +64,9 @@ def plainly(problem, methods, rounds, seed, point, redraw="fleet", channel=None)
 )
 @pytest.mark.parametrize("headroom", [0.0, 0.1])
 def test_numbers_are_those_of_a_loop_over_schedule(sweep, headroom):
-    fleet = lola.Fleet(np.ones(5), np.full(5, 5e9), np.ones(5), headroom=headroom)
+    fleet = lola.Fleet(
+        speed=np.ones(5), memory_bytes=np.full(5, 5e9), spectral_efficiency=np.ones(5), headroom=headroom
+    )
     problem = lola.Problem(hungry_profile(), fleet, 1e6, 2)
     simulation = lola.simulate(problem, METHODS, rounds=20, seed=3, **sweep)
     assert simulation.axis == next(iter(sweep), None)
@@ -81,7 +88,8 @@ def test_a_fleet_that_stays_meets_a_new_channel_each_round():
     problem = rich_problem()
     simulation = lola.simulate(problem, rounds=20, redraw="channel", local_steps=[1, 3])
     for p, point in enumerate(simulation.points):
-        latency, wall = plainly(problem, DEFAULT_METHODS, 20, 0, point, redraw="channel")
+        channel = lola.FadingAround(problem.fleet.spectral_efficiency, 0)
+        latency, wall = plainly(problem, DEFAULT_METHODS, 20, 0, point, "channel", channel)
         np.testing.assert_allclose(simulation.latency_s[p], latency, rtol=1e-12)
         np.testing.assert_array_equal(simulation.wall[p], wall)
 
@@ -101,7 +109,7 @@ def test_the_batch_is_the_single_path_to_the_last_digits():
     problem = rich_problem()
     simulation = lola.simulate(problem, ("jbba",), rounds=300, seed=5)
     fading = lola.RayleighFading(5, seed=5)
-    drawn = draw_rounds(problem.fleet, 5, fading, 300, 5, "fleet")
+    drawn = draw_rounds(problem, 5, fading, 300, 5, "fleet")
     for r in np.flatnonzero(simulation.feasible[0]):
         one = lola.Problem(problem.profile, drawn.fleet(r), problem.bandwidth_hz, problem.local_steps)
         assert simulation.latency_s[0, 0, r] == pytest.approx(lola.schedule(one).latency_s, rel=1e-12)
@@ -123,7 +131,7 @@ def test_the_interval_is_the_one_computed_by_hand():
     latency = np.array([[[1.0, np.nan, 3.0, 8.0]], [[2.0, 2.0, 2.0, 2.0]]])
     wall = np.array([[[0, 0, 2, 1]], [[0, 0, 0, 0]]])
     point = lola.simulate(rich_problem(), rounds=2).points[0]
-    simulation = lola.Simulation((point, point), "local_steps", ("random",), 4, latency, wall)
+    simulation = lola.Simulation((point, point), "local_steps", ("random",), 4, latency, wall, "", np.zeros((2, 4)))
     # mean 4, variance (9 + 1 + 16)/2 = 13, standard error √(13/3)
     assert simulation.mean_s[0, 0] == pytest.approx(4.0)
     assert simulation.half_width_s[0, 0] == pytest.approx(1.959963984540054 * math.sqrt(13 / 3), rel=1e-12)
@@ -150,7 +158,9 @@ def test_infeasible_rounds_are_left_out_for_all_and_counted():
     assert 20 < (~simulation.feasible).sum() < 180
     assert (np.isnan(simulation.latency_s).all(axis=1) == np.isnan(simulation.latency_s).any(axis=1)).all()
     assert simulation.rows()[0]["rounds"] + simulation.rows()[0]["infeasible_rounds"] == 200
-    impossible = lola.Problem(lola.Profile([1e9, 7e9], 1.0 + np.arange(2), 8e5), problem.fleet, 1e6)
+    impossible = lola.Problem(
+        lola.Profile(memory_bytes=[1e9, 7e9], latency_s=1.0 + np.arange(2), upload_bits=8e5), problem.fleet, 1e6
+    )
     with pytest.raises(lola.InfeasibleError, match=r"0 of 9 rounds of 5 devices .* In round 0, no schedule exists"):
         lola.simulate(impossible, rounds=9)
 
@@ -183,14 +193,16 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 def test_what_is_of_one_round_is_refused():
-    with pytest.raises(ValueError, match="pinned and forbidden pairs and subcarriers are of one round"):
-        lola.simulate(rich_problem(forbidden=[(0, 1)]), ("jbba",), rounds=3)
-    with pytest.raises(ValueError, match="pinned and forbidden pairs and subcarriers are of one round"):
-        lola.simulate(rich_problem(subcarrier_hz=1e5), rounds=3)
-    unequal = lola.Profile([1e9, 1e9], [1.0, 1.0], [1.0, 2.0])
+    for keys, changes in (
+        ("forbidden", {"forbidden": [(0, 1)]}),
+        ("pinned and subcarrier_hz", {"pinned": [(0, 1)], "subcarrier_hz": 1e5}),
+    ):
+        with pytest.raises(ValueError, match=f"^{keys}: many rounds heed no pairs or subcarriers, .* leave them out"):
+            lola.simulate(rich_problem(**changes), ("jbba",), rounds=3)
+    unequal = lola.Profile(memory_bytes=[1e9, 1e9], latency_s=[1.0, 1.0], upload_bits=[1.0, 2.0])
     with pytest.raises(ValueError, match="'jbba-dual-ascent' wants the same upload for every block; leave it out"):
         lola.simulate(rich_problem(profile=unequal), ("jbba-dual-ascent",), rounds=3)
-    fleet = lola.Fleet([1.0] * 3, [5e9] * 3, [1.0] * 3, headroom=[0.0, 0.1, 0.2])
+    fleet = lola.Fleet(speed=[1.0] * 3, memory_bytes=[5e9] * 3, spectral_efficiency=[1.0] * 3, headroom=[0.0, 0.1, 0.2])
     with pytest.raises(ValueError, match="headroom must be the same for every device where the fleet is redrawn"):
         lola.simulate(small_problem(fleet=fleet), rounds=3)
     lola.simulate(small_problem(fleet=fleet), rounds=3, redraw="channel")
@@ -206,7 +218,8 @@ def test_the_command_prints_saves_and_draws(tmp_path, capsys):
     for text in ("transmit SNR", "dB", "wall, %", "communication-aware", "bandwidth 100 MHz, devices K 20, local"):
         assert text in said
     assert "wall: % of rounds in which a chosen device lacks the memory" in said
-    assert "Rayleigh fading; each round draws speed, memory and channel anew (seed 2)" in said
+    assert "; each round draws speed, memory and channel anew (seed 2)" in said
+    assert "channel: Rayleigh fading around the same mean SNR for every device, path loss 0.001\n" in said
     assert picture.read_bytes().startswith(b"\x89PNG")
     from lola.files.problems import builtin_scenario
 
@@ -229,7 +242,10 @@ def test_the_command_at_one_point_of_a_scenario_and_over_traces(tmp_path, capsys
     picture = tmp_path / "out.png"
     scenario = ["simulate", str(tmp_path / "s.toml"), "--rounds", "50", "--methods", "jbba,ba"]
     assert main(scenario) == 0
-    assert "each round draws the channel anew" in capsys.readouterr().out  # the devices of a scenario are its own
+    said = capsys.readouterr().out
+    assert "each round draws the channel anew" in said  # the devices of a scenario are its own
+    assert "channel: Rayleigh fading around each device's own mean SNR, -" in said
+    assert "transmit SNR" not in said
     assert main([*scenario, "--redraw", "fleet", "--figure", str(picture)]) == 0
     said = capsys.readouterr().out
     assert "of 50 rounds at a point lack the memory for the model" in said
@@ -237,8 +253,31 @@ def test_the_command_at_one_point_of_a_scenario_and_over_traces(tmp_path, capsys
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert main([*scenario, "--trace", str(tmp_path / "t.csv"), "--bandwidth-hz", "1e5,1e6"]) == 0
     said = capsys.readouterr().out
-    assert f"traces of {tmp_path / 't.csv'}; each round" in said.replace("\n", " ")
+    assert f"channel: {tmp_path / 't.csv'}, 1 trace(s) replayed; no sample of 20 is an outage\n" in said
     assert "SNR" not in said
+
+
+def test_the_command_names_the_file_and_key_of_what_is_of_one_round(tmp_path, capsys):
+    problem = rich_problem()
+    lola.save_fleet(problem.fleet, tmp_path / "f.csv")
+    lola.save_profile(problem.profile, tmp_path / "p.json")
+    path = tmp_path / "s.toml"
+    for key, value in (("pinned", "[{device = 0, depth = 1}]"), ("subcarrier_hz", "15e3")):
+        path.write_text(f'fleet = "f.csv"\nprofile = "p.json"\nbandwidth_hz = 1e6\n{key} = {value}\n')
+        assert main(["simulate", str(path), "--rounds", "3"]) == 64
+        assert capsys.readouterr().err.startswith(f"lola: {path}, {key}: many rounds heed no pairs or subcarriers")
+
+
+def test_a_list_may_begin_with_a_negative_number(capsys):
+    simulation = ["simulate", "--rounds", "5", "--methods", "ba"]
+    printed = []
+    for values in (["--snr-db", "-5,0"], ["--snr-db=-5,0"], ["--snr-db", "-.5e1,0"]):
+        assert main([*simulation, *values]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2]
+    with pytest.raises(SystemExit):
+        main([*simulation, "--snr-db", "--seed", "1"])
+    assert "--snr-db: expected one argument" in capsys.readouterr().err
 
 
 def test_the_command_refuses_before_anything_is_simulated(tmp_path, capsys):
@@ -248,7 +287,7 @@ def test_the_command_refuses_before_anything_is_simulated(tmp_path, capsys):
         (["--csv", str(tmp_path / "no" / "out.csv")], "the folder to write into does not exist"),
         (["--trace", str(trace), "--csv", str(trace)], "is an input; write to another file"),
         (["--trace", str(tmp_path / "none.csv")], "none.csv: No such file or directory"),
-        (["--trace", str(trace), "--snr-db", "3"], "--snr-db has no say over traces"),
+        (["--trace", str(trace), "--snr-db", "-3,3"], "--snr-db has no say over traces"),
         (["--trace", str(trace), "--trace-bandwidth-hz", "0"], "--trace-bandwidth-hz must be finite and > 0"),
         (["--snr-db", "0,10", "--devices", "20,30"], "one parameter can be swept at a time"),
         (["--devices", "11"], "at least as many devices as blocks are needed"),

@@ -90,7 +90,7 @@ def test_a_bound_above_the_latency(times, lie):
 def two_devices(slower, **changes):
     """One block, and a second device that is slower by this fraction; the schedule takes it and calls it optimal."""
     profile = lola.Profile(memory_bytes=[1.0], latency_s=[1.0], upload_bits=1e-9)
-    fleet = lola.Fleet([1.0, 1 / (1 + slower)], [1.0, 1.0], [1.0, 1.0])
+    fleet = lola.Fleet(speed=[1.0, 1 / (1 + slower)], memory_bytes=[1.0, 1.0], spectral_efficiency=[1.0, 1.0])
     problem = lola.Problem(profile, fleet, bandwidth_hz=2.0, **changes)
     return problem, np.array([1])
 
@@ -162,7 +162,9 @@ TOO_LITTLE = "proof: finishing by 1 s is only shown to need"
 def test_prices_leave_room_for_their_own_rounding(short, discount, line):
     """One device that needs 1 Hz to finish in 1 s: as computed. The last digit of a price or a need proves nothing."""
     profile = lola.Profile(memory_bytes=[1.0], latency_s=[0.0], upload_bits=1.0)
-    problem = lola.Problem(profile, lola.Fleet([1.0], [1.0], [1.0]), bandwidth_hz=1.0 - short)
+    problem = lola.Problem(
+        profile, lola.Fleet(speed=[1.0], memory_bytes=[1.0], spectral_efficiency=[1.0]), bandwidth_hz=1.0 - short
+    )
     proof = lola.PriceProof(np.array([1.0 + discount]), np.array([-discount]))
     schedule = claimed(problem, "jbba", np.array([0]), np.array([1.0 - short]), proof)
     judge(replace(schedule, lower_bound_s=1.0), problem, line)
@@ -233,7 +235,13 @@ def test_memory_that_is_kept_free_serves_no_block(method):
     deepest = int(schedule.device_of_block[2])
     headroom = np.zeros(fleet.n_devices)
     headroom[deepest] = 1 - 1.999e9 / fleet.memory_bytes[deepest] if fleet.memory_bytes[deepest] > 2e9 else 0.9
-    kept = lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, fleet.name, headroom)
+    kept = lola.Fleet(
+        speed=fleet.speed,
+        memory_bytes=fleet.memory_bytes,
+        spectral_efficiency=fleet.spectral_efficiency,
+        name=fleet.name,
+        headroom=headroom,
+    )
     roomy = small_problem(fleet=kept)
     if method in ("jbba", "ba", "ba-crunch", "jbba-dual-ascent"):
         judge(schedule, roomy, "C3, memory: depth 3 needs 2e[+]09 bytes, its device offers 1.999e[+]09")

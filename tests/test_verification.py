@@ -94,7 +94,9 @@ def test_prices_too_large_to_add_up_prove_nothing():
     """Prices that cancel in floating-point sums could hide that they exceed what a pair needs."""
     profile = lola.Profile(memory_bytes=np.ones(6), latency_s=np.linspace(1, 2, 6), upload_bits=1e6)
     rng = np.random.default_rng(5)
-    fleet = lola.Fleet(rng.uniform(0.5, 1.0, 6), np.ones(6), rng.uniform(0.5, 2.0, 6))
+    fleet = lola.Fleet(
+        speed=rng.uniform(0.5, 1.0, 6), memory_bytes=np.ones(6), spectral_efficiency=rng.uniform(0.5, 2.0, 6)
+    )
     problem = lola.Problem(profile, fleet, bandwidth_hz=1e6)
     worse = lola.schedule(problem, "computation-aware")
     compute = problem.compute_s(worse.device_of_block)
@@ -134,7 +136,9 @@ def test_prices_too_large_to_add_up_prove_nothing():
 )
 def test_answers_of_another_type_are_refused(change, message):
     profile = lola.Profile(memory_bytes=[1.0, 1.0], latency_s=[1.0, 2.0], upload_bits=1.0)
-    problem = lola.Problem(profile, lola.Fleet([1.0, 0.1], [1.0, 1.0], [1.0, 1.0]), bandwidth_hz=1.0)
+    problem = lola.Problem(
+        profile, lola.Fleet(speed=[1.0, 0.1], memory_bytes=[1.0, 1.0], spectral_efficiency=[1.0, 1.0]), bandwidth_hz=1.0
+    )
     with pytest.raises(lola.VerificationError, match=message):
         replace(lola.schedule(problem, "ba"), **change).verify(problem)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def variations() -> list[dict]:
         at = {"path_loss": changes.pop("path_loss")} if "path_loss" in changes else {}
         fleets = [rounds_of(20, 2000, **at), rounds_of(50, 2000, **at)] if at else [few, many]
         fleets = [faster(rounds, low) for rounds in fleets] if low != 0.5 else fleets
-        costs = lola.Profile(profile.memory_bytes * memory_scale, profile.latency_s, profile.upload_bits)
+        costs = replace(profile, memory_bytes=profile.memory_bytes * memory_scale)
         small, large = (ratios(costs, factor, rounds, **changes) for rounds in fleets)
         rows.append(
             {

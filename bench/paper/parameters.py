@@ -48,7 +48,7 @@ def problem() -> lola.Problem:
 def rounds_of(n_devices: int, count: int, *, path_loss: float = 1e-3) -> Rounds:
     """Draw the rounds that `lola.simulate` would."""
     channel = lola.RayleighFading(n_devices, PARAMETERS["transmit_snr_db"], path_loss)
-    return draw_rounds(problem().fleet, n_devices, channel, count, 0, "fleet")
+    return draw_rounds(problem(), n_devices, channel, count, 0, "fleet")
 
 
 def published() -> FloatArray:
@@ -74,7 +74,7 @@ def ratios(
     split
         Devices that share the spectrum where it is split equally.
     """
-    scaled = lola.Profile(profile.memory_bytes, profile.latency_s * factor, profile.upload_bits)
+    scaled = replace(profile, latency_s=profile.latency_s * factor)
     whole = lola.Problem(scaled, rounds.fleet(0), PARAMETERS["bandwidth_hz"])
     equal = lola.Problem(scaled, rounds.fleet(0), PARAMETERS["bandwidth_hz"] * whole.n_blocks / split)
     counted = rounds.that_can_hold(whole)

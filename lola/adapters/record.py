@@ -18,7 +18,7 @@ class RoundRecord:
     clock_s : float
         Simulated seconds since the start.
     latency_s, lower_bound_s : float
-        Of the schedule.
+        Of the schedule, and what the round waited before it for devices in outage.
     loss : float
         Mean over the blocks that were stepped; NaN if there were none.
     participants, applied, missing, memory_wall : int

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,14 @@ from lola.adapters.record import RoundRecord
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
 from lola.adapters.tensorboard import tensorboard_log
-from lola.channel import Channel
+from lola.channel import Channel, wait_for_devices
 from lola.files.formats import FormatError, StrPath
 from lola.models.depths import Loss, loss_of_output
+from lola.plausibility import of_a_round
 from lola.problem import Problem
 from lola.scheduling import schedule
 from lola.solution import Schedule
-from lola.solvers.checks import IntArray, positive_integer
+from lola.solvers.checks import FloatArray, IntArray, positive_integer
 from lola.solvers.errors import InfeasibleError, LolaValueError
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class CooperativeSession:
         One shard a device of the fleet; None with `devices` of your own, who have theirs.
     setting : Setting, optional
     channel : callable, optional
-        ``channel(version, clock_s)`` gives the spectral efficiency of every device in a round, (K,).
+        ``channel(version, clock_s)`` gives the spectral efficiency of every device in a round, (K,), 0 for one in
+        outage: it is not chosen, and the round waits while too few others can serve.
     evaluate : callable, optional
         ``evaluate()`` gives scores by name; called without gradients and in eval mode.
     loss : callable, optional
@@ -202,16 +204,16 @@ class CooperativeSession:
             yield
 
     def _round(self, last: bool) -> RoundRecord:
-        chosen, present = self._schedule()
+        chosen, present, waited_s = self._schedule()
         plan = RoundPlan.from_schedule(chosen, self.version, present, local_steps=self.problem.local_steps)
         answers = self.devices.answers(plan)
         report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound)
-        self.version, self.clock_s = report.version, self.clock_s + chosen.latency_s
+        self.version, self.clock_s = report.version, self.clock_s + waited_s + chosen.latency_s
         return RoundRecord(
             version=self.version,
             clock_s=self.clock_s,
-            latency_s=chosen.latency_s,
-            lower_bound_s=chosen.lower_bound_s,
+            latency_s=waited_s + chosen.latency_s,
+            lower_bound_s=waited_s + chosen.lower_bound_s,
             loss=report.loss,
             participants=len(present),
             applied=len(report.applied),
@@ -221,30 +223,39 @@ class CooperativeSession:
             scores=self._scores() if last or self.version % self.setting.evaluate_every == 0 else {},
         )
 
-    def _schedule(self) -> tuple[Schedule, IntArray]:
-        """Schedule the devices that take part, with their channels of this round; return their numbers, too."""
-        everybody = np.arange(self.problem.n_devices)
-        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(self.problem.n_devices)
-        present = np.flatnonzero(draws < self.setting.participation)
-        if len(present) >= self.problem.n_blocks:
+    def _schedule(self) -> tuple[Schedule, IntArray, float]:
+        """Schedule the devices that take part, with their channels of this round.
+
+        Return their numbers too, and how long the round waited for enough devices to come out of outage.
+        """
+        fleet, blocks = self.problem.fleet, self.problem.n_blocks
+        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(fleet.n_devices)
+        efficiency, waited_s = wait_for_devices(
+            self._channel_of, self.version, self.clock_s, fleet.usable_memory_bytes, self.problem.profile.memory_bytes
+        )
+        everybody = np.flatnonzero(efficiency)
+        present = np.flatnonzero((draws < self.setting.participation) & (efficiency != 0))
+        if len(present) >= blocks:
             try:
-                return self._schedule_of(present), present
+                return self._schedule_of(present, efficiency), present, waited_s
             except InfeasibleError:
                 if len(present) == len(everybody):
                     raise
-        return self._schedule_of(everybody), everybody
+        return self._schedule_of(everybody, efficiency), everybody, waited_s
 
-    def _schedule_of(self, present: IntArray) -> Schedule:
+    def _channel_of(self, version: int, clock_s: float) -> FloatArray:
         fleet = self.problem.fleet
-        efficiency = fleet.spectral_efficiency
-        if self.channel is not None:
-            efficiency = np.asarray(self.channel(self.version, self.clock_s))
-            if efficiency.shape != (fleet.n_devices,):
-                raise LolaValueError(
-                    f"channel must give an efficiency for each of {fleet.n_devices} devices, got shape "
-                    f"{efficiency.shape}"
-                )
-        round_of = replace(self.problem, fleet=fleet.with_channel(efficiency, present))
+        if self.channel is None:
+            return fleet.spectral_efficiency
+        efficiency = np.asarray(self.channel(version, clock_s))
+        if efficiency.shape != (fleet.n_devices,):
+            raise LolaValueError(
+                f"channel must give an efficiency for each of {fleet.n_devices} devices, got shape {efficiency.shape}"
+            )
+        return efficiency
+
+    def _schedule_of(self, present: IntArray, efficiency: FloatArray) -> Schedule:
+        round_of = of_a_round(self.problem, self.problem.fleet.with_channel(efficiency, present))
         return schedule(round_of, self.setting.method, seed=self.setting.rng(self.version, Purpose.SCHEDULE))
 
     def _scores(self) -> dict[str, float]:

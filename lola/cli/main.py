@@ -3,10 +3,12 @@
 import argparse
 import io
 import os
+import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lola.cli import docs, export, profile, schedule, simulate, train, verify
 from lola.cli.common import Exit
@@ -22,8 +24,22 @@ _COMMANDS = {
 }
 
 
+# argparse takes these for options.
+_NEGATIVE_LIST = re.compile(r"-[\d.][\d.eE+,-]*")
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, but bad usage ends with 64, because 2 says that a problem is infeasible."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Let a list that begins with a negative number, as in ``--snr-db -5,0``, follow its option after a space."""
+        joined: list[str] = []
+        for argument in sys.argv[1:] if args is None else args:
+            if _NEGATIVE_LIST.fullmatch(argument) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+                joined[-1] += f"={argument}"
+            else:
+                joined.append(argument)
+        return super().parse_known_args(joined, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -84,7 +100,8 @@ def _run(options: argparse.Namespace) -> Exit:
 
     try:
         try:
-            options.run(options)
+            with _notes_in_lines():
+                options.run(options)
             sys.stdout.flush()
         except (LolaError, OSError, ImportError):
             if options.verbose:
@@ -128,6 +145,27 @@ def _said_aside() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
+
+
+@contextmanager
+def _notes_in_lines() -> Iterator[None]:
+    """Write what is not plausible in a line each, once, even where no solution follows."""
+    from lola.plausibility import PlausibilityWarning
+
+    said = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PlausibilityWarning)
+        show = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, PlausibilityWarning):
+                show(message, category, *where, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                print(_plain(f"lola: note: {message}"), file=sys.stderr)
+
+        warnings.showwarning = say
+        yield
 
 
 def _end(code: Exit, text: str) -> Exit:

@@ -59,7 +59,7 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
         )
     if answer.status is not oracles.Status.OPTIMAL:
         raise LolaValueError(f"the oracle '{oracle}' has no proven answer: {answer.status.value}")
-    optimum = answer.objective
+    optimum = problem.broadcast_s + answer.objective
     if optimum < schedule.lower_bound_s * (1 - _AGREEMENT):
         raise VerificationError(
             f"oracle: {oracle} found {seconds(optimum)}, below the bound {schedule.lower_bound_s!r}"

@@ -19,6 +19,7 @@ class Settings:
     bandwidth_hz: float | None
     subcarrier_hz: float | None
     local_steps: int | None
+    broadcast_s: float | None
     method: str
     seed: int
     json: str | None
@@ -32,7 +33,7 @@ class Settings:
 
         files = {"fleet": self.fleet, "profile": self.profile}
         scenario = load_scenario(self.scenario, **files) if self.scenario else builtin_scenario(**files)
-        named = {name: getattr(self, name) for name in ("bandwidth_hz", "subcarrier_hz", "local_steps")}
+        named = {name: getattr(self, name) for name in ("bandwidth_hz", "subcarrier_hz", "local_steps", "broadcast_s")}
         changes: Any = {name: value for name, value in named.items() if value is not None}
         with naming_options(*changes):
             return replace(scenario, **changes) if changes else scenario
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bandwidth-hz", type=float, metavar="HZ", help="uplink spectrum in hertz")
     parser.add_argument("--subcarrier-hz", type=float, metavar="HZ", help="give bandwidth in whole subcarriers")
     parser.add_argument("--local-steps", type=int, metavar="M", help="local iterations in a round")
+    parser.add_argument("--broadcast-s", type=float, metavar="S", help="seconds that the downlink adds to the round")
     parser.add_argument("--method", default="jbba", help="jbba (default), ba, or a baseline; see --compare")
     parser.add_argument("--seed", type=int, default=0, help="of the method 'random' (default 0)")
     parser.add_argument("--json", metavar="out.json", help="save the schedule with its proof (-: print it)")
@@ -88,6 +90,8 @@ def _print(answer: "Schedule", problem: "Problem", settings: Settings) -> None:
         tables.append(comparison_table(compare(problem, seed=settings.seed)))
     print(laid_out(*tables))
     print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)")
+    if problem.broadcast_s:
+        print(f"broadcast: {seconds(problem.broadcast_s)} of it, from the server to all devices before they begin")
     print(proof_line(answer, problem))
     provenance = problem.profile.provenance
     print(f"profile: {provenance or 'of unknown provenance'}")

@@ -40,16 +40,32 @@ class Settings:
 
     def problem(self) -> "Problem":
         """Read the scenario."""
+        from lola.files.formats import FormatError
         from lola.files.problems import builtin_scenario, load_scenario
+        from lola.simulation import of_one_round
 
-        return load_scenario(self.scenario) if self.scenario else builtin_scenario()
+        if not self.scenario:
+            return builtin_scenario()
+        problem = load_scenario(self.scenario)
+        if keys := of_one_round(problem):
+            raise FormatError(
+                f"{self.scenario}, {' and '.join(keys)}: many rounds heed no pairs or subcarriers, which are of one "
+                "round; leave them out of the scenario that is simulated"
+            )
+        return problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("scenario", nargs="?", metavar="scenario.toml", help="without it, the built-in scenario")
     sweep = parser.add_argument_group("sweep", "one value each, or several values of one of them, separated by commas")
-    sweep.add_argument("--snr-db", type=_floats, metavar="A,B,C", help="transmit SNR (default 10)")
+    sweep.add_argument(
+        "--snr-db",
+        type=_floats,
+        metavar="A,B,C",
+        help="transmit SNR over a path loss of 30 dB, the same "
+        "for every device (default: 10 where the fleet is redrawn, else each device's own mean SNR)",
+    )
     sweep.add_argument("--bandwidth-hz", type=_floats, metavar="A,B,C", help="uplink spectrum")
     sweep.add_argument("--devices", type=_integers, metavar="A,B,C", help="fleet sizes")
     sweep.add_argument("--local-steps", type=_integers, metavar="A,B,C", help="local iterations in a round")
@@ -122,7 +138,7 @@ def run(options: argparse.Namespace) -> None:
             progress=report,
         )
     with data_output(settings.csv) as data:
-        _print(simulation, settings)
+        _print(simulation, settings, problem.broadcast_s)
         if data:
             simulation.save_csv(data)
     if settings.figure:
@@ -132,9 +148,11 @@ def run(options: argparse.Namespace) -> None:
         save_figure(draw_simulation(simulation), settings.figure)
 
 
-def _print(simulation: "Simulation", settings: Settings) -> None:
+def _print(simulation: "Simulation", settings: Settings, broadcast_s: float) -> None:
+    import math
+
     from lola.cli.common import laid_out
-    from lola.cli.tables import simulation_table
+    from lola.cli.tables import seconds, simulation_table
     from lola.files.formats import plain
     from lola.simulation import PARAMETERS
 
@@ -143,11 +161,17 @@ def _print(simulation: "Simulation", settings: Settings) -> None:
     constant = [
         f"{label} {getattr(point, name) / scale:.6g} {unit}".rstrip()
         for name, (label, unit, scale) in PARAMETERS.items()
-        if name != simulation.axis and not (settings.trace and name == "transmit_snr_db")
+        if name != simulation.axis and not math.isnan(getattr(point, name))
     ]
-    channel = f"traces of {plain(settings.trace)}" if settings.trace else "Rayleigh fading"
+    if broadcast_s:
+        constant.append(f"broadcast {seconds(broadcast_s)}")
     fleet = "speed, memory and channel" if settings.redraws == "fleet" else "the channel"
-    print(f"{', '.join(constant)}; {channel}; each round draws {fleet} anew (seed {settings.seed})")
+    print(f"{', '.join(constant)}; each round draws {fleet} anew (seed {settings.seed})")
+    source = f"{plain(settings.trace)}, " if settings.trace else ""
+    print(f"channel: {source}{simulation.channel}")
+    if simulation.waited_s.any():
+        waits = simulation.waited_s > 0
+        print(f"waited: {waits.mean():.1%} of the rounds, {seconds(simulation.waited_s[waits].mean())} each on average")
     if simulation.wall.any():
         print("wall: % of rounds in which a chosen device lacks the memory for its block, % of chosen devices that do")
     left_out = (~simulation.feasible).sum(axis=1)

@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channel",
         default="static",
-        help="static (default: the fleet's), rayleigh (new each round), or a file of traces (capacity: of 10 MHz)",
+        help="static (default: the fleet's), rayleigh (new each round, around each mean SNR of --fleet), or a file of "
+        "traces (capacity: of 10 MHz)",
     )
     parser.add_argument("--participation", type=float, default=1.0, metavar="P", help="a device's chance to take part")
     parser.add_argument("--failure", type=float, default=0.0, metavar="P", help="a device's chance never to answer")
@@ -211,6 +212,7 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
         "memory_wall_rounds": walled,
         "rounds_with_refusals": len(refusals),
         "profile": str(session.problem.profile.provenance or "of unknown provenance"),
+        "notes": session.problem.notes,
         "settings": settings,
     }
     write_json(out / _SUMMARY, _SUMMARY_FORMAT, summary)

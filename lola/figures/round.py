@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME = 32
 _COMPUTE, _UPLOAD, _WALL = "#35618f", "#e8a33d", "#b3261e"
+_BROADCAST = "#bbbbbb"
 
 
 def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
@@ -27,8 +28,11 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
     rows = np.arange(n_blocks)
     figure = import_figure()(figsize=(10.5, 1.9 + 0.33 * n_blocks), layout="constrained")
     gantt, shares = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-    gantt.barh(rows, schedule.compute_s, color=_COMPUTE, label="compute")
-    gantt.barh(rows, schedule.upload_s, left=schedule.compute_s, color=_UPLOAD, label="upload")
+    if problem.broadcast_s:
+        gantt.axvspan(0, problem.broadcast_s, color=_BROADCAST, label="broadcast")
+    begin = problem.broadcast_s
+    gantt.barh(rows, schedule.compute_s, left=begin, color=_COMPUTE, label="compute")
+    gantt.barh(rows, schedule.upload_s, left=begin + schedule.compute_s, color=_UPLOAD, label="upload")
     gantt.axvline(schedule.latency_s, color="black", linewidth=1, linestyle="--")
     names, fonts = lettering([problem.fleet.label(k) for k in schedule.device_of_block.tolist()], _LONGEST_NAME)
     gantt.set_yticks(rows, [f"{name} · depth {i + 1}" for i, name in enumerate(names)], fontfamily=fonts)
@@ -38,7 +42,7 @@ def draw_round(schedule: Schedule, problem: Problem) -> "Figure":
     gantt.invert_yaxis()
     gantt.set_xlim(0, schedule.latency_s * 1.02)
     gantt.set_xlabel("seconds into the round")
-    figure.legend(loc="outside lower left", ncols=2, frameon=False)
+    figure.legend(loc="outside lower left", ncols=3, frameon=False)
     title = f"{schedule.method}: the round takes {schedule.latency_s:.4g} s"
     if schedule.hits_memory_wall.any():
         title += f"; {int(schedule.hits_memory_wall.sum())} device(s) at the memory wall (red)"

@@ -37,6 +37,8 @@ _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
 _PAIR_KEYS = ("device", "depth")
 # tomllib takes time in the square of a dotted key's parts; a scenario's keys have two at most.
 _MOST_DOTS = 200
+# Beyond this an efficiency is no number that the solvers take.
+_MOST_DB = 490.0
 _PAIR_EXAMPLE = '{device = "phone", depth = 1}'
 
 
@@ -96,7 +98,12 @@ def load_fleet(path: StrPath) -> Fleet:
     if not line_of_name:
         raise FormatError(f"{path}: no device after the header")
     efficiency = columns[channel[0]] if channel[0] == "spectral_efficiency" else spectral_efficiency(columns["snr_db"])
-    return Fleet(columns["speed"], columns["memory_bytes"], efficiency, columns["name"])
+    return Fleet(
+        speed=columns["speed"],
+        memory_bytes=columns["memory_bytes"],
+        spectral_efficiency=efficiency,
+        name=columns["name"],
+    )
 
 
 def _csv_number(where: str, text: str) -> float:
@@ -118,7 +125,7 @@ def _check_device(where: str, device: dict[str, Any]) -> None:
         raise FormatError(f"{where}, memory_bytes: must be >= 0, got {device['memory_bytes']}")
     if device.get("spectral_efficiency", 1.0) <= 0:
         raise FormatError(f"{where}, spectral_efficiency: must be > 0, got {device['spectral_efficiency']}")
-    if not -1000 < device.get("snr_db", 0.0) < 1000:
+    if not -_MOST_DB < device.get("snr_db", 0.0) < _MOST_DB:
         raise FormatError(f"{where}, snr_db: must be a ratio in decibels, got {device['snr_db']}")
 
 
@@ -147,7 +154,7 @@ def load_profile(path: StrPath) -> Profile:
     Examples
     --------
     >>> import lola
-    >>> lola.save_profile(lola.Profile([1e9, 2e9], [0.8, 1.2], 8e5), "profile.json")
+    >>> lola.save_profile(lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5), "profile.json")
     >>> lola.load_profile("profile.json")
     <Profile of 2 blocks: no provenance>
     """
@@ -221,7 +228,8 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
         Keys ``fleet`` and ``profile`` (paths, relative to the scenario's folder), ``bandwidth_hz``, and optionally
         ``local_steps`` (1), ``headroom`` (0; the fraction of each device's memory to keep free, one number or one per
         device), and lists ``pinned`` and ``forbidden`` of tables with keys ``device`` (name or index from 0) and
-        ``depth`` (from 1, the block nearest the output), and ``subcarrier_hz`` for bandwidths in whole subcarriers.
+        ``depth`` (from 1, the block nearest the output), ``subcarrier_hz`` for bandwidths in whole subcarriers, and
+        ``broadcast_s`` (0), which the downlink adds to every round.
     fleet, profile : path-like, optional
         Files to read in place of those that the scenario names.
 
@@ -242,7 +250,7 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     (20, 12)
     """
     data = _read_toml(path)
-    optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz")
+    optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz", "broadcast_s")
     replaced = {"fleet": fleet, "profile": profile}
     required = [key for key, override in replaced.items() if override is None]
     check_keys(str(path), data, (*required, "bandwidth_hz"), (*replaced, *optional))
@@ -260,10 +268,11 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     bandwidth_hz = number(f"{path}, bandwidth_hz", data["bandwidth_hz"])
     local_steps = integer(f"{path}, local_steps", data.get("local_steps", 1))
     width = number(f"{path}, subcarrier_hz", data["subcarrier_hz"]) if "subcarrier_hz" in data else None
+    broadcast_s = number(f"{path}, broadcast_s", data.get("broadcast_s", 0.0))
     pairs = {key: _pairs(f"{path}, {key}", data.get(key, [])) for key in ("pinned", "forbidden")}
     try:
         roomy = devices if headroom is None else replace(devices, headroom=headroom)
-        return Problem(costs, roomy, bandwidth_hz, local_steps, **pairs, subcarrier_hz=width)
+        return Problem(costs, roomy, bandwidth_hz, local_steps, **pairs, subcarrier_hz=width, broadcast_s=broadcast_s)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from None
 

@@ -60,12 +60,14 @@ def save_schedule(schedule: Schedule, problem: Problem, path: StrPath | TextIO) 
             "schedule": schedule.to_dict(),
             "proof": proof_to_json(schedule.proof),
             "digest": problem.digest(),
+            "notes": problem.notes,
             "problem": {
                 "bandwidth_hz": problem.bandwidth_hz,
                 "local_steps": problem.local_steps,
                 "pinned": problem.pinned,
                 "forbidden": problem.forbidden,
                 "subcarrier_hz": problem.subcarrier_hz,
+                "broadcast_s": problem.broadcast_s,
                 "profile": profile_to_json(problem.profile),
                 "fleet": {
                     "name": fleet.name,
@@ -101,7 +103,7 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
     >>> schedule.verify(problem)
     """
     data = read_json(path, _FORMAT)
-    check_keys(str(path), data, ("schedule", "digest", "problem"), ("proof",))
+    check_keys(str(path), data, ("schedule", "digest", "problem"), ("proof", "notes"))
     problem = _problem_from_json(f"{path}, problem", table(f"{path}, problem", data["problem"]))
     schedule = _schedule_from_json(
         f"{path}, schedule",
@@ -114,7 +116,7 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
 
 
 def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
-    check_keys(where, data, _PROBLEM_KEYS, ("subcarrier_hz",))
+    check_keys(where, data, _PROBLEM_KEYS, ("subcarrier_hz", "broadcast_s"))
     width = data.get("subcarrier_hz")
     fleet = table(f"{where}, fleet", data["fleet"])
     check_keys(f"{where}, fleet", fleet, _FLEET_KEYS)
@@ -128,11 +130,18 @@ def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
     try:
         return Problem(
             profile,
-            Fleet(vectors[0], vectors[1], vectors[2], fleet["name"], vectors[3]),
+            Fleet(
+                speed=vectors[0],
+                memory_bytes=vectors[1],
+                spectral_efficiency=vectors[2],
+                name=fleet["name"],
+                headroom=vectors[3],
+            ),
             bandwidth_hz=number(f"{where}, bandwidth_hz", data["bandwidth_hz"]),
             local_steps=integer(f"{where}, local_steps", data["local_steps"]),
             **pairs,
             subcarrier_hz=None if width is None else number(f"{where}, subcarrier_hz", width),
+            broadcast_s=number(f"{where}, broadcast_s", data.get("broadcast_s", 0.0)),
         )
     except FormatError:
         raise

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import spectral_efficiency
+from lola.channel import Channel, FadingAround, RayleighFading, spectral_efficiency
 from lola.files.formats import FormatError, StrPath, check_separator, read_text
+from lola.fleet import Fleet
 from lola.solvers.checks import (
     FloatArray,
     IntArray,
@@ -29,8 +30,7 @@ from lola.solvers.errors import LolaValueError
 
 _CAPACITY_COLUMNS = ("trace", "direction", "t_s", "mbps")
 _SNR_COLUMNS = ("trace", "SNR")
-# One packet of 1,500 bytes in a second: the least that a trace of packet deliveries tells from none.
-_ONE_PACKET_MBPS = 0.012
+_DIRECTIONS = ("up", "down")
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -40,7 +40,8 @@ class TraceReplay:
     Parameters
     ----------
     traces : mapping of str to (T,) array_like
-        Spectral efficiency in bit/s/Hz, one value a second, by name; see `load_traces`. Lengths may differ.
+        Spectral efficiency in bit/s/Hz, one value a second, by name; see `load_traces`. Lengths may differ. A value of
+        0 is an outage.
     n_devices : int
         Traces are dealt out evenly, in random order; several devices share one if there are fewer traces.
     seed : int
@@ -49,12 +50,13 @@ class TraceReplay:
     Raises
     ------
     TypeError, ValueError
-        If there is no trace, or one is not as described.
+        If there is no trace, one is not as described, or one is all outage.
 
     Notes
     -----
     At clock time t a device's channel is the sample of second ``offset + floor(t)`` of its trace, which starts again
-    when it ends. A run that goes on after a stop meets the same channel. Arrays are read-only copies.
+    when it ends. A run that goes on after a stop meets the same channel. Arrays are read-only copies. A device in
+    outage is not chosen; while too few others can serve, a round waits, which counts.
     """
 
     traces: Mapping[str, FloatArray]
@@ -66,7 +68,10 @@ class TraceReplay:
     def __init__(self, traces: Mapping[str, ArrayLike], n_devices: int, seed: int = 0) -> None:
         if not traces:
             raise LolaValueError("traces is empty; at least one trace is needed")
-        checked = {name: frozen(vector(f"trace {shown(name)}", samples)) for name, samples in traces.items()}
+        checked = {
+            name: frozen(vector(f"trace {shown(name)}", samples, positive=False)) for name, samples in traces.items()
+        }
+        _check_outages("traces", checked)
         count = positive_integer("n_devices", n_devices)
         rng = np.random.default_rng(seed_number("seed", seed))
         order = [list(checked)[i] for i in rng.permutation(len(checked))]
@@ -76,6 +81,21 @@ class TraceReplay:
         object.__setattr__(self, "seed", seed)
         object.__setattr__(self, "trace_of_device", trace_of_device)
         object.__setattr__(self, "offset_s", frozen(rng.integers([checked[name].size for name in trace_of_device])))
+
+    @property
+    def outages(self) -> int:
+        """Number of samples without capacity, over all traces."""
+        return sum(int((trace == 0).sum()) for trace in self.traces.values())
+
+    def __str__(self) -> str:
+        samples = sum(trace.size for trace in self.traces.values())
+        text = f"{len(self.traces)} trace(s) replayed"
+        if not self.outages:
+            return f"{text}; no sample of {samples:,} is an outage"
+        return (
+            f"{text}; {self.outages:,} of {samples:,} samples ({self.outages / samples:.2%}) are outages: a device in "
+            "one is not chosen, and a round waits while too few others can serve"
+        )
 
     def __call__(self, round_index: int, clock_s: float) -> FloatArray:
         """Return the spectral efficiency of every device at a time, (K,) in bit/s/Hz; the round has no say."""
@@ -94,9 +114,9 @@ def load_traces(path: StrPath, *, bandwidth_hz: float = 10e6) -> dict[str, Float
     path : path-like
         Either of two formats, told apart by the header.
 
-        Capacity: ``trace,direction,t_s,mbps``, as made from mahimahi's recordings of packet deliveries. Rows whose
-        direction is not ``up`` are passed over; ``t_s`` counts seconds without a gap. A second without a delivery
-        (an outage) counts as one of a single packet, 0.012 Mbit/s, because a channel of no capacity never ends a round.
+        Capacity: ``trace,direction,t_s,mbps``, as made from mahimahi's recordings of packet deliveries. The direction
+        is ``up`` or ``down``, and rows that are ``down`` are passed over; ``t_s`` counts seconds without a gap. A
+        second without a delivery, 0 Mbit/s, is an outage.
 
         SNR: columns ``trace`` and ``SNR`` in dB among others, as in the Irish 5G traces; the efficiency is
         ``log2(1 + SNR)``. Samples are taken to follow one another by a second. Those without an SNR (the phone had
@@ -109,7 +129,7 @@ def load_traces(path: StrPath, *, bandwidth_hz: float = 10e6) -> dict[str, Float
     Returns
     -------
     dict of str to (T,) float64 array
-        bit/s/Hz by name of the trace, in the file's order; for `TraceReplay`.
+        bit/s/Hz by name of the trace, in the file's order, 0 in an outage; for `TraceReplay`.
 
     Raises
     ------
@@ -136,8 +156,33 @@ def load_traces(path: StrPath, *, bandwidth_hz: float = 10e6) -> dict[str, Float
     if not samples:
         raise FormatError(f"{path}: no sample of an uplink; is it another kind of file?")
     if "mbps" in header:
-        return {name: np.maximum(mbps, _ONE_PACKET_MBPS) * 1e6 / width for name, mbps in samples.items()}
+        capacity = {name: np.array(mbps) * 1e6 / width for name, mbps in samples.items()}
+        _check_outages(path, capacity)
+        return capacity
     return {name: spectral_efficiency(snr_db) for name, snr_db in samples.items()}
+
+
+def channel_named(name: str, fleet: Fleet, seed: int, *, own: bool) -> Channel | None:
+    """Return what ``lola train --channel`` names: None (static), fading, or a file of traces replayed.
+
+    Parameters
+    ----------
+    name : str
+        ``"static"``, ``"rayleigh"`` or a path.
+    fleet : Fleet
+    seed : int
+    own : bool
+        Whether fading goes around each device's own mean SNR, and not around the paper's.
+    """
+    if name == "static":
+        return None
+    if name == "rayleigh":
+        return FadingAround(fleet.spectral_efficiency, seed) if own else RayleighFading(fleet.n_devices, seed=seed)
+    if not Path(name).is_file():
+        raise LolaValueError(
+            f"channel must be static, rayleigh, or a file of traces; got {shown(name)}, which is no file"
+        )
+    return TraceReplay(load_traces(name), fleet.n_devices, seed=seed)
 
 
 def _text(path: StrPath) -> str:
@@ -163,7 +208,9 @@ def _reader(path: StrPath, header: list[str]) -> Callable[[str, dict[str, str], 
 
 
 def _read_capacity(where: str, row: dict[str, str], samples: dict[str, list[float]]) -> None:
-    if row["direction"] != "up":
+    if row["direction"] not in _DIRECTIONS:
+        raise FormatError(f"{where}, direction: must be one of {', '.join(_DIRECTIONS)}, got {shown(row['direction'])}")
+    if row["direction"] == "down":
         return
     trace = samples.setdefault(row["trace"], [])
     mbps = _number(f"{where}, mbps", row["mbps"])
@@ -180,6 +227,15 @@ def _read_snr(where: str, row: dict[str, str], samples: dict[str, list[float]]) 
         if not -1000 < snr_db < 1000:
             raise FormatError(f"{where}, SNR: must be a ratio in decibels, got {snr_db}")
         samples.setdefault(row["trace"], []).append(snr_db)
+
+
+def _check_outages(where: object, traces: Mapping[str, FloatArray]) -> None:
+    for name, trace in traces.items():
+        if not trace.any():
+            raise FormatError(
+                f"{where}: trace {shown(name)} should have capacity in some second, and all its {trace.size} samples "
+                "are 0; leave it out"
+            )
 
 
 def _number(where: str, text: str) -> float:

@@ -38,7 +38,8 @@ class TrainingSettings:
         Files. Left out: the fleet of the built-in scenario, and an estimate for the model.
     bandwidth_hz : float
     channel : str
-        ``"static"``: the fleet's; ``"rayleigh"``: new each round; or a file of traces.
+        ``"static"``: the fleet's; ``"rayleigh"``: new each round, around each device's own mean SNR where `fleet` names
+        a file and else as in the paper; or a file of traces.
     participation, failure, refuse_above
         See `lola.adapters.Setting`.
     alpha : float, optional

@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 
 from lola.adapters.session import CooperativeSession
 from lola.adapters.shards import ShardedData, dirichlet_shards, iid_shards, trim_padding
-from lola.channel import Channel, RayleighFading
+from lola.channel import Channel
 from lola.files.formats import StrPath
 from lola.files.problems import builtin_scenario, load_fleet, load_profile
-from lola.files.traces import TraceReplay, load_traces
+from lola.files.traces import channel_named
 from lola.models.depths import Depths, Loss, attach_lora, loss_of_output
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.problem import Problem
 from lola.profile import Profile
 from lola.scheduling import suited_method
-from lola.solvers.checks import shown
 from lola.solvers.errors import LolaValueError
 from lola.tasks.glue import Examples, GlueData, glue_task, read_glue, score
 from lola.tasks.settings import OPTIMIZERS, TrainingSettings
@@ -114,7 +113,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
             f"batch must be at most {most} for {len(data.train)} rows, got {settings.batch}; 32 is usual"
         )
     fleet = load_fleet(settings.fleet) if settings.fleet else builtin_scenario().fleet
-    channel = _channel(settings, fleet.n_devices)
+    channel = channel_named(settings.channel, fleet, settings.seed, own=settings.fleet is not None)
     classifier, depths = adapted_classifier(settings)
     profile = load_profile(settings.profile) if settings.profile else _estimated(classifier, settings)
     problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps)
@@ -126,6 +125,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
         f"data: {data.source}",
         f"{len(data.train)} rows to train on, dealt {dealt} to {fleet.n_devices} devices; {len(data.dev)} to score",
         f"profile: {profile.provenance or 'of unknown provenance'}",
+        f"channel: {channel or 'static, as the fleet has it'}",
     ]
     known, trained = profile.provenance, (settings.batch, settings.seq)
     if known is not None and (known.batch_size, known.sequence_length) != trained:
@@ -203,18 +203,6 @@ def _some(train: Examples, n_rows: int, seed: int) -> Examples:
     return train.take(np.sort(np.random.default_rng([seed, _SUBSET]).permutation(len(train))[:n_rows]))
 
 
-def _channel(settings: TrainingSettings, n_devices: int) -> Channel | None:
-    if settings.channel == "static":
-        return None
-    if settings.channel == "rayleigh":
-        return RayleighFading(n_devices, seed=settings.seed)
-    if not Path(settings.channel).is_file():
-        raise LolaValueError(
-            f"channel must be static, rayleigh, or a file of traces; got {shown(settings.channel)}, which is no file"
-        )
-    return TraceReplay(load_traces(settings.channel), n_devices, seed=settings.seed)
-
-
 def _estimated(classifier: TextClassifier, settings: TrainingSettings) -> Profile:
     """Estimate the profile of the very model, whose head its folder may not know."""
     from lola.profiling import Workload, estimate
@@ -234,5 +222,4 @@ def _estimated(classifier: TextClassifier, settings: TrainingSettings) -> Profil
     assert profile.provenance is not None
     # The same wherever the model lies, so that a run may go on from another working folder.
     name = Path(settings.model).resolve().name if Path(settings.model).is_dir() else settings.model
-    provenance = replace(profile.provenance, model=name)
-    return Profile(profile.memory_bytes, profile.latency_s, profile.upload_bits, provenance, profile.evidence)
+    return replace(profile, provenance=replace(profile.provenance, model=name))

@@ -32,7 +32,12 @@ def noting_session(folder, **options):
 
 def test_headroom_and_subcarriers_are_those_of_the_problem(tmp_path):
     fleet = lola.Fleet.sample(7, seed=3, memory_bytes=(2e9, 6e9))
-    roomy = lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, headroom=[0.6, *[0.7] * 5, 0.2])
+    roomy = lola.Fleet(
+        speed=fleet.speed,
+        memory_bytes=fleet.memory_bytes,
+        spectral_efficiency=fleet.spectral_efficiency,
+        headroom=[0.6, *[0.7] * 5, 0.2],
+    )
     plain, wanted = tiny_problem(3), tiny_problem(3, fleet=roomy, subcarrier_hz=2e6)
     latencies = {
         lola.schedule(problem).latency_s

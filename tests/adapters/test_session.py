@@ -54,7 +54,7 @@ def test_the_channel_of_each_round_is_scheduled(tmp_path):
     assert [clock for _, clock in asked] == [0.0, records[0].clock_s, records[1].clock_s]
     for version, record in enumerate(records):
         fleet = session.problem.fleet
-        now = lola.Fleet(fleet.speed, fleet.memory_bytes, channel(version, 0.0))
+        now = lola.Fleet(speed=fleet.speed, memory_bytes=fleet.memory_bytes, spectral_efficiency=channel(version, 0.0))
         assert record.latency_s == lola.schedule(tiny_problem(3, fleet=now)).latency_s
 
 
@@ -74,18 +74,24 @@ def test_devices_that_stay_away_or_never_answer(tmp_path):
 
 
 def test_where_those_present_cannot_hold_the_model_everybody_is_called_in(tmp_path):
-    fleet = lola.Fleet(np.ones(7), [2e9, 2e9, 2e9] + [6e8] * 4, np.ones(7))  # depths 2 and 3 need the first three
+    fleet = lola.Fleet(
+        speed=np.ones(7), memory_bytes=[2e9, 2e9, 2e9] + [6e8] * 4, spectral_efficiency=np.ones(7)
+    )  # depths 2 and 3 need the first three
     problem = tiny_problem(3, fleet=fleet)
     records = list(tiny_session(tmp_path, keep=False, problem=problem, setting=Setting(participation=0.5)).run(20))
     assert {record.missing for record in records} == {0}
     assert 7 in {record.participants for record in records}
-    hopeless = tiny_problem(3, fleet=lola.Fleet(np.ones(7), np.full(7, 6e8), np.ones(7)))
+    hopeless = tiny_problem(
+        3, fleet=lola.Fleet(speed=np.ones(7), memory_bytes=np.full(7, 6e8), spectral_efficiency=np.ones(7))
+    )
     with pytest.raises(lola.InfeasibleError, match="depth"):
         next(tiny_session(tmp_path, keep=False, problem=hopeless).run(1))
 
 
 def test_a_baseline_that_ignores_memory_gets_no_gradient_from_those_without(tmp_path):
-    poor = lola.Fleet(np.ones(7), [6e8, 6e8, 6e8, 3e9, 3e9, 3e9, 3e9], [3, 3, 3, 1, 1, 1, 1])
+    poor = lola.Fleet(
+        speed=np.ones(7), memory_bytes=[6e8, 6e8, 6e8, 3e9, 3e9, 3e9, 3e9], spectral_efficiency=[3, 3, 3, 1, 1, 1, 1]
+    )
     setting = Setting(method="communication-aware")
     (record,) = tiny_session(tmp_path, keep=False, problem=tiny_problem(3, fleet=poor), setting=setting).run(1)
     assert record.memory_wall == record.missing == 2

@@ -11,7 +11,9 @@ from cooperative import tiny_problem, tiny_session
 import lola
 from lola.adapters import Setting
 
-POOR = lola.Fleet(np.ones(7), [6e8, 6e8, 6e8, 3e9, 3e9, 3e9, 3e9], [3, 3, 3, 1, 1, 1, 1])
+POOR = lola.Fleet(
+    speed=np.ones(7), memory_bytes=[6e8, 6e8, 6e8, 3e9, 3e9, 3e9, 3e9], spectral_efficiency=[3, 3, 3, 1, 1, 1, 1]
+)
 # Noted before the devices were parted from the session: who answered, from which rows, with which seed of dropout, and
 # what became of it, as a digest; and the losses, which the last bits of a processor's arithmetic may move.
 BEFORE = {

@@ -70,7 +70,7 @@ def test_it_learns(place, tmp_path):
 def test_trouble_is_counted(place, tmp_path, capsys):
     out = tmp_path / "out"
     profile = tmp_path / "p.json"
-    lola.save_profile(lola.Profile([1e6, 1e6, 1e15], [1.0, 2.0, 3.0], 1e6), profile)
+    lola.save_profile(lola.Profile(memory_bytes=[1e6, 1e6, 1e15], latency_s=[1.0, 2.0, 3.0], upload_bits=1e6), profile)
     more = ("--method", "random", "--failure", "0.3", "--participation", "0.9", "--alpha", "0.5", "--profile", profile)
     assert main(arguments(place, out, *more, "--train-rows", "40", "--optimizer", "adamw")) == 0
     assert "40 rows to train on, dealt by Dirichlet(0.5) to 5 devices" in capsys.readouterr().out
@@ -164,7 +164,7 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
     out, other = tmp_path / "out", tmp_path / "other"
     assert main(arguments(place, out, rounds=1)) == 0
     (other / "photos").mkdir(parents=True)
-    lola.save_profile(lola.Profile([1.0], [1.0], 1.0), tmp_path / "one.json")
+    lola.save_profile(lola.Profile(memory_bytes=[1.0], latency_s=[1.0], upload_bits=1.0), tmp_path / "one.json")
     lola.save_fleet(lola.Fleet.sample(2, seed=0), tmp_path / "two.csv")
     capsys.readouterr()
     new = tmp_path / "new"
@@ -230,7 +230,7 @@ def test_a_folder_in_use_is_refused_and_one_that_was_damaged_goes_on(place, tmp_
 
 def test_a_run_that_never_began_leaves_its_folder_free(place, tmp_path, capsys, monkeypatch):
     out, profile = tmp_path / "out", tmp_path / "p.json"
-    lola.save_profile(lola.Profile([1e15] * 3, [1.0, 2.0, 3.0], 1e6), profile)
+    lola.save_profile(lola.Profile(memory_bytes=[1e15] * 3, latency_s=[1.0, 2.0, 3.0], upload_bits=1e6), profile)
     assert main(arguments(place, out, "--profile", profile)) == 2
     assert "lola: infeasible: " in capsys.readouterr().err
     assert main(arguments(place, out, rounds=1)) == 0

@@ -38,6 +38,7 @@ def test_it_prepares_the_session_that_follows_from_the_settings(settings, capsys
     assert training.notes[0].startswith("data: train.tsv and dev.tsv of ")
     assert training.notes[1] == "20 rows to train on, dealt by Dirichlet(0.5) to 5 devices; 10 to score"
     assert training.notes[2].startswith("profile: model, batch 4, sequence 16, float32: estimated")
+    assert training.notes[3] == "channel: static, as the fleet has it"
     session = training.session
     assert (session.version, session.problem.local_steps, session.problem.n_devices) == (0, 2, 5)
     assert type(session.optimizer) is torch.optim.SGD

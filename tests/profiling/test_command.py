@@ -42,7 +42,7 @@ def test_one_device_alone_is_drawn(tmp_path):
     from lola.figures.picture import save_figure
     from lola.figures.profile import draw_alone
 
-    profile = lola.Profile([1e9, 2e9], [1.0, 2.0], 1.0)
+    profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[1.0, 2.0], upload_bits=1.0)
     save_figure(draw_alone(profile, {"weights": 1e9, "iteration": 2e9}), tmp_path / "alone.png")
     assert (tmp_path / "alone.png").read_bytes().startswith(b"\x89PNG")
 
@@ -58,7 +58,13 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, capsys):
     foreign.write_text('{"format": "lola-schedule", "version": 1}')
     stale.write_text('{"format": "lola-profile", "version": 2}')
     lola.save_profile(
-        lola.Profile([1.0], [1.0], 1.0, lola.Provenance("else", 2, 6, "float32", "measured", "bench")), other
+        lola.Profile(
+            memory_bytes=[1.0],
+            latency_s=[1.0],
+            upload_bits=1.0,
+            provenance=lola.Provenance("else", 2, 6, "float32", "measured", "bench"),
+        ),
+        other,
     )
     for more, message in (
         (("--out", foreign), '"format" must be "lola-profile"; is it another kind of file?'),
@@ -103,7 +109,9 @@ def test_an_interrupted_profile_leaves_what_was_there(tmp_path, capsys, monkeypa
 
 
 def test_damaged_evidence_is_refused(tmp_path):
-    profile = lola.Profile([1.0, 2.0], [1.0, 2.0], 1.0, evidence=lola.Evidence(repeats=[5, 5]))
+    profile = lola.Profile(
+        memory_bytes=[1.0, 2.0], latency_s=[1.0, 2.0], upload_bits=1.0, evidence=lola.Evidence(repeats=[5, 5])
+    )
     lola.save_profile(profile, tmp_path / "p.json")
     data = json.loads((tmp_path / "p.json").read_text())
     for evidence, message in (
@@ -117,7 +125,7 @@ def test_damaged_evidence_is_refused(tmp_path):
         with pytest.raises(lola.FormatError, match=message):
             lola.load_profile(tmp_path / "p.json")
     with pytest.raises(TypeError, match="evidence must be a lola.Evidence, got list"):
-        lola.Profile([1.0], [1.0], 1.0, evidence=[5])
+        lola.Profile(memory_bytes=[1.0], latency_s=[1.0], upload_bits=1.0, evidence=[5])
     for change, message in (
         ({"seed": 1.5}, "seed must be an integer, got 1.5"),
         ({"lora_targets": "query"}, "lora_targets must be a list of names, got 'query'"),

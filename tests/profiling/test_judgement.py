@@ -32,7 +32,15 @@ def test_falls_are_reported_against_the_spread():
     mended, evidence = rising(latency, lola.Evidence(latency_iqr_s=[0.2] * 4), "isotonic")
     np.testing.assert_allclose(mended, [1.0, 4.9 / 3, 4.9 / 3, 4.9 / 3])
     np.testing.assert_array_equal(evidence.raw_latency_s, latency)
-    verdict = judge(lola.Profile([1.0, 2.0, 3.0, 4.0], mended, 1.0, PROVENANCE, evidence))
+    verdict = judge(
+        lola.Profile(
+            memory_bytes=[1.0, 2.0, 3.0, 4.0],
+            latency_s=mended,
+            upload_bits=1.0,
+            provenance=PROVENANCE,
+            evidence=evidence,
+        )
+    )
     assert len(verdict.falls) == 1
     assert "falls from 2 s at depth 2" in verdict.falls[0]
     for monotone in (None, "isotonic"):  # where nothing falls, nothing is done and nothing recorded
@@ -55,7 +63,12 @@ def made(batch, length, **changes):
     provenance = lola.Provenance("toy", batch, length, "float32", "measured", changes.pop("hardware", "bench"))
     memory = 1e9 + 1e4 * tokens + depth * (2e4 * tokens + 30 * tokens * length)
     latency = 0.01 + 1e-5 * tokens + depth * (1e-6 * tokens + 1e-9 * tokens * length)
-    return lola.Profile(memory[: changes.get("n", 4)], latency[: changes.get("n", 4)], 1e5, provenance)
+    return lola.Profile(
+        memory_bytes=memory[: changes.get("n", 4)],
+        latency_s=latency[: changes.get("n", 4)],
+        upload_bits=1e5,
+        provenance=provenance,
+    )
 
 
 def test_a_grid_predicts_another_batch_and_length():
@@ -77,7 +90,7 @@ def test_grids_of_unlike_profiles_are_refused():
         ([made(4, 32), made(4, 32)], "at two or more batch sizes or sequence lengths"),
         ([made(4, 32), made(8, 32, hardware="other")], "the profiles of a grid differ in hardware"),
         ([made(4, 32), made(8, 32, n=3)], "differ in the number of blocks"),
-        ([made(4, 32), lola.Profile([1.0], [1.0], 1.0)], "with provenance"),
+        ([made(4, 32), lola.Profile(memory_bytes=[1.0], latency_s=[1.0], upload_bits=1.0)], "with provenance"),
     ):
         with pytest.raises(ProfilingError, match=message):
             Grid.fit(profiles)
@@ -89,5 +102,13 @@ def test_grids_of_unlike_profiles_are_refused():
 
 def test_noisy_depths_are_named():
     evidence = lola.Evidence(latency_iqr_s=[0.01, 0.2, 0.02], repeats=[5, 5, 5])
-    assert judge(lola.Profile([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], 1.0, PROVENANCE, evidence)).noisy == (2,)
-    assert judge(lola.Profile([1.0, 2.0], [1.0, 2.0], 1.0)).noisy == ()
+    assert judge(
+        lola.Profile(
+            memory_bytes=[1.0, 2.0, 3.0],
+            latency_s=[1.0, 2.0, 3.0],
+            upload_bits=1.0,
+            provenance=PROVENANCE,
+            evidence=evidence,
+        )
+    ).noisy == (2,)
+    assert judge(lola.Profile(memory_bytes=[1.0, 2.0], latency_s=[1.0, 2.0], upload_bits=1.0)).noisy == ()
