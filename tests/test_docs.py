@@ -20,6 +20,7 @@ import readme_costs
 import torch
 import yaml
 from cooperative import tiny_columns, tiny_problem
+from pages import DATA, PAGES, ROOT, blocks, files, text
 from tiny_models import save_checkpoint, save_config
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import AutoModelForSequenceClassification
@@ -29,8 +30,6 @@ import lola.adapters
 from lola.cli.main import main
 from lola.models.loading import CONFIGS
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 COMMANDS = ("schedule", "verify", "simulate", "profile", "train", "export", "docs")
 # What is appended to a command, so that it takes seconds; the last of two equal options counts.
 SMALL = {
@@ -46,14 +45,6 @@ PRINTED = {
     ],
     "docs/fine-tuning.md": [r"(\d \d+\.\d+ \d+\.\d+\n){3}"],
 }
-
-
-def text(page):
-    return (ROOT / page).read_text(encoding="utf-8")
-
-
-def blocks(page):
-    return re.findall(r"^```(\w*)\n(.*?)^```", text(page), flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +70,9 @@ class Reader:
 
     def __init__(self, capsys):
         self.capsys = capsys
-        self.printed = None  # by the command before, which a text block must show
+        self.printed = None  # by the command or the Python before, which a text block must show
         self.prints = []  # by the Python blocks
+        self.names = {}  # that the Python blocks know
 
     def sh(self, body):
         for line in body.splitlines():
@@ -119,24 +111,21 @@ class Reader:
             assert body.splitlines() == self.printed
 
     def python(self, body):
-        """Run a block; what it says is yours is a tiny model with three blocks, and seven devices."""
+        """Run a block. One that imports lola stands alone; another goes on from the one before."""
+        if not self.names or re.search(r"^import lola$", body, flags=re.MULTILINE):
+            self.names = self.yours()
+        self.capsys.readouterr()
+        exec(compile(body, "a page", "exec"), self.names)
+        self.prints.append(self.capsys.readouterr().out)
+        self.printed = self.prints[-1].splitlines()
+
+    def yours(self):
+        """Return what pages say is yours: a tiny model with three blocks, and seven devices."""
         model = AutoModelForSequenceClassification.from_pretrained("FOLDER_OR_HUB_NAME")
         columns = tiny_columns("bert", 56, seed=0)
         shards = [Subset(Rows(columns), range(8 * device, 8 * device + 8)) for device in range(7)]
         loaders = [DataLoader(shard, batch_size=4) for shard in shards]
-        yours = {"model": model, "problem": tiny_problem(3), "columns": columns, "loaders": loaders, "rounds": 3}
-        self.capsys.readouterr()
-        exec(compile(body, "a page", "exec"), yours)
-        self.prints.append(self.capsys.readouterr().out)
-
-    def toml(self, body):
-        Path("lola/data/yours.toml").write_text(body)
-        problem = lola.load_scenario("lola/data/yours.toml")
-        assert (problem.pinned, problem.forbidden) == (((2, 12),), ((3, 1),))
-
-    def csv(self, body):
-        Path("yours.csv").write_text(body)
-        assert lola.load_fleet("yours.csv").n_devices == len(body.splitlines()) - 1
+        return {"model": model, "problem": tiny_problem(3), "columns": columns, "loaders": loaders, "rounds": 3}
 
 
 class Rows(Dataset):
@@ -158,8 +147,11 @@ def test_every_block_does_what_it_says(page, place, tmp_path, capsys, monkeypatc
     threads = torch.get_num_threads()
     reader = Reader(capsys)
     try:
+        for name, body in files(page).items():
+            Path(name).write_text(body)
         for language, body in blocks(page):
-            getattr(reader, language)(body)
+            if language not in DATA:
+                getattr(reader, language)(body)
     finally:
         torch.set_num_threads(threads)
     for pattern, said in zip(PRINTED.get(page, []), reader.prints, strict=False):
@@ -195,7 +187,7 @@ def test_ci_runs_the_readme_test_command():
 def test_links_lead_somewhere(page):
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
-        assert (path.parent / target).exists(), target
+        assert target.startswith("https://") or (path.parent / target).exists(), target
 
 
 def test_the_costs_are_what_was_measured():
@@ -282,9 +274,8 @@ def test_what_docstrings_cite_is_installed(capsys):
 
 def test_an_unknown_page_is_named_with_the_known_ones(capsys):
     assert main(["docs", "theorie"]) == 64
-    assert "page must be one of command-line, costs, depths, fine-tuning, python, theory; got 'theorie'" in (
-        capsys.readouterr().err
-    )
+    pages = ", ".join(Path(page).stem for page in PAGES if page.startswith("docs/"))
+    assert f"page must be one of {pages}; got 'theorie'" in capsys.readouterr().err
 
 
 def test_changes_and_citation_are_of_this_version():
@@ -294,6 +285,19 @@ def test_changes_and_citation_are_of_this_version():
     project = tomllib.loads(text("pyproject.toml"))["project"]
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     assert citation["version"] == version("lola-deft") == released[-1]
+    assert citation["keywords"] == project["keywords"]
+    assert [author["name"] for author in citation["authors"]] == [author["name"] for author in project["authors"]]
     for paper in citation["references"]:
         assert paper["title"]
         assert paper["authors"]
+        assert re.fullmatch(r"https://arxiv.org/abs/\d{4}\.\d{5}", paper["url"])
+
+
+def test_the_paper_is_cited_alike_everywhere():
+    paper = yaml.safe_load(text("CITATION.cff"))["references"][0]
+    theory = " ".join(text("docs/theory.md").split())
+    assert paper["url"] == tomllib.loads(text("pyproject.toml"))["project"]["urls"]["Paper"]
+    assert f"[LoLa-DEFT]({paper['url']})" in text("README.md")
+    assert f"]({paper['url']})" in theory
+    assert f"[doi:{paper['doi']}](https://doi.org/{paper['doi']})" in theory
+    assert f"*{paper['title']}*, {paper['journal']}, {paper['year']}" in theory

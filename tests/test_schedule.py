@@ -193,8 +193,8 @@ def test_bad_calls_are_refused():
         lola.schedule(random_problem(0), "jbba-dual-ascent")
     suited = "use 'jbba', 'ba', 'ba-crunch', 'computation-aware', 'communication-aware' or 'random'$"
     rising = lola.Profile(memory_bytes=[1.0, 2.0], latency_s=[1.0, 2.0], upload_bits=[1.0, 2.0])
+    pair = lola.Fleet(speed=[1.0] * 2, memory_bytes=[2.0] * 2, spectral_efficiency=[1.0] * 2)
     with pytest.raises(ValueError, match=suited):
-        pair = lola.Fleet(speed=[1.0] * 2, memory_bytes=[2.0] * 2, spectral_efficiency=[1.0] * 2)
         lola.schedule(lola.Problem(rising, pair, 1.0), "jbba-dual-ascent")
     falling = lola.Profile(memory_bytes=[1.0, 2.0], latency_s=[1.0, 2.0], upload_bits=[2.0, 1.0])
     with pytest.raises(ValueError, match="'ba-crunch' wants uploads that do not fall with depth; use 'jbba', 'ba', 'c"):

@@ -1,0 +1,33 @@
+"""The pages as text: their blocks, the files they show, and their tables."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+DATA = ("csv", "toml", "json")  # blocks that are files
+
+
+def text(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page):
+    return re.findall(r"^```(\w*)\n(.*?)^```", text(page), flags=re.DOTALL | re.MULTILINE)
+
+
+def files(page):
+    """Return the files that a page shows, each after a line that names it."""
+    named = re.findall(r"^`([\w.-]+)`:\n\n```(\w+)\n(.*?)^```", text(page), flags=re.DOTALL | re.MULTILINE)
+    shown = {name: body for name, language, body in named if language in DATA}
+    assert len(shown) == len([1 for language, _ in blocks(page) if language in DATA]), f"{page}: a file without a name"
+    return shown
+
+
+def tables(page):
+    """Return by its first heading cell the rows of each table, without those of headings."""
+    found = {}
+    for table in re.findall(r"^\|.*\n\|[-:| ]+\|\n(?:\|.*\n)+", text(page), flags=re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+        found.setdefault(head[0], []).append(rows)
+    return found
