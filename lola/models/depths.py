@@ -69,7 +69,7 @@ def find_blocks(model: "nn.Module") -> "list[nn.Module]":
 
 
 class Depths:
-    """A model with LoRA in every block, of which one depth at a time is trainable. Made by `attach_lora`.
+    """A model with LoRA in every block, of which one depth or a range of them is trainable. Made by `attach_lora`.
 
     Attributes
     ----------
@@ -126,8 +126,10 @@ class Depths:
         """Return the size of a depth's gradient in bits."""
         return float(bits_per_value * sum(p.numel() for p in self.parameters(depth)))
 
-    def select(self, depth: int) -> None:
-        """Make one depth trainable and everything else frozen, without rebuilding an adapter.
+    def select(self, depths: int | range) -> None:
+        """Make one depth, or a range such as ``range(2, 5)``, trainable and everything else frozen.
+
+        No adapter is rebuilt. Of a range, one backward pass gives all gradients, and stops at the deepest.
 
         Raises
         ------
@@ -136,16 +138,16 @@ class Depths:
         ModelError
             If gradient checkpointing or ``enable_input_require_grads`` is on, or anything below requires a gradient.
         """
-        index = self._index(depth)
+        neighbours = self._range(depths)
         self._refuse_checkpointing()
         self.model.requires_grad_(False)
-        chosen = self.parameters(depth)
+        chosen = [parameter for depth in neighbours for parameter in self.parameters(depth)]
         for parameter in chosen:
             parameter.requires_grad_(True)
         allowed = {id(p) for p in chosen}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and id(parameter) not in allowed:
-                raise ModelError(f"depth {index + 1}: {name} requires a gradient, though another depth owns it")
+                raise ModelError(f"depth {neighbours[-1]}: {name} requires a gradient, though another depth owns it")
 
     def select_all(self) -> None:
         """Make every depth trainable, as on a device that trains alone."""
@@ -154,8 +156,8 @@ class Depths:
             parameter.requires_grad_(True)
 
     @contextmanager
-    def guard(self, depth: int) -> "Iterator[None]":
-        """Refuse, while the model runs, an input of the block that requires a gradient: backward would not stop there.
+    def guard(self, depths: int | range) -> "Iterator[None]":
+        """Refuse, while the model runs, an input of the deepest block that requires a gradient: backward would go on.
 
         Raises
         ------
@@ -164,16 +166,18 @@ class Depths:
         """
         import torch
 
+        deepest = self._range(depths)[-1]
+
         def refuse(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             values = [*args, *kwargs.values()]
             if any(isinstance(value, torch.Tensor) and value.requires_grad for value in values):
                 raise ModelError(
-                    f"depth {depth}: the input of its block requires a gradient, so backward would run on to the "
+                    f"depth {deepest}: the input of its block requires a gradient, so backward would run on to the "
                     "embeddings and every depth would cost the same. Something below requires grad, or makes its "
                     "output require it (enable_input_require_grads does): turn that off"
                 )
 
-        handle = self.blocks[self._index(depth)].register_forward_pre_hook(refuse, with_kwargs=True)
+        handle = self.blocks[deepest - 1].register_forward_pre_hook(refuse, with_kwargs=True)
         try:
             yield
         finally:
@@ -183,6 +187,14 @@ class Depths:
         if positive_integer("depth", depth) > len(self):
             raise LolaValueError(f"depth must be at most {len(self)}, the number of blocks; got {depth}")
         return depth - 1
+
+    def _range(self, depths: int | range) -> range:
+        if not isinstance(depths, range):
+            return range(self._index(depths) + 1, depths + 1)
+        if depths.step != 1 or not 1 <= depths.start < depths.stop <= len(self) + 1:
+            known = f"depths must be neighbours between 1 and {len(self)}, such as range(1, {len(self) + 1}) for all"
+            raise LolaValueError(f"{known}; got {depths}")
+        return depths
 
     def _refuse_checkpointing(self) -> None:
         """Refuse what makes backward run to the bottom, or run forward again."""
