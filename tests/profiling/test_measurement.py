@@ -104,14 +104,14 @@ def test_how_long_it_takes_is_foreseen():
 
 def test_repeats_end_with_the_limit(tmp_path, monkeypatch):
     """A median that stays unknown is repeated until then, and no selection less often than the fewest."""
-    noise = cycle([1.0, 2.0])
+    noise = cycle([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
     monkeypatch.setattr("lola.profiling.timing._time_on_cpu", lambda *_: next(noise))
     clock = count()
     monkeypatch.setattr("lola.profiling.timing.time.monotonic", lambda: next(clock))
     depths, effort = attach_lora(build(quick(tmp_path), "cpu")[0]), Effort(least=2, fewest=2, limit_s=20.0)
     selections, reports = [range(1, 2), range(2, 3), range(1, 3)], []
     times = timing._times(depths, selections, {}, "cpu", effort, lambda *call: reports.append(call))
-    assert [len(series) for series in times] == [5, 5, 5]
+    assert [len(series) for series in times] == [7, 7, 7]
     assert reports[:7] == [("latency", done, 6) for done in range(6)] + [("repeating what is noisy", 4, 20)]
 
 
