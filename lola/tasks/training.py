@@ -324,5 +324,4 @@ def _estimated(classifier: TextClassifier, settings: TrainingSettings) -> Profil
     assert profile.provenance is not None
     # The same wherever the model lies, so that a run may go on from another working folder.
     name = Path(settings.model).resolve().name if Path(settings.model).is_dir() else settings.model
-    provenance = replace(profile.provenance, model=name)
-    return Profile(profile.memory_bytes, profile.latency_s, profile.upload_bits, provenance, profile.evidence)
+    return replace(profile, provenance=replace(profile.provenance, model=name))
