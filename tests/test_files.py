@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,23 +53,6 @@ def test_round_trips_keep_every_digit(tmp_path):
     for field in ("memory_bytes", "latency_s", "upload_bits"):
         np.testing.assert_array_equal(getattr(profile, field), getattr(problem.profile, field))
     assert fleet.name[3] == "device 3"
-
-
-def test_what_one_more_block_costs_is_kept_and_unknown_where_it_was(tmp_path):
-    (tmp_path / "p.json").write_text(json.dumps(PROFILE))
-    older = lola.load_profile(tmp_path / "p.json")
-    assert older.extra_latency_s is None
-    assert older.extra_memory_bytes is None
-    newer = replace(older, extra_latency_s=0.1, extra_memory_bytes=[1.5, 2.5])
-    for profile, known in ((older, False), (newer, True)):
-        lola.save_profile(profile, tmp_path / "p.json")
-        assert ("extra" in (tmp_path / "p.json").read_text()) == known
-    loaded = lola.load_profile(tmp_path / "p.json")
-    assert loaded.extra_latency_s.tolist() == [0.1, 0.1]
-    assert loaded.extra_memory_bytes.tolist() == [1.5, 2.5]
-    scaled = loaded.on_reference("phone", 2.0)
-    assert scaled.extra_latency_s.tolist() == [0.2, 0.2]
-    assert scaled.extra_memory_bytes.tolist() == [1.5, 2.5]
 
 
 @pytest.mark.parametrize("method", lola.METHODS)

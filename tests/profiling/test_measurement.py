@@ -1,17 +1,16 @@
 """Measurements on the CPU: what is recorded, and what stops them."""
 
-from dataclasses import replace
 from itertools import count, cycle
 
 import numpy as np
 import pytest
 import torch
-from tiny_models import FALLING, every_model, save_config
+from tiny_models import FALLING, save_config
 
 import lola
 from lola.cli.main import main
 from lola.models.depths import Depths
-from lola.profiling import NotMonotoneError, ProfilingError, Workload, attach_lora, measure, measure_extras, timing
+from lola.profiling import NotMonotoneError, ProfilingError, Workload, attach_lora, measure, timing
 from lola.profiling.building import build
 from lola.profiling.memory import count_saved, track_peak, weight_bytes
 from lola.profiling.timing import Effort
@@ -113,42 +112,6 @@ def test_repeats_end_with_the_limit(tmp_path, monkeypatch):
     times = timing._times(depths, selections, {}, "cpu", effort, lambda *call: reports.append(call))
     assert [len(series) for series in times] == [7, 7, 7]
     assert reports[:7] == [("latency", done, 6) for done in range(6)] + [("repeating what is noisy", 4, 20)]
-
-
-@every_model
-def test_one_more_block_keeps_its_own_tensors_and_no_more(tmp_path, name):
-    length = {} if name == "vit" else {"sequence_length": 6}
-    workload = Workload(save_config(tmp_path / name, name), batch_size=2, lora_rank=2, **length)
-    profile = measure(workload, threads=1, limit_s=1e-3, monotone="isotonic", exact=True)
-    evidence = profile.evidence
-    assert evidence.segment_saved_bytes[-1] == evidence.saved_bytes[-1]
-    assert evidence.segment_latency_s[-1] == (evidence.raw_latency_s or profile.latency_s)[-1]
-    assert (np.diff(evidence.segment_saved_bytes) < 0).all()
-    assert (profile.extra_memory_bytes > 0).all()
-    assert (profile.extra_latency_s >= 0).all()
-    at_once = evidence.saved_bytes[-1] + profile.extra_memory_bytes[:-1].sum()
-    assert at_once == pytest.approx(evidence.segment_saved_bytes[0])
-    assert profile.extra_memory_bytes[-1] == profile.extra_memory_bytes[-2]
-
-
-def test_extras_are_added_to_an_older_profile(tmp_path, monkeypatch):
-    """At its own pace: the machine is twice as slow now."""
-    workload = quick(tmp_path)
-    monkeypatch.setattr("lola.profiling.timing._times", lambda *_: [[1.0] * 3, [2.0] * 3, [4.0] * 3, [4.5] * 3])
-    older = replace(measure(workload, threads=1), extra_latency_s=None, extra_memory_bytes=None)
-    monkeypatch.setattr("lola.profiling.timing._times", lambda *_: [[8.0] * 3, [9.0] * 3, [8.6] * 3])
-    profile = measure_extras(older, workload, threads=1)
-    np.testing.assert_allclose(profile.extra_latency_s, [0.2, 0.3, 0.3])
-    np.testing.assert_allclose(profile.evidence.segment_latency_s, [4.5, 4.3, 4.0])
-    np.testing.assert_array_equal(profile.evidence.segment_repeats, [3, 3, 3])
-    for field in ("memory_bytes", "latency_s", "upload_bits", "provenance"):
-        assert (
-            getattr(profile, field) is getattr(older, field) or (getattr(profile, field) == getattr(older, field)).all()
-        )
-    assert (profile.evidence.repeats == older.evidence.repeats).all()
-    other = lola.Profile(memory_bytes=[1.0], latency_s=[1.0], upload_bits=1.0)
-    with pytest.raises(ProfilingError, match="the profile has 1 blocks, .* has 3; give its own"):
-        measure_extras(other, workload, threads=1)
 
 
 def test_half_precision_takes_less(tmp_path):
