@@ -94,6 +94,7 @@ def extras(measured, estimated):
     claim(off <= 2.0, "what one more block keeps is estimated to 2 %")
     extra_s = measured.extra_latency_s[:-1].mean()
     return [
+        "",  # a paragraph of its own, after the list
         say(
             "extras",
             last=last,
