@@ -108,7 +108,7 @@ def extras(measured, estimated):
             r2=fitted.r_squared,
             residual=fitted.residual,
             spread=ours.segment_latency_iqr_s[starts].max(),
-        )
+        ),
     ]
 
 
