@@ -45,7 +45,7 @@ def main(out):
 def compare(name, workload, limit_s, out):
     # A latency that falls is wanted on file, too: isotonic regression keeps the medians beside it, if scipy is there.
     monotone = "isotonic" if find_spec("scipy") else None
-    measured = measure(workload, device="cuda", limit_s=limit_s, monotone=monotone)
+    measured = measure(workload, device="cuda", exact=True, limit_s=limit_s, monotone=monotone)
     lola.save_profile(measured, out / f"{name}.json")
     estimated = estimate(workload, allocator="cuda")
     lola.save_profile(estimated, out / f"{name}-estimated.json")

@@ -2,6 +2,7 @@
 
     python bench/profiles.py            # measures, on an otherwise idle machine: about half an hour on two cores
     python bench/profiles.py --tables   # only the figures and the table, from the profiles that are there
+    python bench/profiles.py --extras   # what one more block costs, added to the profiles that are there: ten minutes
 
 Needs lola-deft[plot,torch]. On CUDA: bench/gpu_profile.sh.
 """
@@ -20,7 +21,7 @@ from page import write_page
 import lola
 from lola.figures.picture import save_figure
 from lola.figures.profile import draw_alone, draw_profile
-from lola.profiling import REFERENCES, Grid, Workload, alone, bring_to_reference, estimate, measure
+from lola.profiling import REFERENCES, Grid, Workload, alone, bring_to_reference, estimate, measure, measure_extras
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ROOT / "lola" / "data" / "profiles"
@@ -38,11 +39,18 @@ AGAIN = ROOT / "bench" / "roberta-base-again.json"
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", action="store_true", help="measure nothing")
+    parser.add_argument("--extras", action="store_true", help="measure only what one more block costs")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
     parser.add_argument("--limit-s", type=float, default=400.0)
     parser.add_argument("--again", action="store_true", help="measure RoBERTa a second time, to compare")
     options = parser.parse_args()
-    if not options.tables:
+    if options.extras:
+        for name, workload in WORKLOADS.items():
+            measure_extras_of(PROFILES / f"{name}.json", workload, options.threads, options.limit_s)
+        for batch, length in (*GRID, ELSEWHERE):
+            workload = Workload("minilm-l6", batch_size=batch, sequence_length=length)
+            measure_extras_of(grid_path((batch, length)), workload, options.threads, 30.0)
+    elif not options.tables:
         for name, workload in WORKLOADS.items():
             start = time.monotonic()
             profile = measured(workload, options)
@@ -57,7 +65,13 @@ def main():
 
 def measured(workload, options):
     """Measure; where noise makes a median fall, the profile is made to rise, says so, and keeps the medians."""
-    return measure(workload, threads=options.threads, limit_s=options.limit_s, monotone="isotonic")
+    return measure(workload, threads=options.threads, limit_s=options.limit_s, exact=True, monotone="isotonic")
+
+
+def measure_extras_of(path, workload, threads, limit_s):
+    start = time.monotonic()
+    lola.save_profile(measure_extras(lola.load_profile(path), workload, threads=threads, limit_s=limit_s), path)
+    print(f"{path.stem}, one more block: {time.monotonic() - start:.0f} s", flush=True)
 
 
 def write_tables():
@@ -92,7 +106,7 @@ def memory_needs(dtype):
 def measure_grid(threads):
     for batch, length in (*GRID, ELSEWHERE):
         workload = Workload("minilm-l6", batch_size=batch, sequence_length=length)
-        profile = measure(workload, threads=threads, limit_s=30.0, monotone="isotonic")
+        profile = measure(workload, threads=threads, limit_s=30.0, exact=True, monotone="isotonic")
         lola.save_profile(profile, grid_path((batch, length)))
 
 

@@ -5,7 +5,7 @@ from costs import as_measured
 from page import Template, claim, rows
 
 from lola.profiling import judge
-from lola.profiling.judgement import PRECISION
+from lola.profiling.judgement import PRECISION, fit_line
 
 LINE = 0.99  # R² from which a cost is called a line in the depth
 
@@ -41,7 +41,7 @@ def model(name, measured, estimated):
         last=measured.n_blocks,
         ratio=measured.latency_s[-1] / measured.latency_s[0],
         counted=theirs.flops[-1] / theirs.flops[0],
-        more="\n".join([*resident(measured), rising(measured, verdict)]),
+        more="\n".join([*resident(measured), rising(measured, verdict), *extras(measured, estimated)]),
     )
 
 
@@ -72,6 +72,44 @@ def rising(measured, verdict):
         falls=len(verdict.falls),
         noisy=noisy,
     )
+
+
+def extras(measured, estimated):
+    """Say what one more trained block costs, measured and counted, where that was measured."""
+    ours, theirs = measured.evidence, estimated.evidence
+    if ours.segment_repeats is None:
+        return []
+    last = measured.n_blocks
+    starts = np.flatnonzero(ours.segment_repeats > 0)
+    seconds = ours.segment_latency_s - ours.segment_latency_s[-1]
+    kept, counted = (evidence.segment_saved_bytes - evidence.segment_saved_bytes[-1] for evidence in (ours, theirs))
+    flops = 100 * (theirs.segment_flops - theirs.segment_flops[-1]) / theirs.flops[0]
+    lines = []
+    for i in starts[:-1]:
+        cells = [f"{i + 1} to {last}", f"{seconds[i]:+.3f} s", f"{ours.segment_latency_iqr_s[i]:.3f} s"]
+        cells += [f"{ours.segment_repeats[i]:.0f}", f"{flops[i]:.3f} %", f"{kept[i] / 1e6:.2f} MB"]
+        lines.append([*cells, f"{counted[i] / 1e6:.2f} MB"])
+    fitted = fit_line(ours.segment_latency_s[starts], starts + 1)
+    off = 100 * np.abs(counted[starts[:-1]] / kept[starts[:-1]] - 1).max()
+    claim(off <= 2.0, "what one more block keeps is estimated to 2 %")
+    extra_s = measured.extra_latency_s[:-1].mean()
+    return [
+        "",  # a paragraph of its own, after the list
+        say(
+            "extras",
+            last=last,
+            rows=rows(lines),
+            seconds=extra_s,
+            share=100 * extra_s / measured.latency_s[0],
+            operations=flops[0] / (last - 1),
+            megabytes=measured.extra_memory_bytes[:-1].mean() / 1e6,
+            off=off,
+            is_line=is_line(fitted),
+            r2=fitted.r_squared,
+            residual=fitted.residual,
+            spread=ours.segment_latency_iqr_s[starts].max(),
+        ),
+    ]
 
 
 def again(first, second):

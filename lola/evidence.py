@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lola.solvers.checks import FloatArray, vector
 from lola.solvers.errors import LolaValueError
@@ -20,9 +20,9 @@ class Evidence:
     latency_iqr_s : (L,) array_like, optional
         Interquartile range of the repeats, on the same device as the profile's latency.
     repeats : (L,) array_like, optional
-        Timed iterations.
+        Timed iterations. 0 at a depth that was not run: all about it lies on the line between the depths beside it.
     raw_latency_s : (L,) array_like, optional
-        Medians before isotonic regression made them rise; only where it was asked for.
+        Medians before isotonic regression made them rise; only where it changed them.
     saved_bytes : (L,) array_like, optional
         Tensors that the forward pass saves for backward, each storage once, without weights.
     peak_bytes : (L,) array_like, optional
@@ -33,6 +33,8 @@ class Evidence:
         Growth of a child process's resident memory over the idle model, plus the weights.
     flops : (L,) array_like, optional
         Floating-point operations of one local iteration; a multiplication and an addition count as two.
+    segment_latency_s, segment_latency_iqr_s, segment_repeats, segment_saved_bytes, segment_peak_bytes, segment_flops
+        The same of training depths l … L at once, (L,) array_like, optional. The last entry is depth L alone.
 
     Notes
     -----
@@ -47,6 +49,12 @@ class Evidence:
     reserved_bytes: FloatArray | None
     process_peak_bytes: FloatArray | None
     flops: FloatArray | None
+    segment_latency_s: FloatArray | None
+    segment_latency_iqr_s: FloatArray | None
+    segment_repeats: FloatArray | None
+    segment_saved_bytes: FloatArray | None
+    segment_peak_bytes: FloatArray | None
+    segment_flops: FloatArray | None
 
     def __init__(
         self,
@@ -58,6 +66,12 @@ class Evidence:
         reserved_bytes: ArrayLike | None = None,
         process_peak_bytes: ArrayLike | None = None,
         flops: ArrayLike | None = None,
+        segment_latency_s: ArrayLike | None = None,
+        segment_latency_iqr_s: ArrayLike | None = None,
+        segment_repeats: ArrayLike | None = None,
+        segment_saved_bytes: ArrayLike | None = None,
+        segment_peak_bytes: ArrayLike | None = None,
+        segment_flops: ArrayLike | None = None,
     ) -> None:
         arguments = locals()
         first: tuple[str, FloatArray] | None = None
@@ -69,6 +83,11 @@ class Evidence:
                 array.flags.writeable = False
                 first = first or (field.name, array)
             object.__setattr__(self, field.name, array)
+
+    @property
+    def measured(self) -> NDArray[np.intp] | None:
+        """Depths that were run, (n,); None where it is not known how often any was."""
+        return None if self.repeats is None else np.flatnonzero(self.repeats > 0) + 1
 
     def check_length(self, n_blocks: int) -> None:
         """Refuse evidence about another number of depths.

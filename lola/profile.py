@@ -141,6 +141,9 @@ class Profile:
         Where the numbers come from.
     evidence : Evidence, optional
         Spread, repeats and kinds of memory behind them.
+    extra_latency_s, extra_memory_bytes : float or (L,) array_like, optional
+        e(l), β(l): what training block l, too, costs a device whose deepest block lies below it. Backward passes the
+        block anyway, so both are small. None where that is not known. Entry L is never needed: nothing lies below.
 
     Raises
     ------
@@ -164,6 +167,8 @@ class Profile:
     upload_bits: FloatArray
     provenance: Provenance | None
     evidence: Evidence | None
+    extra_latency_s: FloatArray | None
+    extra_memory_bytes: FloatArray | None
 
     def __init__(
         self,
@@ -173,6 +178,8 @@ class Profile:
         upload_bits: ArrayLike,
         provenance: Provenance | None = None,
         evidence: Evidence | None = None,
+        extra_latency_s: ArrayLike | None = None,
+        extra_memory_bytes: ArrayLike | None = None,
     ) -> None:
         latency = _rising("latency_s", vector("latency_s", latency_s, positive=False))
         per_depth = ("latency_s", latency)
@@ -188,6 +195,10 @@ class Profile:
         object.__setattr__(self, "upload_bits", frozen(bits))
         object.__setattr__(self, "provenance", provenance)
         object.__setattr__(self, "evidence", evidence)
+        for name, extra in (("extra_latency_s", extra_latency_s), ("extra_memory_bytes", extra_memory_bytes)):
+            if extra is not None:
+                extra = frozen(vector(name, per_block(name, extra, latency.shape[0]), per_depth, positive=False))
+            object.__setattr__(self, name, extra)
 
     @property
     def n_blocks(self) -> int:
@@ -217,6 +228,7 @@ class Profile:
             latency_s=self.latency_s * factor,
             provenance=replace(self.provenance, reference=reference, latency_factor=factor),
             evidence=None if self.evidence is None else self.evidence.scaled(factor),
+            extra_latency_s=None if self.extra_latency_s is None else self.extra_latency_s * factor,
         )
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ from lola.profiling.judgement import Judgement as Judgement
 from lola.profiling.judgement import Line as Line
 from lola.profiling.judgement import judge as judge
 from lola.profiling.measurement import measure as measure
+from lola.profiling.measurement import measure_extras as measure_extras
 from lola.profiling.predict import Grid as Grid
 from lola.profiling.workload import NotMonotoneError as NotMonotoneError
 from lola.profiling.workload import ProfilingError as ProfilingError

@@ -5,11 +5,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lola.evidence import Evidence
 from lola.models.depths import Depths
 from lola.models.loading import import_transformers
 from lola.profile import Profile, Provenance
 from lola.profiling.building import adapted, build, example_length, make_batch
+from lola.profiling.extras import extra_of_block
 from lola.profiling.iteration import count_tensors
 from lola.profiling.machine import software
 from lola.profiling.memory import weight_bytes
@@ -97,16 +100,14 @@ def estimate(
     """
     device = reference_device(reference)
     report = progress or (lambda *_: None)
-    saved, peak, flops = [], [], []
     with fake_depths(workload, allocator) as (depths, batch, length):
-        resident = weight_bytes(depths.model)
-        n_blocks = len(depths)
-        for depth in range(1, n_blocks + 1):
-            report("estimate", depth - 1, n_blocks)
-            counts = _count(depths, depth, batch, _GRANULARITY_BYTES[allocator])
-            saved.append(counts[0])
-            peak.append(counts[1])
-            flops.append(counts[2])
+        resident, n_blocks = weight_bytes(depths.model), len(depths)
+        alone = [range(depth, depth + 1) for depth in range(1, n_blocks + 1)]
+        selections = alone + [range(start, n_blocks + 1) for start in range(1, n_blocks)]
+        counts = np.empty((len(selections), 3))
+        for i, selected in enumerate(selections):
+            report("estimate", i, len(selections))
+            counts[i] = _count(depths, selected, batch, _GRANULARITY_BYTES[allocator])
         upload = [depths.upload_bits(depth) for depth in range(1, n_blocks + 1)]
         head, targets = depths.head, depths.targets
     if workload.attention != "eager":
@@ -114,10 +115,12 @@ def estimate(
 
         eager = replace(workload, attention="eager")  # which a module of one's own attention is not: it is taken apart
         with fake_depths(eager, allocator) as (depths, batch, _), sdpa_kernel(SDPBackend.MATH):
-            flops = [_count(depths, depth, batch, 1)[2] for depth in range(1, n_blocks + 1)]
+            counts[:, 2] = [_count(depths, selected, batch, 1)[2] for selected in selections]
+    saved, peak, flops = counts[:n_blocks].T
+    saved_at_once, peak_at_once, flops_at_once = np.vstack([counts[n_blocks:], counts[n_blocks - 1]]).T
     return Profile(
-        memory_bytes=[resident + value for value in peak],
-        latency_s=[value / device.flops_per_s for value in flops],
+        memory_bytes=resident + peak,
+        latency_s=flops / device.flops_per_s,
         upload_bits=upload,
         provenance=Provenance(
             model=workload.name,
@@ -137,7 +140,16 @@ def estimate(
             seed=workload.seed,
             software=software(),
         ),
-        evidence=Evidence(saved_bytes=saved, peak_bytes=peak, flops=flops),
+        evidence=Evidence(
+            saved_bytes=saved,
+            peak_bytes=peak,
+            flops=flops,
+            segment_saved_bytes=saved_at_once,
+            segment_peak_bytes=peak_at_once,
+            segment_flops=flops_at_once,
+        ),
+        extra_latency_s=extra_of_block(range(1, n_blocks + 1), flops_at_once / device.flops_per_s),
+        extra_memory_bytes=extra_of_block(range(1, n_blocks + 1), peak_at_once),
     )
 
 
@@ -274,18 +286,18 @@ def _fused_dropout() -> Any:
 
 
 def _count(
-    depths: Depths, depth: int, batch: "dict[str, torch.Tensor]", granularity_bytes: int
+    depths: Depths, selected: range, batch: "dict[str, torch.Tensor]", granularity_bytes: int
 ) -> tuple[int, int, int]:
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
     with counter:
-        saved, peak = _counted(depths, depth, batch, granularity_bytes)
+        saved, peak = _counted(depths, selected, batch, granularity_bytes)
     return saved, peak, int(counter.get_total_flops())
 
 
 def _counted(
-    depths: Depths, depth: int | None, batch: "dict[str, torch.Tensor]", granularity_bytes: int
+    depths: Depths, selected: range | None, batch: "dict[str, torch.Tensor]", granularity_bytes: int
 ) -> tuple[int, int]:
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,
@@ -295,7 +307,7 @@ def _counted(
 
     asks = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
     try:
-        return count_tensors(depths, depth, batch, granularity_bytes)
+        return count_tensors(depths, selected, batch, granularity_bytes)
     except (*asks, NotImplementedError) as error:
         raise ProfilingError(
             f"{type(depths.model).__name__} cannot run on tensors without data: {error}; measure it instead"

@@ -1,9 +1,10 @@
 """Whether a profile can be trusted: does it rise, is it a line, and does it predict what was left out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from lola.evidence import Evidence
 from lola.profile import Profile
@@ -49,7 +50,7 @@ class Judgement:
     Attributes
     ----------
     memory, latency : Line
-        In bytes and in seconds.
+        In bytes and in seconds, through the depths that were run.
     falls : tuple of str
         A sentence for every step at which a measured median fell by more than the spread of its two depths.
     noisy : tuple of int
@@ -75,10 +76,11 @@ def judge(profile: Profile) -> Judgement:
     """
     evidence = profile.evidence or Evidence()
     raw = profile.latency_s if evidence.raw_latency_s is None else evidence.raw_latency_s
+    at = np.arange(1, profile.n_blocks + 1) if evidence.measured is None else evidence.measured
     return Judgement(
-        memory=fit_line(profile.memory_bytes),
-        latency=fit_line(raw),
-        falls=tuple(text for text, beyond in _falls(raw, evidence.latency_iqr_s) if beyond),
+        memory=fit_line(profile.memory_bytes[at - 1], at),
+        latency=fit_line(raw[at - 1], at),
+        falls=tuple(_falls(raw[at - 1], evidence, at)),
         noisy=_noisy(raw, evidence),
     )
 
@@ -92,13 +94,13 @@ def uncertainty(median: ArrayLike, iqr: ArrayLike, repeats: ArrayLike) -> FloatA
 def _noisy(latency: FloatArray, evidence: Evidence) -> tuple[int, ...]:
     if evidence.latency_iqr_s is None or evidence.repeats is None:
         return ()
-    half = uncertainty(latency, evidence.latency_iqr_s, evidence.repeats)
+    half = uncertainty(latency, evidence.latency_iqr_s, np.maximum(evidence.repeats, 1))
     return tuple(int(depth) for depth in np.flatnonzero(half > PRECISION) + 1)
 
 
-def fit_line(values: FloatArray) -> Line:
-    """Fit (L,) values over depths 1…L by a + c·l."""
-    depth = np.arange(1.0, values.shape[0] + 1)
+def fit_line(values: FloatArray, depth: ArrayLike | None = None) -> Line:
+    """Fit (n,) values over depths, 1…n if left out, by a + c·l."""
+    depth = np.asarray(np.arange(1, values.shape[0] + 1) if depth is None else depth, float)
     intercept, slope = _line(depth, values)
     difference = values - (intercept + slope * depth)
     variation = float(np.sum((values - values.mean()) ** 2))
@@ -119,29 +121,28 @@ def _line(depth: FloatArray, values: FloatArray) -> tuple[float, float]:
     return float(intercept), float(slope)
 
 
-def _falls(latency: FloatArray, spread: FloatArray | None) -> list[tuple[str, bool]]:
-    """Say where the latency falls, and whether by more than the spread of the two depths together."""
-    falls = []
-    for i in np.flatnonzero(np.diff(latency) < 0).tolist():
-        fall = float(latency[i] - latency[i + 1])
-        noise = 0.0 if spread is None else float(max(spread[i], spread[i + 1]))
-        text = (
-            f"latency falls from {latency[i]:.4g} s at depth {i + 1} to {latency[i + 1]:.4g} s at depth {i + 2}, by "
-            f"{fall:.2g} s where the spread is {noise:.2g} s"
-        )
-        falls.append((text, fall > noise))
-    return falls
+def _falls(medians: FloatArray, evidence: Evidence, at: NDArray[np.intp]) -> Iterator[str]:
+    """Say where the latency falls by more than the spread of the two depths, which are neighbours among those run."""
+    spread = np.zeros_like(medians) if evidence.latency_iqr_s is None else evidence.latency_iqr_s[at - 1]
+    for i in np.flatnonzero(np.diff(medians) < 0).tolist():
+        fall, noise = medians[i] - medians[i + 1], max(spread[i], spread[i + 1])
+        if fall > noise:
+            yield (
+                f"latency falls from {medians[i]:.4g} s at depth {at[i]} to {medians[i + 1]:.4g} s at depth "
+                f"{at[i + 1]}, by {fall:.2g} s where the spread is {noise:.2g} s"
+            )
 
 
 def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tuple[FloatArray, Evidence]:
-    """Return a latency that does not fall: as measured, or by isotonic regression where that was asked for.
+    """Return a latency that does not fall: as measured, or by isotonic regression where noise explains the falls.
 
     Parameters
     ----------
     latency : (L,) float64 array
-        Medians in seconds.
+        Medians in seconds, and the line between them at depths that were not run.
     evidence : Evidence
     monotone : {None, "isotonic"}
+        ``"isotonic"`` regresses whatever the noise.
 
     Returns
     -------
@@ -152,24 +153,56 @@ def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tup
     Raises
     ------
     NotMonotoneError
-        If the latency falls and nothing was asked for.
+        If regression would change a median by more than its noise, and was not asked for.
     ImportError
         If scipy is missing.
+
+    Notes
+    -----
+    A median's noise is twice half its 95 % interval, and no less than what is usual in this measurement: of a dozen
+    depths one may look quiet by chance.
     """
-    falls = _falls(latency, evidence.latency_iqr_s)
-    if not falls:
+    depth = np.arange(1, latency.shape[0] + 1)
+    at = depth if evidence.measured is None else evidence.measured
+    medians = latency[at - 1]
+    fitted = isotonic(medians)
+    if (fitted == medians).all():
         return latency, evidence
-    if monotone == "isotonic":
-        try:
-            from scipy.optimize import isotonic_regression
-        except ImportError:
-            raise ImportError("isotonic regression needs scipy: install lola-deft with its extra 'torch'") from None
-        return isotonic_regression(latency).x, replace(evidence, raw_latency_s=latency)
-    text, beyond = max(falls, key=lambda fall: fall[1])
-    raise NotMonotoneError(
-        f"{text}: {'more' if beyond else 'no more'} than noise explains. A profile must rise: measure with more "
-        "repeats on a quiet machine, or ask for isotonic regression, which is recorded in the profile"
-    )
+    noise = _noise(medians, evidence, at)
+    if monotone != "isotonic" and (np.abs(fitted - medians) > noise).any():
+        last = int(np.argmax(np.maximum.accumulate(medians) - medians))
+        first = int(np.argmax(medians[:last]))
+        raise NotMonotoneError(
+            f"latency falls from {medians[first]:.4g} s at depth {at[first]} to {medians[last]:.4g} s at depth "
+            f"{at[last]}, by {medians[first] - medians[last]:.2g} s: more than noise explains, "
+            f"{noise[first] + noise[last]:.2g} s. A profile must rise: measure again when the machine is idle or with "
+            "more repeats, or accept isotonic regression, which the profile records (monotone: isotonic)"
+        )
+    return np.interp(depth, at, fitted), replace(evidence, raw_latency_s=latency)
+
+
+def _noise(medians: FloatArray, evidence: Evidence, at: NDArray[np.intp]) -> FloatArray:
+    if evidence.latency_iqr_s is None or evidence.repeats is None:
+        return np.zeros_like(medians)
+    half = uncertainty(medians, evidence.latency_iqr_s[at - 1], evidence.repeats[at - 1])
+    return np.asarray(2 * medians * np.maximum(half, np.median(half)))
+
+
+def isotonic(values: FloatArray) -> FloatArray:
+    """Return the values made to rise by least squares; as they are where none falls.
+
+    Raises
+    ------
+    ImportError
+        If one falls and scipy is missing.
+    """
+    if (np.diff(values) >= 0).all():
+        return values
+    try:
+        from scipy.optimize import isotonic_regression
+    except ImportError:
+        raise ImportError("isotonic regression needs scipy: install lola-deft with its extra 'torch'") from None
+    return np.asarray(isotonic_regression(values).x)
 
 
 def check_monotone(monotone: str | None) -> None:

@@ -1,13 +1,9 @@
 """Memory and latency of each depth by running real backpropagation, on the CPU or on CUDA."""
 
-import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from lola.evidence import Evidence
 from lola.models.depths import Depths
@@ -15,35 +11,36 @@ from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.profile import Profile, Provenance
 from lola.profiling.building import adapted, build, example_length, make_batch
-from lola.profiling.iteration import backward, count_tensors
-from lola.profiling.judgement import PRECISION, check_monotone, rising, uncertainty
+from lola.profiling.extras import depths_to_run
+from lola.profiling.judgement import check_monotone, rising
 from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, software, thread_count
 from lola.profiling.memory import weight_bytes
 from lola.profiling.process_peak import process_peaks
+from lola.profiling.timing import Announce, Effort, Progress, run_selections
 from lola.profiling.workload import NotMonotoneError, ProfilingError, Workload
-from lola.solvers.checks import FloatArray, positive_integer, positive_number
+from lola.solvers.checks import positive_integer, positive_number
 from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     import torch
 
-    Batch = dict[str, torch.Tensor]
-
-Progress = Callable[[str, int, int], None]
 _LEAST = {"cpu": 5, "cuda": 30}
-_ON_CUDA_WARM_UP = 3
+_FEWEST = 3
+_LIMIT_S, _LIMIT_EXACT_S = 60.0, 600.0
 
 
 def measure(
     workload: Workload,
     *,
     device: str = "cpu",
+    exact: bool = False,
     threads: int | None = None,
     repeats: int | None = None,
-    limit_s: float = 600.0,
+    limit_s: float | None = None,
     monotone: str | None = None,
     check_process: bool = False,
     progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> Profile:
     """Measure a model's profile.
 
@@ -51,72 +48,64 @@ def measure(
     ----------
     workload : Workload
     device : {"cpu", "cuda"}
+    exact : bool
+        Run every depth. Otherwise four at most are run, and the profile follows the line between them, and says so.
     threads : int, optional
         CPU threads, fixed during the measurement; torch's own choice if left out.
     repeats : int, optional
-        Timed iterations of each depth, at least; 5 on the CPU and 30 on CUDA if left out. More follow until every
-        median is known to 3 %, or until `limit_s`.
-    limit_s : float
-        Seconds after which no further repeats are begun.
+        Timed iterations of each depth, at least. If left out, 5 on the CPU and 30 on CUDA, but 3 do once `limit_s` is
+        over. More follow until every median is known to 3 %, or until `limit_s`.
+    limit_s : float, optional
+        Seconds after which no further repeats are begun; 60 if left out, 600 where `exact`.
     monotone : {None, "isotonic"}
-        ``"isotonic"`` makes a latency that falls somewhere rise, by least squares; the medians are kept beside it.
+        A latency that falls no more than noise explains is made to rise by isotonic regression, by least squares; the
+        medians are kept beside it. ``"isotonic"`` does so whatever the noise.
     check_process : bool
         On the CPU, measure the peak of a child process at each depth, too.
     progress : callable, optional
         Called with what is done, how many of it, and how many there are.
+    announce : callable, optional
+        Called once, after the first iterations, with the seconds that all will take and the most that they may.
 
     Returns
     -------
     Profile
         ``memory_bytes``: weights and, on the CPU, the tensors saved for backward; on CUDA the peak that was allocated
-        above the idle model. ``latency_s``: medians of data, forward and backward. Its evidence has the spread.
+        above the idle model. ``latency_s``: medians of data, forward and backward. Its evidence has the spread, and
+        what it takes to train several depths at once, from which its ``extra_latency_s`` and ``extra_memory_bytes``
+        are. Where the evidence has no repeats a depth was not run.
 
     Raises
     ------
     ProfilingError
         If the model cannot be profiled, or memory runs out at some depth.
     NotMonotoneError
-        If the latency falls with depth and `monotone` is not given; it holds what was measured.
+        If the latency falls with depth by more than noise explains, and `monotone` is not given; it holds what was
+        measured.
     """
     import_transformers()
     import torch
 
-    if device not in _LEAST:
-        raise LolaValueError(f"device must be one of {', '.join(_LEAST)}; got {device!r}")
     check_monotone(monotone)
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ProfilingError("no CUDA device is to be had; measure on the cpu, or estimate")
-    least = _LEAST[device] if repeats is None else positive_integer("repeats", repeats)
-    positive_number("limit_s", limit_s)
-    used_threads = torch.get_num_threads() if threads is None else thread_count(threads)
+    used_threads, effort = _checked(device, exact, threads, repeats, limit_s)
     report = progress or (lambda *_: None)
-
-    # Dropout draws as well.
-    with seeded(workload.seed, device), fixed_threads(used_threads), keep_freed_memory():
-        model, weights = build(workload, device)
-        config = getattr(model, "config", None)
-        depths = adapted(workload, model)
-        model.to(device)
-        batch = make_batch(workload, config)
-        memory = (_memory_on_cuda if device == "cuda" else _memory_on_cpu)(depths, batch, report)
-        times = _times(depths, batch, device, least, limit_s, report)
-        resident = weight_bytes(model)
-    latency = np.array([np.median(series) for series in times])
-    evidence = Evidence(
-        latency_iqr_s=[np.subtract(*np.percentile(series, [75, 25])) for series in times],
-        repeats=[float(len(series)) for series in times],
-        **memory,
-    )
+    with _prepared(workload, device, used_threads) as (depths, batch, weights):
+        config, n_blocks = getattr(depths.model, "config", None), len(depths)
+        resident = weight_bytes(depths.model)
+        alone, starts = depths_to_run(n_blocks, exact)
+        found = run_selections(depths, alone, starts, batch, device, effort, report, announce or (lambda *_: None))
+    evidence = Evidence(**found.evidence())
     above = evidence.saved_bytes if device == "cpu" else evidence.peak_bytes
     assert above is not None
     if check_process and device == "cpu":
         report("child process", 0, 1)
-        evidence = replace(evidence, process_peak_bytes=process_peaks(workload, len(depths), used_threads))
+        evidence = replace(evidence, process_peak_bytes=process_peaks(workload, n_blocks, used_threads))
     hardware = (
         torch.cuda.get_device_name()
         if device == "cuda"
         else f"{cpu_name()}, {used_threads} thread{'s' * (used_threads > 1)}"
     )
+    between = f"measured at depths {', '.join(map(str, alone))}, elsewhere the line between them"
     provenance = Provenance(
         model=workload.name,
         batch_size=workload.batch_size,
@@ -124,6 +113,7 @@ def measure(
         dtype=workload.dtype,
         source="measured",
         hardware=hardware,
+        note="" if len(alone) == n_blocks else between,
         memory="weights and saved tensors" if device == "cpu" else "weights and peak allocated above the idle model",
         weights=weights,
         attention=workload.attention,
@@ -135,17 +125,19 @@ def measure(
         threads=used_threads,
         software=software(),
     )
-    upload = [depths.upload_bits(depth) for depth in range(1, len(depths) + 1)]
+    extra_latency, extra_memory = found.extras("saved_bytes" if device == "cpu" else "peak_bytes")
 
     def made(monotone: str | None) -> Profile:
-        rising_latency, kept = rising(latency, evidence, monotone)
-        made_to_rise = None if kept.raw_latency_s is None else monotone
+        rising_latency, kept = rising(found.alone("latency_s"), evidence, monotone)
+        made_to_rise = None if kept.raw_latency_s is None else "isotonic"
         return Profile(
             memory_bytes=resident + above,
             latency_s=rising_latency,
-            upload_bits=upload,
+            upload_bits=[depths.upload_bits(depth) for depth in range(1, n_blocks + 1)],
             provenance=replace(provenance, monotone=made_to_rise),
             evidence=kept,
+            extra_latency_s=extra_latency,
+            extra_memory_bytes=extra_memory,
         )
 
     try:
@@ -155,112 +147,80 @@ def measure(
         raise
 
 
-def iterate(depths: Depths, depth: int, batch: "Batch", device: str) -> None:
-    """Run one local iteration: the data to the device, forward, backward down to the block."""
-    backward(depths, depth, {name: tensor.to(device, copy=True) for name, tensor in batch.items()})
+def measure_extras(
+    profile: Profile,
+    workload: Workload,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    repeats: int | None = None,
+    limit_s: float | None = None,
+    progress: Progress | None = None,
+) -> Profile:
+    """Measure what one more trained block costs, and add that to a profile whose other numbers stay.
+
+    Parameters
+    ----------
+    profile : Profile
+        Of the same workload.
+    workload, device, threads, repeats, limit_s, progress
+        As for `measure`; `limit_s` is 600 if left out.
+
+    Returns
+    -------
+    Profile
+        With ``extra_latency_s`` and ``extra_memory_bytes``. The seconds are brought to the profile's own latency at
+        the deepest depth, which is measured with them: the machine may be faster or slower than it was.
+
+    Raises
+    ------
+    ProfilingError
+        If the model has another number of blocks, or cannot be profiled.
+    """
+    used_threads, effort = _checked(device, True, threads, repeats, limit_s)
+    report = progress or (lambda *_: None)
+    with _prepared(workload, device, used_threads) as (depths, batch, _):
+        n_blocks = len(depths)
+        if n_blocks != profile.n_blocks:
+            raise ProfilingError(
+                f"the profile has {profile.n_blocks} blocks, {workload.model} has {n_blocks}; give its own"
+            )
+        _, starts = depths_to_run(n_blocks, True)
+        found = run_selections(depths, [n_blocks], starts, batch, device, effort, report, lambda *_: None)
+    extra_latency, extra_memory = found.extras("saved_bytes" if device == "cpu" else "peak_bytes")
+    factor = profile.latency_s[-1] / found.alone("latency_s")[-1]
+    segments = {name: array for name, array in found.evidence().items() if name.startswith("segment_")}
+    return replace(
+        profile,
+        evidence=replace(profile.evidence or Evidence(), **Evidence(**segments).scaled(factor).to_dict()),
+        extra_latency_s=extra_latency * factor,
+        extra_memory_bytes=extra_memory,
+    )
 
 
-def _memory_on_cpu(depths: Depths, batch: "Batch", report: Progress) -> dict[str, FloatArray]:
-    """Count saved and live tensors; the deepest first, so that the heap has its full size before anything is timed."""
-    n_blocks = len(depths)
-    saved_bytes, peak_bytes = np.zeros(n_blocks), np.zeros(n_blocks)
-    for done, depth in enumerate(range(n_blocks, 0, -1)):
-        report("memory", done, n_blocks)
-        with _out_of_memory_at(depth, depths):
-            saved_bytes[depth - 1], peak_bytes[depth - 1] = count_tensors(depths, depth, batch)
-    return {"saved_bytes": saved_bytes, "peak_bytes": peak_bytes}
-
-
-def _memory_on_cuda(depths: Depths, batch: "Batch", report: Progress) -> dict[str, FloatArray]:
+def _checked(
+    device: str, exact: bool, threads: int | None, repeats: int | None, limit_s: float | None
+) -> tuple[int, Effort]:
+    import_transformers()
     import torch
 
-    n_blocks = len(depths)
-    peak_bytes, reserved_bytes = np.zeros(n_blocks), np.zeros(n_blocks)
-    for depth in (n_blocks, 1):  # workspaces that stay are no part of an iteration
-        with _out_of_memory_at(depth, depths):
-            depths.select(depth)
-            iterate(depths, depth, batch, "cuda")
-    for depth in range(1, n_blocks + 1):
-        report("memory", depth - 1, n_blocks)
-        depths.model.zero_grad(set_to_none=True)
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        idle = torch.cuda.memory_allocated()
-        with _out_of_memory_at(depth, depths):
-            depths.select(depth)
-            iterate(depths, depth, batch, "cuda")
-            torch.cuda.synchronize()
-        peak_bytes[depth - 1] = torch.cuda.max_memory_allocated() - idle
-        reserved_bytes[depth - 1] = torch.cuda.max_memory_reserved()
-    return {"peak_bytes": peak_bytes, "reserved_bytes": reserved_bytes}
-
-
-def _times(
-    depths: Depths, batch: "Batch", device: str, least: int, limit_s: float, report: Progress
-) -> list[list[float]]:
-    """Time all depths in rounds, each in a new random order, so that a drift does not look like depth."""
-    order = list(range(1, len(depths) + 1))
-    shuffled = random.Random(0)
-    times: list[list[float]] = [[] for _ in order]
-    if device == "cuda":
-        for depth in order:
-            depths.select(depth)
-            for _ in range(_ON_CUDA_WARM_UP):
-                iterate(depths, depth, batch, device)
-    start = time.monotonic()
-    while True:
-        unknown = [depth for depth in order if len(times[depth - 1]) < least or not _known(times[depth - 1])]
-        done = min(len(series) for series in times)
-        if not unknown or (done >= least and time.monotonic() - start > limit_s):
-            return times
-        report("latency", min(done, least - 1), least)
-        shuffled.shuffle(unknown)
-        for depth in unknown:
-            with _out_of_memory_at(depth, depths):
-                depths.select(depth)
-                times[depth - 1].append(
-                    _time_on_cuda(depths, depth, batch) if device == "cuda" else _time(depths, depth, batch)
-                )
-
-
-def _known(series: list[float]) -> bool:
-    low, median, high = np.percentile(series, [25, 50, 75])
-    return bool(uncertainty(median, high - low, len(series)) <= PRECISION)
-
-
-def _time(depths: Depths, depth: int, batch: "Batch") -> float:
-    start = time.perf_counter()
-    iterate(depths, depth, batch, "cpu")
-    return time.perf_counter() - start
-
-
-def _time_on_cuda(depths: Depths, depth: int, batch: "Batch") -> float:
-    import torch
-
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize()
-    begin.record()
-    iterate(depths, depth, batch, "cuda")
-    end.record()
-    torch.cuda.synchronize()
-    return float(begin.elapsed_time(end)) / 1e3
+    if device not in _LEAST:
+        raise LolaValueError(
+            f"device must be one of {', '.join(_LEAST)}; got {device!r}; a GPU is cuda, and to estimate takes neither"
+        )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ProfilingError("no CUDA device is to be had; measure on the cpu, or estimate")
+    least = _LEAST[device] if repeats is None else positive_integer("repeats", repeats)
+    limit = (_LIMIT_EXACT_S if exact else _LIMIT_S) if limit_s is None else positive_number("limit_s", limit_s)
+    used_threads = torch.get_num_threads() if threads is None else thread_count(threads)
+    return used_threads, Effort(least, _FEWEST if repeats is None else least, limit)
 
 
 @contextmanager
-def _out_of_memory_at(depth: int, depths: Depths) -> Iterator[None]:
-    """Turn running out of memory into a sentence that names the depth."""
-    import torch
-
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, ProfilingError):
-            raise
-        text = str(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in text:
-            raise
-        raise ProfilingError(
-            f"out of memory at depth {depth} of {len(depths)}: {text.splitlines()[0] if text else 'no reason given'}; "
-            "take a smaller batch, a shorter sequence or half precision, or estimate instead"
-        ) from None
+def _prepared(workload: Workload, device: str, threads: int) -> "Iterator[tuple[Depths, dict[str, torch.Tensor], str]]":
+    """Build the model, its adapters and a batch, on the device; dropout draws from the seed as well."""
+    with seeded(workload.seed, device), fixed_threads(threads), keep_freed_memory():
+        model, weights = build(workload, device)
+        depths = adapted(workload, model)
+        model.to(device)
+        yield depths, make_batch(workload, getattr(model, "config", None)), weights

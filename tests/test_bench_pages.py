@@ -197,6 +197,33 @@ def test_a_resident_peak_is_shown_where_it_was_measured():
     assert "peaks at 1.50 to 2.00 times weights and peak." in text
 
 
+def test_one_more_block_is_held_against_its_estimate():
+    starts = np.arange(12)
+    runs = {
+        "segment_repeats": np.where(np.isin(starts, (0, 4, 7, 11)), 5.0, 0.0),
+        "segment_latency_iqr_s": np.full(12, 0.01),
+        "segment_latency_s": SHIPPED.latency_s[-1] + 0.1 * starts[::-1],
+        "segment_saved_bytes": SHIPPED.evidence.saved_bytes[-1] + 2e6 * starts[::-1],
+    }
+    measured = replace(shipped_but(**runs), extra_latency_s=0.1, extra_memory_bytes=2e6)
+    counts = {
+        "segment_saved_bytes": runs["segment_saved_bytes"],
+        "segment_flops": COUNTED.flops[-1] + 1e10 * starts[::-1],
+    }
+    counted = replace(ESTIMATED, evidence=replace(COUNTED, **counts))
+    text = profiles_page.model("gpt2", measured, counted)
+    assert "| 5 to 12 | +0.700 s | 0.010 s | 5 | 7.000 % | 14.00 MB | 14.00 MB |" in text
+    share = 10 / SHIPPED.latency_s[0]
+    assert (
+        f"One more block costs 0.100 s, {share:.2f} % of d(1), where operations say 1.000 %, and keeps 2.00 MB" in text
+    )
+    assert "Latency is a line in their number: R² 1.000" in text
+    assert "One more block" not in profiles_page.model("gpt2", shipped_but(segment_repeats=None), ESTIMATED)
+    bent = replace(counted, evidence=replace(counted.evidence, segment_saved_bytes=1.03 * runs["segment_saved_bytes"]))
+    with pytest.raises(ValueError, match="what one more block keeps is estimated to 2 %"):
+        profiles_page.model("gpt2", measured, bent)
+
+
 def test_measured_twice_says_whether_memory_is_the_same():
     text = profiles_page.again(SHIPPED, shipped_but(SHIPPED.latency_s * 1.25))
     assert "The largest difference in latency is 25.0 %; memory is the same." in text

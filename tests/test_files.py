@@ -183,6 +183,8 @@ def without(key):
             profile_text(provenance=PROFILE["provenance"] | {"lora_targets": ["query", "\u202e"]}),
             r"lora_targets must be printable text in one line, got \('query', '\\u202e'\)",
         ),
+        (profile_text(extra_latency_s=[1.0]), "extra_latency_s must have 2 entries, as many as latency_s; got 1"),
+        (profile_text(extra_memory_bytes=3.0), "extra_memory_bytes: a list of numbers was wanted, got 3.0"),
         (profile_text(provenance="lab"), "provenance: a table .* was wanted, got 'lab'"),
     ],
 )

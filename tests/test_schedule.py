@@ -117,6 +117,9 @@ def test_vectors_are_given_by_name():
         ({"upload_bits": [1.0, np.inf]}, ValueError, "upload_bits must be finite and > 0, got inf at index 1"),
         ({"latency_s": []}, ValueError, "latency_s is empty"),
         ({"latency_s": "fast"}, TypeError, "latency_s must hold real numbers"),
+        ({"extra_latency_s": [1.0]}, ValueError, "extra_latency_s must have 2 entries, as many as latency_s; got 1"),
+        ({"extra_memory_bytes": [1.0, -1.0]}, ValueError, "extra_memory_bytes must be finite and >= 0, got -1.0"),
+        ({"extra_latency_s": np.nan}, ValueError, "extra_latency_s must be finite and >= 0, got nan"),
         ({"provenance": "a lab"}, TypeError, "provenance must be a lola.Provenance, got str"),
     ],
 )

@@ -59,7 +59,8 @@ TINY = {
     },
 }
 
-FALLING = [[3.0] * 5, [2.0] * 5, [4.0] * 5]  # seconds of three depths, which no profile may have
+# Seconds of three depths, which no profile may have, and of all three at once.
+FALLING = [[3.0] * 5, [2.0] * 5, [4.0] * 5, [4.2] * 5]
 
 
 def save_config(folder, name, **changes):

@@ -1,6 +1,8 @@
 """``lola profile``: measure or estimate what a depth costs. Only the standard library is imported before it runs."""
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,13 +10,14 @@ from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     from lola.profile import Profile
-    from lola.profiling import Workload
+    from lola.profiling import Judgement, Workload
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--model", required=True, help="built-in configuration, folder, or hub name")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, or estimate: without running it")
+    parser.add_argument("--exact", action="store_true", help="run every depth, not four and the line between them")
     parser.add_argument("--batch", type=int, default=32, help="examples in a batch (default 32)")
     parser.add_argument("--seq", type=int, help="tokens of a text (default 128); an image has its own")
     parser.add_argument("--dtype", default="fp32", help="fp32 (default), fp16 or bf16")
@@ -31,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights, adapters and batch (default 0)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--repeats", type=int, help="iterations of each depth, at least (default 5, on cuda 30)")
-    parser.add_argument("--limit-s", type=float, default=600.0, help="begin no repeats after this (default 600)")
+    parser.add_argument("--limit-s", type=float, help="begin no repeats after this (default 60, with --exact 600)")
     parser.add_argument("--check-process", action="store_true", help="on the cpu: a child process's peak memory, too")
-    parser.add_argument("--monotone", metavar="isotonic", help="make a latency that falls rise, and record it")
+    parser.add_argument("--monotone", metavar="isotonic", help="make a latency rise that falls by more than noise, too")
     parser.add_argument("--reference", metavar="DEVICE", help="bring latency to it, such as snapdragon-8-gen-3")
     parser.add_argument("--force", action="store_true", help="write over the profile of something else")
 
@@ -71,12 +74,14 @@ def run(options: argparse.Namespace) -> None:
                 profile = measure(
                     workload,
                     device=options.device,
+                    exact=options.exact,
                     threads=options.threads,
                     repeats=options.repeats,
                     limit_s=options.limit_s,
                     monotone=options.monotone,
                     check_process=options.check_process,
                     progress=report,
+                    announce=_announce,
                 )
                 if options.reference:
                     profile = bring_to_reference(profile, workload, options.reference)
@@ -131,6 +136,12 @@ def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
         )
 
 
+def _announce(expected_s: float, most_s: float) -> None:
+    """Say on standard error how long it will take; the table is to have standard output for itself."""
+    texts = [f"{value:.0f} s" if value < 100 else f"{value / 60:.0f} min" for value in (expected_s, most_s)]
+    print(f"lola: measuring takes about {texts[0]}, at most {texts[1]} where runs are noisy", file=sys.stderr)
+
+
 def _print(profile: "Profile") -> None:
     from lola.cli.common import laid_out
     from lola.cli.tables import profile_table
@@ -139,18 +150,43 @@ def _print(profile: "Profile") -> None:
     verdict = judge(profile)
     print(laid_out(profile_table(profile)))
     for name, line, unit, scale in (("memory", verdict.memory, "GB", 1e9), ("latency", verdict.latency, "s", 1.0)):
+        left_out = f"; a depth left out is predicted to {100 * line.left_out_error:.2g} %"
         print(
             f"{name}: {line.intercept / scale:.4g} + {line.slope / scale:.4g}·depth {unit}, R² {line.r_squared:.5f}, "
-            f"off by at most {line.residual / scale:.2g} {unit}; a depth left out is predicted to "
-            f"{100 * line.left_out_error:.2g} %"
+            f"off by at most {line.residual / scale:.2g} {unit}{left_out if line.left_out_error >= 0 else ''}"
         )
     print(f"d(L)/d(1): {profile.latency_s[-1] / profile.latency_s[0]:.3f}")
-    for text in verdict.falls:
-        print(f"not monotone: {text}")
-    if verdict.noisy:
-        print(
-            f"noisy: the median is not known to 3 % at depth {', '.join(map(str, verdict.noisy))}; repeat it when idle"
-        )
+    if profile.extra_latency_s is not None and profile.extra_memory_bytes is not None and profile.n_blocks > 1:
+        extra_s, extra_bytes = profile.extra_latency_s[:-1].mean(), profile.extra_memory_bytes[:-1].mean()
+        share = 100 * extra_s / profile.latency_s[0]
+        print(f"one more block on the way: {extra_s:.3g} s ({share:.2g} % of d(1)) and {extra_bytes / 1e6:.3g} MB each")
+    for text in _about_runs(profile, verdict):
+        print(text)
     print(f"profile: {profile.provenance}")
     if profile.provenance is not None and profile.provenance.latency_note:
         print(f"latency: as {profile.provenance.source}, {profile.provenance.latency_note}")
+
+
+def _about_runs(profile: "Profile", verdict: "Judgement") -> Iterator[str]:
+    """Say what was run, how far the runs spread, and what was made of medians that fall."""
+    evidence = profile.evidence
+    if evidence is None or evidence.measured is None or evidence.latency_iqr_s is None:
+        return
+    at = evidence.measured - 1
+    medians = profile.latency_s if evidence.raw_latency_s is None else evidence.raw_latency_s
+    if len(at) < profile.n_blocks:
+        run = ", ".join(map(str, evidence.measured))
+        yield f"run: depth {run}; the others lie on the line between them (--exact runs all)"
+    spread = (evidence.latency_iqr_s[at] / medians[at]).max()
+    yield f"spread: the middle half of a depth's runs spans at most {100 * spread:.2g} % of its median"
+    if evidence.raw_latency_s is not None:
+        change = abs(profile.latency_s[at] / medians[at] - 1).max()
+        explained = "more than noise explains" if verdict.falls else "no more than noise explains"
+        yield (
+            f"made to rise: the latency fell with depth, by {explained}; isotonic regression changed a median by at "
+            f"most {100 * change:.2g} %"
+        )
+    yield from (f"not monotone: {text}" for text in verdict.falls)
+    if verdict.noisy:
+        depths = ", ".join(map(str, verdict.noisy))
+        yield f"noisy: the median is not known to 3 % at depth {depths}; repeat it when idle"

@@ -91,7 +91,7 @@ def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
 
 
 def profile_table(profile: Profile) -> Table:
-    """Lay out one line per depth: what it needs, how long it takes, and what it uploads."""
+    """Lay out one line per depth: what it needs, how long it takes, what it uploads, and costs on another's way."""
     evidence = profile.evidence.to_dict() if profile.evidence else {}
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = {"needs\nGB": profile.memory_bytes / 1e9, "latency\ns": profile.latency_s}
@@ -106,11 +106,17 @@ def profile_table(profile: Profile) -> Table:
     )
     columns |= {heading: evidence[name] / scale for heading, name, scale in extra if name in evidence}
     columns["upload\nMbit"] = profile.upload_bits / 1e6
+    if profile.extra_latency_s is not None:
+        columns["extra\ns"] = profile.extra_latency_s
+    if profile.extra_memory_bytes is not None:
+        columns["extra\nMB"] = profile.extra_memory_bytes / 1e6
     table.add_column("depth", justify="right")
     for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     for i in range(profile.n_blocks):
         cells = [f"{int(v[i])}" if heading == "runs" else _short(float(v[i]), 3) for heading, v in columns.items()]
+        if "repeats" in evidence and not evidence["repeats"][i]:  # on the line between two depths that were run
+            cells = ["-" if heading in ("spread\ns", "runs") else c for heading, c in zip(columns, cells, strict=True)]
         table.add_row(str(i + 1), *cells)
     return table
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from lola.figures.picture import import_figure, lettering
 from lola.profile import Profile
+from lola.solvers.checks import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,15 +33,29 @@ def draw_profile(profile: Profile) -> "Figure":
     figure = import_figure()(figsize=(10.5, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(depth, verdict.memory.at(depth) / 1e9, color="black", linewidth=1, label="line")
-    left.plot(depth, profile.memory_bytes / 1e9, "o", color=_MEMORY, label=_memory_label(profile))
+    run = np.ones(profile.n_blocks, bool) if evidence is None or evidence.repeats is None else evidence.repeats > 0
+    left.plot(depth[run], profile.memory_bytes[run] / 1e9, "o", color=_MEMORY, label=_memory_label(profile))
     left.set_title(f"memory, R² = {verdict.memory.r_squared:.5f}", loc="left")
     left.set_ylabel("GB")
     spread = None if evidence is None or evidence.latency_iqr_s is None else evidence.latency_iqr_s / 2
     right.plot(depth, verdict.latency.at(depth), color="black", linewidth=1, label="line")
     label = "operations / rate" if spread is None else "median, with half the interquartile range either way"
-    right.errorbar(depth, profile.latency_s, spread, fmt="o", color=_LATENCY, capsize=3, label=label)
+    at_run = None if spread is None else spread[run]
+    right.errorbar(depth[run], profile.latency_s[run], at_run, fmt="o", color=_LATENCY, capsize=3, label=label)
+    if not run.all():
+        hollow = {"markerfacecolor": "white", "label": "not run: between those beside it"}
+        left.plot(depth[~run], profile.memory_bytes[~run] / 1e9, "o", color=_MEMORY, **hollow)
+        right.plot(depth[~run], profile.latency_s[~run], "o", color=_LATENCY, **hollow)
+    if profile.extra_memory_bytes is not None:
+        at_once = profile.memory_bytes + _above(profile.extra_memory_bytes)
+        left.plot(
+            depth, at_once / 1e9, "--", color=_MEMORY, linewidth=1, label="with all shallower depths trained, too"
+        )
+    if profile.extra_latency_s is not None:
+        at_once = profile.latency_s + _above(profile.extra_latency_s)
+        right.plot(depth, at_once, "--", color=_LATENCY, linewidth=1, label="with all shallower depths trained, too")
     if evidence is not None and evidence.raw_latency_s is not None:
-        right.plot(depth, evidence.raw_latency_s, "x", color="black", label="before isotonic regression")
+        right.plot(depth[run], evidence.raw_latency_s[run], "x", color="black", label="before isotonic regression")
     ratio = profile.latency_s[-1] / profile.latency_s[0] if profile.latency_s[0] > 0 else np.nan
     right.set_title(f"latency, R² = {verdict.latency.r_squared:.5f}, d(L)/d(1) = {ratio:.2f}", loc="left")
     right.set_ylabel("seconds for one local iteration")
@@ -55,6 +70,11 @@ def draw_profile(profile: Profile) -> "Figure":
     (origin,), fonts = lettering([str(profile.provenance or "unknown provenance")], _LONGEST_TITLE)
     figure.suptitle("\n".join(wrap(origin, _LINE)), fontsize="small", fontfamily=fonts)
     return figure
+
+
+def _above(extra: FloatArray) -> FloatArray:
+    """Add up what the blocks nearer the output cost, (L,); depth 1 has none."""
+    return np.cumsum(extra) - extra
 
 
 def _memory_label(profile: Profile) -> str:

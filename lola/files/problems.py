@@ -32,6 +32,7 @@ from lola.profile import Profile, Provenance
 from lola.solvers.checks import expect, shown
 
 _PROFILE_FORMAT = "lola-profile"
+_EXTRAS = ("extra_latency_s", "extra_memory_bytes")  # left out where they are not known
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")
 _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
 _PAIR_KEYS = ("device", "depth")
@@ -177,12 +178,13 @@ def profile_to_json(profile: Profile) -> dict[str, Any]:
     }
     if profile.evidence is not None:
         data["evidence"] = {name: array.tolist() for name, array in profile.evidence.to_dict().items()}
+    data |= {name: extra.tolist() for name in _EXTRAS if (extra := getattr(profile, name)) is not None}
     return data
 
 
 def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
     """Build a profile from a JSON object."""
-    check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits"), ("provenance", "evidence"))
+    check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits"), ("provenance", "evidence", *_EXTRAS))
     provenance = evidence = None
     if data.get("provenance") is not None:
         origin = table(f"{where}, provenance", data["provenance"])
@@ -212,6 +214,7 @@ def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
             else number(f"{where}, upload_bits", bits),
             provenance=provenance,
             evidence=evidence,
+            **{name: numbers(f"{where}, {name}", data[name]) for name in _EXTRAS if data.get(name) is not None},
         )
     except FormatError:
         raise

@@ -29,7 +29,7 @@ _UPLOAD_BITS_PER_VALUE = 32
 
 
 class Depths:
-    """A model with LoRA in every block, of which one depth at a time is trainable. Made by `attach_lora`.
+    """A model with LoRA in every block, of which one depth or a range of them is trainable. Made by `attach_lora`.
 
     Attributes
     ----------
@@ -100,8 +100,10 @@ class Depths:
         """Return the size of a depth's gradient in bits."""
         return float(bits_per_value * sum(p.numel() for p in self.parameters(depth)))
 
-    def select(self, depth: int) -> None:
-        """Make one depth trainable and everything else frozen, without rebuilding an adapter.
+    def select(self, depths: int | range) -> None:
+        """Make one depth, or a range such as ``range(2, 5)``, trainable and everything else frozen.
+
+        No adapter is rebuilt. Of a range, one backward pass gives all gradients, and stops at the deepest.
 
         Raises
         ------
@@ -110,16 +112,16 @@ class Depths:
         ModelError
             If gradient checkpointing or ``enable_input_require_grads`` is on, or anything below requires a gradient.
         """
-        index = self._index(depth)
+        neighbours = self._range(depths)
         self._refuse_checkpointing()
         self.model.requires_grad_(False)
-        chosen = self.parameters(depth)
+        chosen = [parameter for depth in neighbours for parameter in self.parameters(depth)]
         for parameter in chosen:
             parameter.requires_grad_(True)
         allowed = {id(p) for p in chosen}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and id(parameter) not in allowed:
-                raise ModelError(f"depth {index + 1}: {name} requires a gradient, though another depth owns it")
+                raise ModelError(f"depth {neighbours[-1]}: {name} requires a gradient, though another depth owns it")
 
     def select_all(self) -> None:
         """Make every depth trainable, as on a device that trains alone."""
@@ -128,7 +130,7 @@ class Depths:
             parameter.requires_grad_(True)
 
     @contextmanager
-    def guard(self, depth: int) -> "Iterator[None]":
+    def guard(self, depths: int | range) -> "Iterator[None]":
         """Refuse, while the model runs, what would make backward run on below the block.
 
         That is an input of the block that requires a gradient, a block that runs again on what it gave, or blocks that
@@ -139,7 +141,7 @@ class Depths:
         ModelError
             From within the forward pass.
         """
-        with stopping_at(self.blocks, self._index(depth) + 1):
+        with stopping_at(self.blocks, self._range(depths)[-1]):
             yield
 
     def save_pretrained(
@@ -155,6 +157,14 @@ class Depths:
         if positive_integer("depth", depth) > len(self):
             raise LolaValueError(f"depth must be at most {len(self)}, the number of blocks; got {depth}")
         return depth - 1
+
+    def _range(self, depths: int | range) -> range:
+        if not isinstance(depths, range):
+            return range(self._index(depths) + 1, depths + 1)
+        if depths.step != 1 or not 1 <= depths.start < depths.stop <= len(self) + 1:
+            known = f"depths must be neighbours between 1 and {len(self)}, such as range(1, {len(self) + 1}) for all"
+            raise LolaValueError(f"{known}; got {depths}")
+        return depths
 
     def _refuse_checkpointing(self) -> None:
         """Refuse what makes backward run to the bottom, or run forward again."""

@@ -17,7 +17,7 @@ def arguments(tmp_path, *more, device="cpu", batch="2"):
 
 
 def test_a_profile_is_measured_saved_and_drawn(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("lola.profiling.measurement._times", lambda *_: FALLING)
+    monkeypatch.setattr("lola.profiling.timing._times", lambda *_: FALLING)
     out, picture = tmp_path / "p.json", tmp_path / "p.png"
     more = ("--out", out, "--figure", picture, "--reference", "snapdragon-8-gen-3")
     assert main(arguments(tmp_path, *more)) == 0
@@ -25,17 +25,53 @@ def test_a_profile_is_measured_saved_and_drawn(tmp_path, capsys, monkeypatch):
     for text in (
         "R²",
         "d(L)/d(1): ",
-        "a depth left out is predicted to",
+        "one more block on the way: ",
+        "spread: the middle half of a depth's runs spans at most 0 % of its median",
+        "made to rise: the latency fell with depth, by more than noise explains; isotonic regression changed a median "
+        "by at most 25 %",
+        "not monotone: latency falls from ",
         "made to rise by isotonic regression",
         "latency: as measured, × ",
     ):
         assert text in said
+    assert "nan" not in said  # three depths are too few to leave one out
     assert picture.read_bytes().startswith(b"\x89PNG")
     profile = lola.load_profile(out)
     lola.save_profile(profile, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_text() == out.read_text()
     assert profile.provenance.reference == "snapdragon-8-gen-3"
     assert profile.evidence.latency_iqr_s.shape == (3,)
+
+
+def test_four_depths_are_run_and_the_command_says_so(tmp_path, capsys):
+    """Unless asked to be exact; how long it takes is said before, on standard error."""
+    model = save_config(tmp_path / "m", "bert", num_hidden_layers=7)
+    options = ["profile", "--model", model, "--batch", "2", "--seq", "6", "--threads", "1", "--limit-s", "0.01"]
+    more = ["--monotone", "isotonic", "--out", str(tmp_path / "p.json"), "--figure", str(tmp_path / "p.png")]
+    for exact in ([], ["--exact"]):
+        assert main([*options, *more, *exact]) == 0
+        said = capsys.readouterr()
+        assert "lola: measuring takes about " in said.err
+        assert "a depth left out is predicted to" in said.out
+        run = "run: depth 1, 3, 5, 7; the others lie on the line between them (--exact runs all)"
+        assert (run in said.out) == (not exact)
+        assert (lola.load_profile(tmp_path / "p.json").evidence.repeats > 0).all() == bool(exact)
+
+
+def test_the_figure_tells_what_was_run_from_what_lies_between(tmp_path):
+    from lola.figures.profile import draw_profile
+
+    evidence = lola.Evidence(latency_iqr_s=[0.1, 0, 0.1], repeats=[3, 0, 3])
+    costs = {"memory_bytes": [1e9, 2e9, 3e9], "latency_s": [1.0, 2.0, 3.0], "upload_bits": 1.0}
+    extras = {"extra_latency_s": 0.5, "extra_memory_bytes": 1e8}
+    figure = draw_profile(lola.Profile(**costs, **extras, evidence=evidence))
+    for axes, values, at_once in zip(figure.axes, ([1, 2, 3], [1, 2, 3]), ([1, 2.1, 3.2], [1, 2.5, 4]), strict=True):
+        lines = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
+        assert lines["not run: between those beside it"] == [[2, values[1]]]
+        assert lines["with all shallower depths trained, too"] == [[i + 1, at_once[i]] for i in range(3)]
+        assert [[1, values[0]], [3, values[2]]] in [line.get_xydata().tolist() for line in axes.get_lines()]
+    for axes in draw_profile(lola.Profile(**costs)).axes:
+        assert not any("not run" in line.get_label() or "too" in line.get_label() for line in axes.get_lines())
 
 
 def test_one_device_alone_is_drawn(tmp_path):
@@ -89,6 +125,8 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, capsys):
     assert "batch_size must be at least 1, got 0" in capsys.readouterr().err
     assert main(arguments(tmp_path, device="tpu")) == 64
     assert "device must be one of cpu, cuda; got 'tpu'" in capsys.readouterr().err
+    assert main(arguments(tmp_path, device="gpu")) == 64
+    assert "got 'gpu'; a GPU is cuda, and to estimate takes neither" in capsys.readouterr().err
     assert main(arguments(tmp_path, "--out", other, "--force")) == 0
     assert main(arguments(tmp_path, "--out", other)) == 0  # the same thing again
 
@@ -101,7 +139,7 @@ def test_an_interrupted_profile_leaves_what_was_there(tmp_path, capsys, monkeypa
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lola.profiling.measurement._times", interrupt)
+    monkeypatch.setattr("lola.profiling.timing._times", interrupt)
     assert main(arguments(tmp_path, "--out", out)) == 130
     assert "lola: interrupted; no file was written" in capsys.readouterr().err
     assert out.read_text() == before

@@ -42,6 +42,34 @@ def test_a_gradient_at_a_depth_equals_the_one_of_full_backpropagation(tmp_path, 
 
 
 @every_model
+def test_gradients_of_neighbouring_depths_equal_those_of_full_backpropagation(tmp_path, name):
+    """One backward pass gives those of a whole range, and stops at the deepest: the guard sees no gradient below."""
+    depths, batch = tiny(tmp_path, name, zero_init=False)
+    depths.model.eval().double()
+    batch = {key: value.double() if value.is_floating_point() else value for key, value in batch.items()}
+    depths.select_all()
+    backward(depths, None, batch)
+    full = {id(p): p.grad.clone() for p in depths.all_parameters()}
+    for first in range(1, len(depths) + 1):
+        for last in range(first, len(depths) + 1):
+            depths.select(range(first, last + 1))
+            backward(depths, range(first, last + 1), batch)
+            chosen = {id(p) for depth in range(first, last + 1) for p in depths.parameters(depth)}
+            for parameter in depths.model.parameters():
+                assert (parameter.grad is not None) == (id(parameter) in chosen)
+                if id(parameter) in chosen:
+                    torch.testing.assert_close(parameter.grad, full[id(parameter)], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("wrong", [range(2, 2), range(0, 2), range(2, 5), range(1, 4, 2), range(3, 1, -1)])
+def test_what_is_no_range_of_depths_is_refused(tmp_path, wrong):
+    depths, _ = tiny(tmp_path, "bert")
+    for refuse in (depths.select, lambda wrong: depths.guard(wrong).__enter__()):
+        with pytest.raises(ValueError, match=r"depths must be neighbours between 1 and 3.*range\(1, 4\) for all; got"):
+            refuse(wrong)
+
+
+@every_model
 def test_depth_one_is_the_block_nearest_the_output(tmp_path, name):
     depths, batch = tiny(tmp_path, name)
     order = []

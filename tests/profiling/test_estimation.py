@@ -30,8 +30,14 @@ def test_operations_equal_a_hand_count(tmp_path, head):
     expected = [forward + classifier + own + (depth - 1) * above for depth in (1, 2, 3, 4)]
     if head == "trained":  # the gradients of its two matrices
         expected[0] += classifier
-    counted = estimate(workload(tmp_path, "roberta", head=head)).evidence.flops
-    np.testing.assert_array_equal(counted, expected)
+    profile = estimate(workload(tmp_path, "roberta", head=head))
+    np.testing.assert_array_equal(profile.evidence.flops, expected)
+    # A block on the way has the gradients that pass it already, and wants those of its adapters' matrices.
+    extra = [lora + (classifier if head == "trained" else 0), lora, lora]
+    np.testing.assert_array_equal(-np.diff(profile.evidence.segment_flops), extra)
+    np.testing.assert_allclose(
+        profile.extra_latency_s, np.array([*extra, lora]) / REFERENCES["snapdragon-8-gen-3"].flops_per_s
+    )
 
 
 @every_model
@@ -41,6 +47,9 @@ def test_the_estimate_saves_what_a_measurement_saves(tmp_path, name, attention):
     estimated, measured = estimate(given), measure(given, threads=1, monotone="isotonic", limit_s=0.01)
     np.testing.assert_allclose(estimated.evidence.saved_bytes, measured.evidence.saved_bytes, rtol=0.03)
     np.testing.assert_allclose(estimated.evidence.peak_bytes, measured.evidence.peak_bytes, rtol=0.05)
+    for at_once in ("segment_saved_bytes", "segment_peak_bytes"):
+        extras = [-np.diff(getattr(profile.evidence, at_once)).sum() for profile in (estimated, measured)]
+        np.testing.assert_allclose(*extras, rtol=0.02)
     np.testing.assert_array_equal(estimated.upload_bits, measured.upload_bits)
     assert (np.diff(estimated.evidence.flops) > 0).all()
     assert estimated.provenance.lora_targets == measured.provenance.lora_targets
@@ -64,7 +73,7 @@ def test_alone_needs_more_than_any_depth(tmp_path):
 
 
 def test_latency_is_brought_to_a_reference_and_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr("lola.profiling.measurement._times", lambda *_: FALLING)
+    monkeypatch.setattr("lola.profiling.timing._times", lambda *_: FALLING)
     given = workload(tmp_path, "gpt2")
     measured = measure(given, threads=1, monotone="isotonic", limit_s=0.01)
     scaled, estimated = bring_to_reference(measured, given), estimate(given)

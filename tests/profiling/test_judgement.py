@@ -23,13 +23,20 @@ def test_a_line_is_found_and_predicts():
     assert fit_line(np.array([5.0, 5.0])).r_squared == 1.0
 
 
+def spread(iqr, repeats=30):
+    return lola.Evidence(latency_iqr_s=[iqr] * 4, repeats=[repeats] * 4)
+
+
 def test_falls_are_reported_against_the_spread():
     latency = np.array([1.0, 2.0, 1.5, 1.4])
-    with pytest.raises(ProfilingError, match=r"falls from 2 s at depth 2 to 1.5 s at depth 3, .*: more than noise"):
-        rising(latency, lola.Evidence(latency_iqr_s=[0.2] * 4), None)
-    with pytest.raises(ProfilingError, match="no more than noise explains"):
-        rising(latency, lola.Evidence(latency_iqr_s=[1.0] * 4), None)
-    mended, evidence = rising(latency, lola.Evidence(latency_iqr_s=[0.2] * 4), "isotonic")
+    message = (
+        r"falls from 2 s at depth 2 to 1.4 s at depth 4, by 0.6 s: more than noise explains, 0.27 s.*measure again"
+    )
+    with pytest.raises(ProfilingError, match=message):
+        rising(latency, spread(0.2), None)
+    with pytest.raises(ProfilingError, match="more than noise explains, 0 s"):
+        rising(latency, lola.Evidence(), None)  # of unknown noise
+    mended, evidence = rising(latency, spread(0.2), "isotonic")
     np.testing.assert_allclose(mended, [1.0, 4.9 / 3, 4.9 / 3, 4.9 / 3])
     np.testing.assert_array_equal(evidence.raw_latency_s, latency)
     verdict = judge(
@@ -49,6 +56,35 @@ def test_falls_are_reported_against_the_spread():
         assert same.raw_latency_s is None
     with pytest.raises(ValueError, match="monotone must be None or 'isotonic', got 'smooth'"):
         check_monotone("smooth")
+
+
+def test_a_fall_that_noise_explains_is_made_to_rise_and_kept():
+    latency = np.array([1.0, 2.0, 1.5, 1.4])
+    mended, evidence = rising(latency, spread(1.0), None)
+    np.testing.assert_allclose(mended, [1.0, 4.9 / 3, 4.9 / 3, 4.9 / 3])
+    np.testing.assert_array_equal(evidence.raw_latency_s, latency)
+    with pytest.raises(ProfilingError, match="more than noise explains"):
+        rising(latency, spread(1.0, repeats=300), None)  # the more runs, the better a median is known
+    quiet_by_chance = lola.Evidence(latency_iqr_s=[0.1, 0.1, 0.1, 0.0], repeats=[5] * 4)
+    mended, _ = rising(np.array([1.0, 2.0, 3.0, 2.9]), quiet_by_chance, None)
+    np.testing.assert_allclose(mended, [1.0, 2.0, 2.95, 2.95])
+
+
+def test_depths_that_were_not_run_follow_the_line():
+    """Neither what makes a latency rise nor what judges it counts them."""
+    evidence = lola.Evidence(latency_iqr_s=[0.5, 0, 0.5, 0, 0.5], repeats=[3, 0, 3, 0, 3])
+    mended, kept = rising(np.array([2.0, 1.9, 1.8, 2.4, 3.0]), evidence, None)
+    np.testing.assert_allclose(mended, [1.9, 1.9, 1.9, 2.45, 3.0])
+    profile = lola.Profile(
+        memory_bytes=np.arange(1.0, 6.0), latency_s=mended, upload_bits=1.0, provenance=PROVENANCE, evidence=kept
+    )
+    verdict = judge(profile)
+    assert verdict.noisy == (1, 3, 5)
+    assert verdict.falls == ()
+    line = fit_line(np.array([2.0, 1.8, 3.0]), [1, 3, 5])
+    assert (verdict.latency.slope, verdict.latency.r_squared) == (line.slope, line.r_squared)
+    assert line.slope == pytest.approx(0.25)
+    assert np.isnan(verdict.latency.left_out_error)
 
 
 def test_isotonic_regression_without_scipy_names_the_extra(monkeypatch):

@@ -1,5 +1,7 @@
 """Measurements on the CPU: what is recorded, and what stops them."""
 
+from itertools import count, cycle
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,10 @@ from tiny_models import FALLING, save_config
 import lola
 from lola.cli.main import main
 from lola.models.depths import Depths
-from lola.profiling import NotMonotoneError, ProfilingError, Workload, measure
+from lola.profiling import NotMonotoneError, ProfilingError, Workload, attach_lora, measure, timing
+from lola.profiling.building import build
 from lola.profiling.memory import count_saved, track_peak, weight_bytes
+from lola.profiling.timing import Effort
 
 
 def quick(tmp_path, **changes):
@@ -47,7 +51,7 @@ def test_a_measurement_records_how_it_was_made(tmp_path):
 
 
 def test_a_fall_is_refused_and_what_was_measured_is_kept(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lola.profiling.measurement._times", lambda *_: FALLING)
+    monkeypatch.setattr("lola.profiling.timing._times", lambda *_: FALLING)
     with pytest.raises(NotMonotoneError, match="falls from 3 s at depth 1 to 2 s at depth 2") as refused:
         measure(quick(tmp_path), threads=1)
     kept = refused.value.profile
@@ -59,6 +63,55 @@ def test_a_fall_is_refused_and_what_was_measured_is_kept(tmp_path, monkeypatch, 
     assert f"What was measured is kept in {tmp_path / 'p.isotonic.json'}" in capsys.readouterr().err
     assert not out.exists()
     np.testing.assert_array_equal(lola.load_profile(tmp_path / "p.isotonic.json").latency_s, [2.5, 2.5, 4.0])
+
+
+def test_a_fall_that_noise_explains_ends_in_a_profile(tmp_path, monkeypatch):
+    noisy = [[3.0, 3.3, 2.9], [2.95, 3.4, 2.8], [4.0, 4.2, 3.9], [4.1, 4.5, 4.0]]
+    monkeypatch.setattr("lola.profiling.timing._times", lambda *_: noisy)
+    profile = measure(quick(tmp_path), threads=1)
+    np.testing.assert_allclose(profile.latency_s, [2.975, 2.975, 4.0])
+    np.testing.assert_array_equal(profile.evidence.raw_latency_s, [3.0, 2.95, 4.0])
+    assert profile.provenance.monotone == "isotonic"
+
+
+def test_four_depths_are_run_and_the_others_lie_between(tmp_path):
+    workload = Workload(save_config(tmp_path / "m", "bert", num_hidden_layers=7), batch_size=2, sequence_length=6)
+    options = {"threads": 1, "limit_s": 1e-3, "monotone": "isotonic"}
+    said = []
+    quickly = measure(workload, announce=lambda *seconds: said.append(seconds), **options)
+    np.testing.assert_array_equal(quickly.evidence.repeats, [3, 0, 3, 0, 3, 0, 3])  # three, though the time is over
+    assert quickly.provenance.note == "measured at depths 1, 3, 5, 7, elsewhere the line between them"
+    assert len(said) == 1
+    assert 0 < said[0][0] <= said[0][1]
+    exactly = measure(workload, exact=True, repeats=4, **options)
+    assert (exactly.evidence.repeats >= 4).all()
+    assert exactly.provenance.note == ""
+    run = [0, 2, 4, 6]
+    np.testing.assert_array_equal(quickly.memory_bytes[run], exactly.memory_bytes[run])
+    np.testing.assert_allclose(quickly.memory_bytes, exactly.memory_bytes, rtol=0.01)
+    for between in (1, 3, 5):
+        for values in (quickly.latency_s, quickly.evidence.peak_bytes):
+            assert values[between] == pytest.approx((values[between - 1] + values[between + 1]) / 2)
+
+
+def test_how_long_it_takes_is_foreseen():
+    """Memory is one pass; then as many as are wanted, fewer where time is short, and one that ends after the limit."""
+    assert Effort(least=5, fewest=3, limit_s=60.0).expected_s(1.0) == (6.0, 62.0)
+    assert Effort(least=5, fewest=3, limit_s=60.0).expected_s(15.0) == (75.0, 90.0)
+    assert Effort(least=5, fewest=3, limit_s=60.0).expected_s(40.0) == (160.0, 200.0)
+
+
+def test_repeats_end_with_the_limit(tmp_path, monkeypatch):
+    """A median that stays unknown is repeated until then, and no selection less often than the fewest."""
+    noise = cycle([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
+    monkeypatch.setattr("lola.profiling.timing._time_on_cpu", lambda *_: next(noise))
+    clock = count()
+    monkeypatch.setattr("lola.profiling.timing.time.monotonic", lambda: next(clock))
+    depths, effort = attach_lora(build(quick(tmp_path), "cpu")[0]), Effort(least=2, fewest=2, limit_s=20.0)
+    selections, reports = [range(1, 2), range(2, 3), range(1, 3)], []
+    times = timing._times(depths, selections, {}, "cpu", effort, lambda *call: reports.append(call))
+    assert [len(series) for series in times] == [7, 7, 7]
+    assert reports[:7] == [("latency", done, 6) for done in range(6)] + [("repeating what is noisy", 4, 20)]
 
 
 def test_half_precision_takes_less(tmp_path):
@@ -106,9 +159,9 @@ def test_the_peak_is_of_live_tensors():
 def test_out_of_memory_names_the_depth(tmp_path, monkeypatch, error):
     select = Depths.select
 
-    def fail_at_two(self, depth):
-        select(self, depth)
-        if depth == 2:
+    def fail_at_two(self, depths):
+        select(self, depths)
+        if depths == range(2, 3):
             raise error
 
     monkeypatch.setattr(Depths, "select", fail_at_two)
@@ -117,8 +170,11 @@ def test_out_of_memory_names_the_depth(tmp_path, monkeypatch, error):
 
 
 def test_another_error_stays_itself(tmp_path, monkeypatch):
-    def fail(self, depth):
-        if depth == 3:
+    select = Depths.select
+
+    def fail(self, depths):
+        select(self, depths)
+        if depths == range(3, 4):
             raise RuntimeError("something else")
 
     monkeypatch.setattr(Depths, "select", fail)
@@ -127,8 +183,10 @@ def test_another_error_stays_itself(tmp_path, monkeypatch):
 
 
 def test_bad_measurements_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="device must be one of cpu, cuda; got 'tpu'"):
-        measure(quick(tmp_path), device="tpu")
+    for wrong in ("tpu", "gpu"):
+        message = f"device must be one of cpu, cuda; got '{wrong}'; a GPU is cuda, and to estimate takes neither"
+        with pytest.raises(ValueError, match=message):
+            measure(quick(tmp_path), device=wrong)
     with pytest.raises(ValueError, match="repeats must be at least 1"):
         measure(quick(tmp_path), repeats=0)
     with pytest.raises(ValueError, match="limit_s must be finite and > 0"):
