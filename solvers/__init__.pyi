@@ -16,5 +16,7 @@ from lola.solvers.lagrangian import dual_ascent as dual_ascent
 from lola.solvers.nested_matching import BlockAllocation as BlockAllocation
 from lola.solvers.nested_matching import block_allocation as block_allocation
 from lola.solvers.relaxation import lagrangian_bound as lagrangian_bound
+from lola.solvers.segments import SegmentAllocation as SegmentAllocation
+from lola.solvers.segments import segment_allocation as segment_allocation
 from lola.solvers.shortest_augmenting_path import LinearAssignment as LinearAssignment
 from lola.solvers.shortest_augmenting_path import linear_assignment as linear_assignment

@@ -80,8 +80,9 @@ def allocation_inputs(
     bandwidth_hz: float,
     local_steps: int = 1,
     allowed: ArrayLike | None = None,
+    fewer_devices: bool = False,
 ) -> Inputs:
-    """Validate and cast the arguments that all allocations share."""
+    """Validate and cast the arguments that all allocations share; not all of them can do with fewer devices."""
     latency = checked("latency_s", latency_s, positive=False)
     n_blocks = latency.shape[0]
     per_depth = ("latency_s", latency)
@@ -92,7 +93,7 @@ def allocation_inputs(
     per_device = ("speed", fleet_speed)
     memory = checked("memory_bytes", memory_bytes, per_device, positive=False)
     efficiency = checked("spectral_efficiency", spectral_efficiency, per_device)
-    if n_devices < n_blocks:
+    if n_devices < n_blocks and not fewer_devices:
         raise LolaValueError(
             f"at least as many devices as blocks are needed, got {n_devices} devices for {n_blocks} blocks; "
             "add devices or join blocks"

@@ -80,3 +80,26 @@ def infeasible_allocation(
         f"Add devices, free memory on them, {relax}or lower what a depth needs (smaller batch or sequence)."
     )
     return InfeasibleError(message, tuple(blocks), n_able, needed)
+
+
+def infeasible_segments(held: np.ndarray, most: np.ndarray) -> InfeasibleError:
+    """Word the error where no selection of segments exists.
+
+    Parameters
+    ----------
+    held : (L,) bool array
+        Whether any device could take a segment with the block.
+    most : (K,) int64 array
+        Blocks of the longest segment that each device could take.
+    """
+    (nobody,) = (~held).nonzero()
+    mend = "Free memory on the devices, add some, allow longer segments, or lower what a depth needs."
+    if nobody.size:
+        depths = ", ".join(str(block + 1) for block in nobody)
+        return InfeasibleError(f"no schedule exists: no device can take depth(s) {depths}. {mend}", tuple(nobody), 0)
+    blocks, able = tuple(range(held.size)), int((most > 0).sum())
+    if most.sum() < held.size:
+        reason = f"the devices can take {most.sum()} block(s) in all, and there are {held.size}"
+    else:
+        reason = f"{able} device(s) can take something, but no way to deal out the {held.size} blocks fits them"
+    return InfeasibleError(f"no schedule exists: {reason}. {mend}", blocks, able)

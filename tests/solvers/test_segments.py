@@ -1,0 +1,248 @@
+"""Segments of blocks: against brute force, against single blocks, and by their own proof."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from lola.solvers import InfeasibleError, bandwidth_split, joint_allocation, segment_allocation
+
+
+def instance(rng, n_devices, n_blocks, spread=1.0):
+    """Draw a round: unequal uploads and extras, memory for some of the depths."""
+    fleet = {
+        "speed": rng.uniform(0.05, 1.0, n_devices),
+        "memory_bytes": rng.uniform(0.5e9, 1e9 + 3e8 * n_blocks, n_devices),
+        "spectral_efficiency": np.log2(1.0 + 10.0 * rng.exponential(1.0, n_devices)),
+    }
+    if rng.random() < 0.3:  # phones of few models, radios of few qualities
+        fleet["speed"] = rng.choice([0.25, 0.5, 1.0], n_devices)
+        fleet["spectral_efficiency"] = rng.choice([1.0, 2.5, 4.0], n_devices)
+    return {
+        "latency_s": np.sort(rng.uniform(0.5, 2.0, n_blocks)),
+        "depth_memory_bytes": 1e9 + 2e8 * np.arange(n_blocks),
+        "upload_bits": 9.4e6 * rng.lognormal(0.0, spread, n_blocks),
+        **fleet,
+        "bandwidth_hz": 10.0 ** rng.uniform(6.0, 8.0),
+        "local_steps": int(rng.integers(1, 4)),
+        "extra_latency_s": 10.0 ** rng.uniform(-3.0, 0.0) * rng.lognormal(0.0, spread, n_blocks),
+        "extra_memory_bytes": 10.0 ** rng.uniform(6.0, 9.0) * rng.lognormal(0.0, spread, n_blocks),
+        "max_blocks": int(rng.integers(1, n_blocks + 1)),
+    }
+
+
+def cost_of(given, device, first, last):
+    """Return a segment's seconds of computation and bits over efficiency on a device; None if it cannot take it."""
+    inner = slice(first, last - 1)
+    need = given["depth_memory_bytes"][last - 1] + given["extra_memory_bytes"][inner].sum()
+    allowed = given.get("allowed")
+    if need > given["memory_bytes"][device] or (allowed is not None and not allowed[device, first:last].all()):
+        return None
+    steps = given["latency_s"][last - 1] + given["extra_latency_s"][inner].sum()
+    bits = given["upload_bits"][first:last].sum()
+    compute = given["local_steps"] * steps / given["speed"][device]
+    return compute, bits / given["spectral_efficiency"][device]
+
+
+def finish(costs, bandwidth_hz):
+    compute, load = zip(*costs, strict=True)
+    return bandwidth_split(compute, load, np.ones(len(costs)), bandwidth_hz=bandwidth_hz).objective
+
+
+def brute_force(given):
+    """Try every partition with every placement; a beginning that is too slow already is not gone on with."""
+    n_blocks, n_devices = given["latency_s"].size, given["speed"].size
+    best = math.inf
+
+    def go_on(position, taken, costs):
+        nonlocal best
+        if (
+            sum(load / (best - compute) if compute < best else math.inf for compute, load in costs)
+            > given["bandwidth_hz"]
+        ):
+            return
+        if position == n_blocks:
+            best = finish(costs, given["bandwidth_hz"])
+            return
+        for last in range(min(position + given["max_blocks"], n_blocks), position, -1):
+            for device in range(n_devices):
+                cost = None if device in taken else cost_of(given, device, position, last)
+                if cost is not None:
+                    go_on(last, taken | {device}, [*costs, cost])
+
+    go_on(0, frozenset(), [])
+    return best
+
+
+def check(given, allocation):
+    """Hold an allocation and its proof against the problem, by comparisons and sums."""
+    n_blocks, n_devices = given["latency_s"].size, given["speed"].size
+    device, share, bound = allocation.device_of_block, allocation.bandwidth_hz, allocation.lower_bound
+    edges = [0, *(np.flatnonzero(np.diff(device)) + 1), n_blocks]
+    segments = list(itertools.pairwise(int(edge) for edge in edges))
+    assert len({int(device[first]) for first, _ in segments}) == len(segments)
+    assert max(last - first for first, last in segments) <= given["max_blocks"]
+    assert share.sum() <= given["bandwidth_hz"]
+    for first, last in segments:
+        compute, load = cost_of(given, int(device[first]), first, last)
+        upload = given["upload_bits"][first:last] / share[first:last] / given["spectral_efficiency"][device[first]]
+        assert upload == pytest.approx(load / share[first:last].sum(), rel=1e-12)
+        assert (compute + upload).max() <= allocation.objective * (1 + 1e-12)
+    assert bound <= allocation.objective <= bound * (1 + 1e-11)
+
+    counter, potential, price = allocation.counter_of_device, allocation.potential_hz, allocation.device_price_hz
+    n_counters = int(counter.max()) + 1
+    members = [int((counter == c).sum()) for c in range(n_counters)]
+    strides = np.cumprod([1, *(m + 1 for m in members)])
+    assert potential.shape == (strides[-1], n_blocks + 1)
+    assert (price <= 0).all()
+    assert potential[0, 0] == 0.0
+    states, excess = np.arange(strides[-1]), 0.0
+    for first in range(n_blocks):
+        for last in range(first + 1, min(first + given["max_blocks"], n_blocks) + 1):
+            for k in range(n_devices):
+                cost = cost_of(given, k, first, last)
+                if cost is None or cost[0] >= bound:
+                    continue
+                before, after = states, states
+                if counter[k] >= 0:
+                    c = counter[k]
+                    before = states[states // strides[c] % (members[c] + 1) < members[c]]
+                    after = before + strides[c]
+                rise = (potential[after, last] - potential[before, first]).max()
+                excess = max(excess, rise + price[k] - cost[1] / (bound - cost[0]))
+    excess += 4.5e-16 * (np.abs(potential).max() + np.abs(price).max())
+    total = math.fsum([potential[:, n_blocks].min(), *price, -n_blocks * excess])
+    assert total > given["bandwidth_hz"]
+    return strides[-1]
+
+
+def test_optimal_against_brute_force(instances):
+    """Also where memory, pairs or a lack of devices leave nothing."""
+    rng = np.random.default_rng(20)
+    feasible, states = 0, []
+    for _ in range(instances(250)):
+        given = instance(rng, int(rng.integers(1, 7)), int(rng.integers(1, 7)))
+        if rng.random() < 0.3:
+            given["allowed"] = rng.random((given["speed"].size, given["latency_s"].size)) < 0.85
+        best = brute_force(given)
+        if best == math.inf:
+            with pytest.raises(InfeasibleError, match="no schedule exists"):
+                segment_allocation(**given)
+            continue
+        feasible += 1
+        allocation = segment_allocation(**given)
+        assert allocation.objective == pytest.approx(best, rel=1e-12)
+        states.append(check(given, allocation))
+    assert feasible > 5
+
+
+def test_larger_ones_prove_themselves(instances):
+    rng = np.random.default_rng(21)
+    states = []
+    for _ in range(instances(25)):
+        given = instance(rng, int(rng.integers(3, 51)), int(rng.integers(2, 17)))
+        given["memory_bytes"] += 2e9
+        given["max_blocks"] = int(rng.integers(max(2, -(-given["latency_s"].size // given["speed"].size)), 17))
+        given["extra_memory_bytes"] = given["extra_memory_bytes"] * 1e-3
+        states.append(check(given, segment_allocation(**given)))
+    assert np.median(states) == 1
+
+
+def test_one_block_a_device_is_the_joint_allocation(instances):
+    rng = np.random.default_rng(22)
+    for _ in range(instances(50)):
+        n_blocks = int(rng.integers(1, 13))
+        given = instance(rng, n_blocks + int(rng.integers(0, 9)), n_blocks) | {"max_blocks": 1}
+        given["memory_bytes"] += 4e9
+        plain = {name: value for name, value in given.items() if "extra" not in name and name != "max_blocks"}
+        allocation = segment_allocation(**given)
+        assert allocation.objective == pytest.approx(joint_allocation(**plain).objective, rel=1e-12)
+        check(given, allocation)
+
+
+def test_nothing_is_gained_by_sets_that_are_no_segments(instances):
+    """Contiguity: with equal uploads and extras, and any device at any set of blocks, nothing is faster."""
+    rng = np.random.default_rng(23)
+    for _ in range(instances(30)):
+        n_devices, n_blocks = int(rng.integers(1, 5)), int(rng.integers(1, 7))
+        given = instance(rng, n_devices, n_blocks, spread=0.0) | {"max_blocks": n_blocks}
+        given["memory_bytes"] += 2e9
+        best = math.inf
+        for owner in itertools.product(range(n_devices), repeat=n_blocks):
+            costs = []
+            for device in set(owner):
+                blocks = [block for block in range(n_blocks) if owner[block] == device]
+                more, deepest = len(blocks) - 1, blocks[-1]
+                need = given["depth_memory_bytes"][deepest] + more * given["extra_memory_bytes"][0]
+                if need > given["memory_bytes"][device]:
+                    break
+                steps = given["latency_s"][deepest] + more * given["extra_latency_s"][0]
+                bits = (more + 1) * given["upload_bits"][0]
+                costs.append(
+                    (
+                        given["local_steps"] * steps / given["speed"][device],
+                        bits / given["spectral_efficiency"][device],
+                    )
+                )
+            else:
+                best = min(best, finish(costs, given["bandwidth_hz"]))
+        if best == math.inf:
+            with pytest.raises(InfeasibleError):
+                segment_allocation(**given)
+        else:
+            assert segment_allocation(**given).objective == pytest.approx(best, rel=1e-12)
+
+
+def test_a_city_gets_what_everyone_gets():
+    """Beyond a few thousand pairs only those enter whom the potentials call for."""
+    rng = np.random.default_rng(24)
+    given = instance(rng, 3000, 6) | {"max_blocks": 3, "extra_memory_bytes": np.full(6, 1e7)}
+    given["speed"] = rng.choice([0.25, 0.5, 1.0], 3000)
+    given["spectral_efficiency"] = rng.choice([1.0, 2.5, 4.0], 3000)  # thousands of them tie
+    allocation = segment_allocation(**given)
+    check(given, allocation)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6, 1e12])
+def test_units_do_not_matter(scale):
+    given = instance(np.random.default_rng(25), 8, 5) | {"max_blocks": 3}
+    given["memory_bytes"] += 2e9
+    seconds = given | {name: given[name] * scale for name in ("latency_s", "extra_latency_s")}
+    seconds["bandwidth_hz"] = given["bandwidth_hz"] / scale
+    allocation = segment_allocation(**seconds)
+    assert allocation.objective == pytest.approx(segment_allocation(**given).objective * scale, rel=1e-12)
+    check(seconds, allocation)
+
+
+def test_says_why_nothing_fits():
+    given = instance(np.random.default_rng(26), 3, 4) | {"max_blocks": 1, "memory_bytes": np.full(3, 9e9)}
+    with pytest.raises(InfeasibleError, match=r"can take 3 block\(s\) in all, and there are 4"):
+        segment_allocation(**given)
+    given |= {"max_blocks": 4, "memory_bytes": np.array([1.3e9, 1.3e9, 1.3e9])}
+    with pytest.raises(InfeasibleError, match=r"no device can take depth\(s\) 3, 4") as caught:
+        segment_allocation(**given)
+    assert caught.value.depths == (3, 4)
+    given |= {"extra_memory_bytes": np.full(4, 1e6), "memory_bytes": np.array([9e9, 1e6])}
+    given |= {"speed": np.ones(2), "spectral_efficiency": np.ones(2), "allowed": np.ones((2, 4), bool), "max_blocks": 3}
+    with pytest.raises(InfeasibleError, match=r"can take 3 block\(s\) in all, and there are 4"):
+        segment_allocation(**given)
+    given |= {"memory_bytes": np.full(2, 9e9), "allowed": np.array([[1, 1, 0, 1], [0, 1, 1, 0]], bool), "max_blocks": 2}
+    with pytest.raises(InfeasibleError, match="no way to deal out the 4 blocks"):
+        segment_allocation(**given)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_blocks": 0}, "max_blocks must be at least 1, got 0"),
+        ({"max_blocks": 2.0}, "max_blocks must be an integer"),
+        ({"extra_latency_s": [1.0]}, "extra_latency_s must have 4 entries"),
+        ({"extra_memory_bytes": -1.0}, "extra_memory_bytes must be finite and >= 0"),
+    ],
+)
+def test_bad_arguments_are_refused(change, message):
+    given = instance(np.random.default_rng(27), 3, 4) | change
+    with pytest.raises((TypeError, ValueError), match=message):
+        segment_allocation(**given)
