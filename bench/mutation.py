@@ -62,8 +62,10 @@ TARGETS = (
     ),
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
-    Target(
-        "lola/tasks/training.py", ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL
+    Target("lola/tasks/export.py", ("tests/adapters/test_export_command.py",), USUAL),
+    *(
+        Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
+        for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
     ),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),

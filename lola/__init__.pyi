@@ -9,10 +9,10 @@ from lola.channel import RayleighFading as RayleighFading
 from lola.evidence import Evidence as Evidence
 from lola.files.formats import FormatError as FormatError
 from lola.files.problems import load_fleet as load_fleet
-from lola.files.problems import load_profile as load_profile
 from lola.files.problems import load_scenario as load_scenario
 from lola.files.problems import save_fleet as save_fleet
-from lola.files.problems import save_profile as save_profile
+from lola.files.profiles import load_profile as load_profile
+from lola.files.profiles import save_profile as save_profile
 from lola.files.schedules import load_schedule as load_schedule
 from lola.files.schedules import save_schedule as save_schedule
 from lola.files.traces import TraceReplay as TraceReplay

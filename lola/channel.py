@@ -43,6 +43,8 @@ CQI_EFFICIENCY: FloatArray = np.array(
     ]
 )
 CQI_EFFICIENCY.setflags(write=False)
+# Beyond these decibels of received SNR an efficiency is no number that the solvers take.
+MOST_DB = 490.0
 # A round that waits for devices to come back looks again every second, this long.
 _LONGEST_WAIT_S = 86_400
 # Keeps the fading apart from what else a round draws from the same seed.

@@ -85,7 +85,7 @@ class Schedule:
         >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
         >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
         >>> [(row["depth"], row["device"]) for row in lola.schedule(problem).rows()]
-        [(1, 4), (2, 3)]
+        [(1, 1), (2, 3)]
         """
         columns = {
             "device": self.device_of_block,

@@ -6,6 +6,8 @@ from pathlib import Path
 import numba
 import pytest
 
+# As the commands that run torch have it: threads that spin between steps of a toy take a busy machine's time, sixfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

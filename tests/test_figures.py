@@ -18,7 +18,7 @@ ONLY_STIX, NOWHERE = "\u1d81", "\U00013000"
 
 def named(names):
     fleet = small_problem().fleet
-    return small_problem(fleet=lola.Fleet(fleet.speed, fleet.memory_bytes, fleet.spectral_efficiency, names))
+    return small_problem(fleet=replace(fleet, name=names))
 
 
 def overflow(figure):
@@ -43,7 +43,7 @@ def test_long_names_leave_room_for_the_round():
 def test_a_long_provenance_is_broken_into_lines():
     profile = small_problem().profile
     origin = replace(profile.provenance, model="/home/" + "a folder/" * 100 + "$model")
-    figure = draw_profile(lola.Profile(profile.memory_bytes, profile.latency_s, profile.upload_bits, origin))
+    figure = draw_profile(replace(profile, provenance=origin))
     assert overflow(figure) <= 0.05
     assert figure.get_suptitle().count("\n") == 2
     assert r"\$model" in figure.get_suptitle()

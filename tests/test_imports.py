@@ -42,7 +42,7 @@ MAY = {
         "peft",
         "scipy",
     },
-    # The last four where a model of texts is fine-tuned and scored.
+    # The hub is asked once whether it has a model; the last three are for fine-tuning and scoring a model of texts.
     "lola": {
         "numpy",
         "rich",
@@ -54,6 +54,7 @@ MAY = {
         "filelock",
         "peft",
         "transformers",
+        "huggingface_hub",
         "datasets",
         "sklearn",
         "scipy",

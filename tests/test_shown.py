@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -78,9 +79,9 @@ def test_a_notebook_gets_tables(simulation):
     assert Table(schedule._repr_html_()).lines[1][1] == str(schedule.device_of_block[0])
 
 
-def test_whatever_a_table_says_is_escaped(monkeypatch, simulation):
+def test_whatever_a_table_says_is_escaped(simulation):
     method = "<script>alert('&')</script>"
-    evil = lola.Simulation(simulation.points, None, (method, "ba"), 3, simulation.latency_s, simulation.wall)
+    evil = replace(simulation, methods=(method, "ba"))
     html = evil._repr_html_()
     assert "<script" not in html
     assert html.count("&lt;script&gt;alert(&#x27;&amp;&#x27;)") == 3  # the caption, and a line a point

@@ -24,7 +24,7 @@ MISOCP_SIZE = "18 devices and 9 blocks"
 # Narrower terminals than this would break the tables; pipes and files get it too.
 _MIN_WIDTH = 100
 # What the extras of commands bring, by the names under which it is imported.
-_TORCH = ("torch", "transformers", "peft", "safetensors", "filelock", "scipy")
+_TORCH = ("torch", "transformers", "peft", "huggingface_hub", "safetensors", "filelock", "scipy")
 EXTRAS = {"plot": ("matplotlib",), "torch": _TORCH, "train": (*_TORCH, "sklearn")}
 STANDARD_OUTPUT = "-"
 

@@ -88,14 +88,14 @@ def run(options: argparse.Namespace) -> None:
     except NotMonotoneError as error:
         if not options.out or error.profile is None:
             raise
-        from lola.files.problems import save_profile
+        from lola.files.profiles import save_profile
 
         kept = Path(options.out).with_suffix(".isotonic.json")
         save_profile(error.profile, kept)
         raise ProfilingError(f"{error}. What was measured is kept in {kept}, with that regression") from None
     _print(profile)
     if options.out:
-        from lola.files.problems import save_profile
+        from lola.files.profiles import save_profile
 
         save_profile(profile, options.out)
     if options.figure:
@@ -116,7 +116,7 @@ def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
     check_files(options.out, options.figure, model.iterdir() if model.is_dir() else [])
     if options.force or not options.out or not Path(options.out).is_file():
         return
-    from lola.files.problems import load_profile
+    from lola.files.profiles import load_profile
     from lola.profiling.workload import DTYPES
 
     there = load_profile(options.out).provenance

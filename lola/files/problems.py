@@ -1,16 +1,15 @@
-"""Fleets (CSV), profiles (JSON) and scenarios (TOML) as files; schedules are in `lola.files.schedules`."""
+"""Fleets (CSV) and scenarios (TOML) as files."""
 
 import csv
 import io
 import re
 import tomllib
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lola.channel import spectral_efficiency
-from lola.evidence import Evidence
+from lola.channel import MOST_DB, spectral_efficiency
 from lola.files.formats import (
     FormatError,
     StrPath,
@@ -20,26 +19,19 @@ from lola.files.formats import (
     number,
     numbers,
     plain,
-    read_json,
     read_text,
-    table,
     write_atomically,
-    write_json,
 )
+from lola.files.profiles import load_profile
 from lola.fleet import Fleet
 from lola.problem import Pair, Problem
-from lola.profile import Profile, Provenance
 from lola.solvers.checks import expect, shown
 
-_PROFILE_FORMAT = "lola-profile"
-_EXTRAS = ("extra_latency_s", "extra_memory_bytes")  # left out where they are not known
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")
 _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
 _PAIR_KEYS = ("device", "depth")
 # tomllib takes time in the square of a dotted key's parts; a scenario's keys have two at most.
 _MOST_DOTS = 200
-# Beyond this an efficiency is no number that the solvers take.
-_MOST_DB = 490.0
 _PAIR_EXAMPLE = '{device = "phone", depth = 1}'
 
 
@@ -126,7 +118,7 @@ def _check_device(where: str, device: dict[str, Any]) -> None:
         raise FormatError(f"{where}, memory_bytes: must be >= 0, got {device['memory_bytes']}")
     if device.get("spectral_efficiency", 1.0) <= 0:
         raise FormatError(f"{where}, spectral_efficiency: must be > 0, got {device['spectral_efficiency']}")
-    if not -_MOST_DB < device.get("snr_db", 0.0) < _MOST_DB:
+    if not -MOST_DB < device.get("snr_db", 0.0) < MOST_DB:
         raise FormatError(f"{where}, snr_db: must be a ratio in decibels, got {device['snr_db']}")
 
 
@@ -140,86 +132,6 @@ def save_fleet(fleet: Fleet, path: StrPath) -> None:
         values = (fleet.speed[k], fleet.memory_bytes[k], fleet.spectral_efficiency[k])
         writer.writerow([fleet.label(k), *(repr(float(value)) for value in values)])
     write_atomically(path, text.getvalue())
-
-
-def load_profile(path: StrPath) -> Profile:
-    """Read a profile from JSON.
-
-    Raises
-    ------
-    FormatError
-        Naming the file, the key, and the mend.
-    OSError
-        If the file cannot be read.
-
-    Examples
-    --------
-    >>> import lola
-    >>> lola.save_profile(lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5), "profile.json")
-    >>> lola.load_profile("profile.json")
-    <Profile of 2 blocks: no provenance>
-    """
-    return profile_from_json(str(path), read_json(path, _PROFILE_FORMAT))
-
-
-def save_profile(profile: Profile, path: StrPath) -> None:
-    """Write a profile as versioned JSON, with its provenance."""
-    expect("profile", profile, Profile)
-    write_json(path, _PROFILE_FORMAT, profile_to_json(profile))
-
-
-def profile_to_json(profile: Profile) -> dict[str, Any]:
-    """Return what `profile_from_json` reads."""
-    data: dict[str, Any] = {
-        "memory_bytes": profile.memory_bytes.tolist(),
-        "latency_s": profile.latency_s.tolist(),
-        "upload_bits": profile.upload_bits.tolist(),
-        "provenance": None if profile.provenance is None else profile.provenance.to_dict(),
-    }
-    if profile.evidence is not None:
-        data["evidence"] = {name: array.tolist() for name, array in profile.evidence.to_dict().items()}
-    data |= {name: extra.tolist() for name in _EXTRAS if (extra := getattr(profile, name)) is not None}
-    return data
-
-
-def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
-    """Build a profile from a JSON object."""
-    check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits"), ("provenance", "evidence", *_EXTRAS))
-    provenance = evidence = None
-    if data.get("provenance") is not None:
-        origin = table(f"{where}, provenance", data["provenance"])
-        known = [field.name for field in fields(Provenance)]
-        required = ("model", "batch_size", "sequence_length", "dtype", "source", "hardware")
-        check_keys(f"{where}, provenance", origin, required, [name for name in known if name not in required])
-        try:
-            provenance = Provenance(**origin)
-        except (TypeError, ValueError) as error:
-            raise FormatError(f"{where}, provenance: {error}") from None
-    if data.get("evidence") is not None:
-        arrays = table(f"{where}, evidence", data["evidence"])
-        check_keys(f"{where}, evidence", arrays, (), [field.name for field in fields(Evidence)])
-        try:
-            evidence = Evidence(**{name: numbers(f"{where}, evidence, {name}", arrays[name]) for name in arrays})
-        except FormatError:
-            raise
-        except ValueError as error:
-            raise FormatError(f"{where}, evidence: {error}") from None
-    bits = data["upload_bits"]
-    try:
-        return Profile(
-            memory_bytes=numbers(f"{where}, memory_bytes", data["memory_bytes"]),
-            latency_s=numbers(f"{where}, latency_s", data["latency_s"]),
-            upload_bits=numbers(f"{where}, upload_bits", bits)
-            if isinstance(bits, list)
-            else number(f"{where}, upload_bits", bits),
-            provenance=provenance,
-            evidence=evidence,
-            **{name: numbers(f"{where}, {name}", data[name]) for name in _EXTRAS if data.get(name) is not None},
-        )
-    except FormatError:
-        raise
-    except ValueError as error:
-        raise FormatError(f"{where}: {error}") from None
 
 
 def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPath | None = None) -> Problem:

@@ -16,7 +16,7 @@ from lola.files.formats import (
     table,
     write_json,
 )
-from lola.files.problems import profile_from_json, profile_to_json
+from lola.files.profiles import profile_from_json, profile_to_json
 from lola.fleet import Fleet
 from lola.problem import Problem
 from lola.proofs import Proof, proof_from_json, proof_to_json

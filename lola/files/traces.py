@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import Channel, FadingAround, RayleighFading, spectral_efficiency
+from lola.channel import MOST_DB, Channel, FadingAround, RayleighFading, spectral_efficiency
 from lola.files.formats import FormatError, StrPath, check_separator, read_text
 from lola.fleet import Fleet
 from lola.solvers.checks import (
@@ -224,7 +224,7 @@ def _read_capacity(where: str, row: dict[str, str], samples: dict[str, list[floa
 def _read_snr(where: str, row: dict[str, str], samples: dict[str, list[float]]) -> None:
     if row["SNR"].strip():
         snr_db = _number(f"{where}, SNR", row["SNR"])
-        if not -1000 < snr_db < 1000:
+        if not -MOST_DB < snr_db < MOST_DB:
             raise FormatError(f"{where}, SNR: must be a ratio in decibels, got {snr_db}")
         samples.setdefault(row["trace"], []).append(snr_db)
 

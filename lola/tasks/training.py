@@ -15,7 +15,8 @@ from lola.adapters.session import CooperativeSession
 from lola.adapters.shards import ShardedData, dirichlet_shards, iid_shards, trim_padding
 from lola.channel import Channel
 from lola.files.formats import StrPath
-from lola.files.problems import builtin_scenario, load_fleet, load_profile
+from lola.files.problems import builtin_scenario, load_fleet
+from lola.files.profiles import load_profile
 from lola.files.traces import channel_named
 from lola.models.depths import Depths, Loss, attach_lora, loss_of_output
 from lola.models.loading import import_transformers

@@ -90,9 +90,9 @@ def test_who_never_answers_is_drawn_by_device_not_by_depth(tmp_path):
         schedule = session._schedule
 
         def noting(session=session, found=found, schedule=schedule):
-            chosen, present = schedule()
+            chosen, present, waited_s = schedule()
             found[session.version] = [present[device] for device in chosen.device_of_block]
-            return chosen, present
+            return chosen, present, waited_s
 
         session._schedule = noting
         list(session.run(rounds))

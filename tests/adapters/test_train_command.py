@@ -236,5 +236,5 @@ def test_a_run_that_never_began_leaves_its_folder_free(place, tmp_path, capsys, 
     assert main(arguments(place, out, rounds=1)) == 0
     monkeypatch.setitem(sys.modules, "sklearn", None)
     assert main(arguments(place, tmp_path / "new")) == 64
-    assert "install lola-deft with its extra 'train'" in capsys.readouterr().err
+    assert "packages that are missing, sklearn: install lola-deft[train]\n" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
