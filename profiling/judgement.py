@@ -1,6 +1,5 @@
 """Whether a profile can be trusted: does it rise, is it a line, and does it predict what was left out."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,7 +51,7 @@ class Judgement:
     memory, latency : Line
         In bytes and in seconds, through the depths that were run.
     falls : tuple of str
-        A sentence for every step at which a measured median fell by more than the spread of its two depths.
+        A sentence for every depth from which the measured medians fall by more than noise explains, as `rising` has it.
     noisy : tuple of int
         Depths whose median is not known to 3 %.
     """
@@ -80,7 +79,7 @@ def judge(profile: Profile) -> Judgement:
     return Judgement(
         memory=fit_line(profile.memory_bytes[at - 1], at),
         latency=fit_line(raw[at - 1], at),
-        falls=tuple(_falls(raw[at - 1], evidence, at)),
+        falls=tuple(fall.text for fall in _falls(raw[at - 1], evidence, at)),
         noisy=_noisy(raw, evidence),
     )
 
@@ -121,16 +120,29 @@ def _line(depth: FloatArray, values: FloatArray) -> tuple[float, float]:
     return float(intercept), float(slope)
 
 
-def _falls(medians: FloatArray, evidence: Evidence, at: NDArray[np.intp]) -> Iterator[str]:
-    """Say where the latency falls by more than the spread of the two depths, which are neighbours among those run."""
-    spread = np.zeros_like(medians) if evidence.latency_iqr_s is None else evidence.latency_iqr_s[at - 1]
-    for i in np.flatnonzero(np.diff(medians) < 0).tolist():
-        fall, noise = medians[i] - medians[i + 1], max(spread[i], spread[i + 1])
-        if fall > noise:
-            yield (
-                f"latency falls from {medians[i]:.4g} s at depth {at[i]} to {medians[i + 1]:.4g} s at depth "
-                f"{at[i + 1]}, by {fall:.2g} s where the spread is {noise:.2g} s"
-            )
+@dataclass(frozen=True)
+class _Fall:
+    """A latency that falls from one depth to a later one by more than the two medians' noise."""
+
+    text: str
+    excess_s: float
+
+
+def _falls(medians: FloatArray, evidence: Evidence, at: NDArray[np.intp]) -> list[_Fall]:
+    """Find, for each depth, the fall from it that exceeds the noise the most, if one does."""
+    noise = _noise(medians, evidence, at)
+    fall = np.subtract.outer(medians, medians)
+    explained = np.add.outer(noise, noise)
+    excess = np.where(np.tri(medians.shape[0], dtype=bool), -np.inf, fall - explained)
+    return [
+        _Fall(
+            f"latency falls from {medians[i]:.4g} s at depth {at[i]} to {medians[j]:.4g} s at depth {at[j]}, by "
+            f"{fall[i, j]:.2g} s: more than noise explains, {explained[i, j]:.2g} s",
+            float(excess[i, j]),
+        )
+        for i, j in enumerate(excess.argmax(axis=1).tolist())
+        if excess[i, j] > 0
+    ]
 
 
 def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tuple[FloatArray, Evidence]:
@@ -153,14 +165,15 @@ def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tup
     Raises
     ------
     NotMonotoneError
-        If regression would change a median by more than its noise, and was not asked for.
+        If a median falls by more than noise explains, and regression was not asked for.
     ImportError
         If scipy is missing.
 
     Notes
     -----
     A median's noise is twice half its 95 % interval, and no less than what is usual in this measurement: of a dozen
-    depths one may look quiet by chance.
+    depths one may look quiet by chance. Noise explains a fall from one depth to a later one that is no larger than the
+    noise of both together.
     """
     depth = np.arange(1, latency.shape[0] + 1)
     at = depth if evidence.measured is None else evidence.measured
@@ -168,15 +181,12 @@ def rising(latency: FloatArray, evidence: Evidence, monotone: str | None) -> tup
     fitted = isotonic(medians)
     if (fitted == medians).all():
         return latency, evidence
-    noise = _noise(medians, evidence, at)
-    if monotone != "isotonic" and (np.abs(fitted - medians) > noise).any():
-        last = int(np.argmax(np.maximum.accumulate(medians) - medians))
-        first = int(np.argmax(medians[:last]))
+    falls = _falls(medians, evidence, at)
+    if falls and monotone != "isotonic":
         raise NotMonotoneError(
-            f"latency falls from {medians[first]:.4g} s at depth {at[first]} to {medians[last]:.4g} s at depth "
-            f"{at[last]}, by {medians[first] - medians[last]:.2g} s: more than noise explains, "
-            f"{noise[first] + noise[last]:.2g} s. A profile must rise: measure again when the machine is idle or with "
-            "more repeats, or accept isotonic regression, which the profile records (monotone: isotonic)"
+            f"{max(falls, key=lambda fall: fall.excess_s).text}. A profile must rise: measure again when the machine "
+            "is idle or with more repeats, or accept isotonic regression, which the profile records (monotone: "
+            "isotonic)"
         )
     return np.interp(depth, at, fitted), replace(evidence, raw_latency_s=latency)
 

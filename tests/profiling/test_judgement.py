@@ -1,5 +1,7 @@
 """Judging profiles: lines, falls, isotonic regression, and prediction from a grid."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -68,6 +70,32 @@ def test_a_fall_that_noise_explains_is_made_to_rise_and_kept():
     quiet_by_chance = lola.Evidence(latency_iqr_s=[0.1, 0.1, 0.1, 0.0], repeats=[5] * 4)
     mended, _ = rising(np.array([1.0, 2.0, 3.0, 2.9]), quiet_by_chance, None)
     np.testing.assert_allclose(mended, [1.0, 2.0, 2.95, 2.95])
+
+
+@pytest.mark.parametrize(
+    ("medians", "iqr", "explained"),
+    [
+        ([8.0, 10.0, 9.0, 12.0], [0.1, 0.1, 1.0, 0.1], True),  # of a noisy depth, though regression moves the quiet one
+        ([8.0, 10.0, 9.86, 12.0], [0.12] * 4, True),  # more than the spread, less than a median of three is known to
+        ([8.0, 10.0, 9.0, 12.0], [0.1] * 4, False),
+        ([10.0, 9.95, 9.0, 12.0], [1.0, 0.01, 0.01, 0.01], False),  # not from the highest, whose noise explains it
+    ],
+)
+def test_what_noise_explains_is_the_same_to_all(medians, iqr, explained):
+    """What is refused is what the judgement of a profile that was made to rise all the same calls a fall."""
+    measured = lola.Evidence(latency_iqr_s=iqr, repeats=[3] * 4)
+    mended, kept = rising(np.array(medians), measured, "isotonic")
+    memory = [1.0, 2.0, 3.0, 4.0]
+    falls = judge(lola.Profile(memory_bytes=memory, latency_s=mended, upload_bits=1.0, evidence=kept)).falls
+    if explained:
+        assert falls == ()
+        np.testing.assert_array_equal(rising(np.array(medians), measured, None)[0], mended)
+    else:
+        with pytest.raises(ProfilingError) as refused:
+            rising(np.array(medians), measured, None)
+        assert any(str(refused.value).startswith(f"{fall}. A profile must rise") for fall in falls)
+        fall, noise = map(float, re.search(r"by (.*) s: more than noise explains, (.*) s$", falls[0]).groups())
+        assert fall > noise
 
 
 def test_depths_that_were_not_run_follow_the_line():
