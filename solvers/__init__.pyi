@@ -16,6 +16,8 @@ from lola.solvers.lagrangian import dual_ascent as dual_ascent
 from lola.solvers.nested_matching import BlockAllocation as BlockAllocation
 from lola.solvers.nested_matching import block_allocation as block_allocation
 from lola.solvers.relaxation import lagrangian_bound as lagrangian_bound
+from lola.solvers.segment_batch import SegmentAllocationBatch as SegmentAllocationBatch
+from lola.solvers.segment_batch import segment_allocation_batch as segment_allocation_batch
 from lola.solvers.segments import SegmentAllocation as SegmentAllocation
 from lola.solvers.segments import segment_allocation as segment_allocation
 from lola.solvers.shortest_augmenting_path import LinearAssignment as LinearAssignment

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -99,37 +101,19 @@ def joint_allocation_batch(
     >>> allocation.device_of_block.tolist(), allocation.objective.round(3).tolist()
     ([[0, 1], [2, 1]], [2.0, 1.762])
     """
-    efficiency = real_array("spectral_efficiency", spectral_efficiency, 2)
-    n_rounds, n_devices = efficiency.shape
-    if n_rounds == 0:
-        raise LolaValueError("spectral_efficiency must have at least one row, a round; got none")
-    checked("spectral_efficiency (flattened)", efficiency.ravel())
-    fleet = {}
-    for name, value, positive in (("speed", speed, True), ("memory_bytes", memory_bytes, False)):
-        try:
-            rows = real_array(name, value, 2)
-        except ValueError:
-            rows = real_array(name, value, 1)[None]
-        if rows.shape not in ((1, n_devices), (n_rounds, n_devices)):
-            raise LolaValueError(
-                f"{name} must have shape ({n_devices},) or {efficiency.shape}, as spectral_efficiency; "
-                f"got {rows.shape if rows.shape[0] > 1 else rows.shape[1:]}"
-            )
-        checked(f"{name} (flattened)", rows.ravel(), positive=positive)
-        fleet[name] = rows
+    rows = fleet_rows(speed, memory_bytes, spectral_efficiency)
+    n_rounds, n_devices = rows.efficiency.shape
     inputs = allocation_inputs(
         latency_s,
         depth_memory_bytes,
         upload_bits,
-        fleet["speed"][0],
-        fleet["memory_bytes"][0],
-        efficiency[0],
+        rows.speed[0],
+        rows.memory[0],
+        rows.efficiency[0],
         bandwidth_hz=bandwidth_hz,
         local_steps=local_steps,
         allowed=allowed,
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = positive_integer("threads", cores if threads is None else threads)
     n_blocks = inputs.n_blocks
     latency, bound = np.full(n_rounds, np.inf), np.full(n_rounds, np.inf)
     device = np.full((n_rounds, n_blocks), -1, dtype=np.int64)
@@ -137,16 +121,16 @@ def joint_allocation_batch(
     device_price = np.zeros((n_rounds, n_devices))
     solved = np.zeros(n_rounds, dtype=np.int64)
 
-    def solve(first: int) -> None:
+    def solve(first: int, last: int) -> None:
         _solve_rounds(
             first,
-            min(first + _CHUNK, n_rounds),
+            last,
             inputs.work,
             inputs.need,
             inputs.bits,
-            fleet["speed"],
-            fleet["memory_bytes"],
-            efficiency,
+            rows.speed,
+            rows.memory,
+            rows.efficiency,
             inputs.allowed,
             inputs.bandwidth,
             latency,
@@ -158,13 +142,7 @@ def joint_allocation_batch(
             solved,
         )
 
-    # Compiled kernels let go of the interpreter's lock, so threads run side by side, each on rounds of its own.
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for done in [pool.submit(solve, first) for first in range(0, n_rounds, _CHUNK)]:
-            done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the chunks at work, not for those in the queue
+    in_threads(solve, n_rounds, threads)
     return JointAllocationBatch(
         feasible=solved >= 0,
         objective=latency,
@@ -175,6 +153,52 @@ def joint_allocation_batch(
         block_price_hz=price,
         device_price_hz=device_price,
     )
+
+
+class FleetRows(NamedTuple):
+    """The fleets of R rounds, checked; one row where all rounds have the same."""
+
+    speed: FloatArray  # (1, K) or (R, K)
+    memory: FloatArray  # (1, K) or (R, K) bytes
+    efficiency: FloatArray  # (R, K) bit/s/Hz
+
+
+def fleet_rows(speed: ArrayLike, memory_bytes: ArrayLike, spectral_efficiency: ArrayLike) -> FleetRows:
+    """Validate and cast what differs between the rounds of a batch."""
+    efficiency = real_array("spectral_efficiency", spectral_efficiency, 2)
+    n_rounds, n_devices = efficiency.shape
+    if n_rounds == 0:
+        raise LolaValueError("spectral_efficiency must have at least one row, a round; got none")
+    checked("spectral_efficiency (flattened)", efficiency.ravel())
+    fleet = []
+    for name, value, positive in (("speed", speed, True), ("memory_bytes", memory_bytes, False)):
+        try:
+            rows = real_array(name, value, 2)
+        except ValueError:
+            rows = real_array(name, value, 1)[None]
+        if rows.shape not in ((1, n_devices), (n_rounds, n_devices)):
+            raise LolaValueError(
+                f"{name} must have shape ({n_devices},) or {efficiency.shape}, as spectral_efficiency; "
+                f"got {rows.shape if rows.shape[0] > 1 else rows.shape[1:]}"
+            )
+        checked(f"{name} (flattened)", rows.ravel(), positive=positive)
+        fleet.append(rows)
+    return FleetRows(fleet[0], fleet[1], efficiency)
+
+
+def in_threads(solve: Callable[[int, int], None], n_rounds: int, threads: int | None) -> None:
+    """Call ``solve(first, last)`` for chunks of the rounds, side by side on as many cores as there are.
+
+    Compiled kernels let go of the interpreter's lock, so threads run side by side, each on rounds of its own.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(positive_integer("threads", cores if threads is None else threads))
+    try:
+        chunks = range(0, n_rounds, _CHUNK)
+        for done in [pool.submit(solve, first, min(first + _CHUNK, n_rounds)) for first in chunks]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the chunks at work, not for those in the queue
 
 
 @kernel

@@ -60,8 +60,10 @@ class SegmentAllocation:
     counter_of_device: IntArray
 
 
-class _Arcs(NamedTuple):
+class Arcs(NamedTuple):
     """All segments of at most so many blocks, sorted by their first block."""
+
+    longest: int  # blocks in a segment, at most
 
     first: IntArray  # (A,) index of the shallowest block
     last: IntArray  # (A,) one beyond the deepest
@@ -149,15 +151,9 @@ def segment_allocation(
         fewer_devices=True,
     )
     n_blocks, n_devices = inputs.n_blocks, inputs.n_devices
-    longest = n_blocks if max_blocks is None else positive_integer("max_blocks", max_blocks)
-    per_depth = ("latency_s", inputs.work)
-    extra = [
-        checked(name, per_block(name, value, n_blocks), per_depth, positive=False)
-        for name, value in (("extra_latency_s", extra_latency_s), ("extra_memory_bytes", extra_memory_bytes))
-    ]
-    if longest == 1 and n_devices >= n_blocks:
+    arcs = segments_of(inputs, extra_latency_s, extra_memory_bytes, max_blocks, local_steps)
+    if arcs.longest == 1 and n_devices >= n_blocks:
         return _of_one_block(inputs)
-    arcs = _segments(inputs, extra[0] * local_steps, extra[1], longest)
     everyone = n_devices * arcs.first.size <= _DENSE_PAIRS or n_devices <= n_blocks
     candidates = np.arange(n_devices) if everyone else _likely(arcs, n_blocks)
     steps = 0
@@ -199,20 +195,30 @@ def segment_allocation(
     )
 
 
-def _segments(inputs: Inputs, extra_work: FloatArray, extra_need: FloatArray, longest: int) -> _Arcs:
+def segments_of(
+    inputs: Inputs,
+    extra_latency_s: ArrayLike,
+    extra_memory_bytes: ArrayLike,
+    max_blocks: int | None,
+    local_steps: int,
+) -> Arcs:
+    """Check what an allocation of segments takes beyond other allocations, and list the segments with their costs."""
     n_blocks = inputs.n_blocks
+    longest = n_blocks if max_blocks is None else min(positive_integer("max_blocks", max_blocks), n_blocks)
+    extra_s, extra_bytes = (
+        checked(name, per_block(name, value, n_blocks), ("latency_s", inputs.work), positive=False)
+        for name, value in (("extra_latency_s", extra_latency_s), ("extra_memory_bytes", extra_memory_bytes))
+    )
     pairs = [(i, j) for i in range(n_blocks) for j in range(i + 1, min(i + longest, n_blocks) + 1)]
     first, last = np.array(pairs).T.copy()
     # Each sum begins at its own segment: differences of sums over all blocks would lose the small ones.
-    extra_s, extra_bytes, bits = (
-        np.array([values[i : j - lacks].sum() for i, j in pairs])
-        for values, lacks in ((extra_work, 1), (extra_need, 1), (inputs.bits, 0))
-    )
+    work = inputs.work[last - 1] + local_steps * np.array([extra_s[i : j - 1].sum() for i, j in pairs])
+    need = inputs.need[last - 1] + np.array([extra_bytes[i : j - 1].sum() for i, j in pairs])
+    bits = np.array([inputs.bits[i:j].sum() for i, j in pairs])
     allowed = inputs.allowed
     if allowed.size:
         allowed = np.stack([allowed[:, i:j].all(axis=1) for i, j in pairs], axis=1)
-    work, need = inputs.work[last - 1] + extra_s, inputs.need[last - 1] + extra_bytes
-    return _Arcs(first, last, inputs._replace(work=work, need=need, bits=bits, allowed=allowed))
+    return Arcs(longest, first, last, inputs._replace(work=work, need=need, bits=bits, allowed=allowed))
 
 
 def _of_one_block(inputs: Inputs) -> SegmentAllocation:
@@ -241,14 +247,14 @@ def _of_one_block(inputs: Inputs) -> SegmentAllocation:
     )
 
 
-def _likely(arcs: _Arcs, n_blocks: int) -> IntArray:
+def _likely(arcs: Arcs, n_blocks: int) -> IntArray:
     """Find the L devices that are fastest for each segment with an L-th of the spectrum: they decide feasibility."""
     load = arcs.inputs.bits / (arcs.inputs.bandwidth / n_blocks)
     _, device = fastest(arcs.inputs, load, np.full(arcs.first.size, n_blocks))
     return candidate_devices(device)
 
 
-def _infeasible(arcs: _Arcs, n_blocks: int) -> InfeasibleError:
+def _infeasible(arcs: Arcs, n_blocks: int) -> InfeasibleError:
     """Word why no selection exists, as well as can be said in a line."""
     inputs = arcs.inputs
     most = np.zeros(inputs.n_devices, np.int64)  # blocks of the longest segment that each could take

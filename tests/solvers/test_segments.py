@@ -6,7 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from lola.solvers import InfeasibleError, bandwidth_split, joint_allocation, segment_allocation
+from lola.solvers import (
+    InfeasibleError,
+    bandwidth_split,
+    joint_allocation,
+    segment_allocation,
+    segment_allocation_batch,
+)
 
 
 def instance(rng, n_devices, n_blocks, spread=1.0):
@@ -203,6 +209,33 @@ def test_a_city_gets_what_everyone_gets():
     given["spectral_efficiency"] = rng.choice([1.0, 2.5, 4.0], 3000)  # thousands of them tie
     allocation = segment_allocation(**given)
     check(given, allocation)
+
+
+@pytest.mark.parametrize("max_blocks", [1, 2, None])
+def test_a_batch_gives_what_its_rounds_give(instances, max_blocks):
+    """Round by round, whatever the number of threads, and also where some rounds have no answer."""
+    rng = np.random.default_rng(28)
+    given = instance(rng, 7, 5) | {"max_blocks": max_blocks}
+    n_rounds = instances(150)
+    fleet = {
+        "speed": rng.uniform(0.05, 1.0, (n_rounds, 7)),
+        "memory_bytes": rng.uniform(0.5e9, 2.0e9, (n_rounds, 7)),
+        "spectral_efficiency": rng.uniform(0.2, 5.0, (n_rounds, 7)),
+    }
+    batch = segment_allocation_batch(**given | fleet, threads=2)
+    alone = segment_allocation_batch(**given | fleet, threads=1)
+    assert 0 < batch.feasible.sum() < n_rounds
+    for name, values in vars(batch).items():
+        np.testing.assert_array_equal(values, getattr(alone, name), err_msg=name)
+    for row in range(n_rounds):
+        try:
+            one = segment_allocation(**given | {name: values[row] for name, values in fleet.items()})
+        except InfeasibleError:
+            assert not batch.feasible[row]
+            continue
+        assert batch.objective[row] == pytest.approx(one.objective, rel=1e-12)
+        assert batch.lower_bound[row] == pytest.approx(one.lower_bound, rel=1e-11)
+        assert batch.bandwidth_hz[row].sum() <= given["bandwidth_hz"]
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6, 1e12])
