@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lola.adapters.identity import frozen_digest
 from lola.adapters.record import RoundRecord
 from lola.files.folders import DRAFT, remove, rename, written_whole
 from lola.files.formats import (
@@ -149,7 +150,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
         check_keys("state.json", data, ("session", "optimizer"))
         check_keys("state.json, optimizer", data["optimizer"], ("kind", "scalars", "param_groups"))
         session = data["session"]
-        check_keys("state.json, session", session, ("version", "clock_s", "records", "identity", "norms"))
+        check_keys("state.json, session", session, ("version", "clock_s", "records", "identity", "norms"), ("frozen",))
         if integer("state.json, version", session["version"]) != version_of(path):
             raise FormatError(f"state.json is of version {session['version']}")
         number("state.json, clock_s", session["clock_s"])
@@ -197,16 +198,33 @@ def load_weights(path: Path, depths: Depths) -> dict[str, Any]:
     Raises
     ------
     FormatError
-        If it is damaged, or of another model. Then nothing is changed.
+        If it is damaged, or of another model or other frozen weights. Then nothing is changed.
     OSError
         If it cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        If it is of a version that noted nothing of the frozen weights: then other ones pass.
     """
     try:
         data, stored, _ = _read(path)
     except FormatError as error:
         raise FormatError(f"{path}: {error}; take another checkpoint") from None
-    _copy(stored, _fitting(path, depths, stored))
+    weights = _fitting(path, depths, stored)
     session: dict[str, Any] = data["session"]
+    if "frozen" not in session:
+        warnings.warn(
+            f"{path}: the checkpoint has no digest of the frozen weights, as older versions wrote none; see that the "
+            "model's folder is what it was when the run began, or train anew",
+            stacklevel=2,
+        )
+    elif session["frozen"] != frozen_digest(depths):
+        raise FormatError(
+            f"{path}: the checkpoint's adapters were trained on other frozen weights than the model has now; put its "
+            "folder back as it was when the run began, or train anew"
+        )
+    _copy(stored, weights)
     return session
 
 

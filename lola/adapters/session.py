@@ -15,6 +15,7 @@ import numpy as np
 from lola.adapters.apply import NormBound, apply_round
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.devices import Devices, SimulatedDevices
+from lola.adapters.identity import frozen_parts, tensor_bytes, told
 from lola.adapters.lock import held, lock_of
 from lola.adapters.messages import RoundPlan
 from lola.adapters.record import RoundRecord
@@ -114,7 +115,7 @@ class CooperativeSession:
             )
         self.devices = devices
         self.folder = None if folder is None else Path(folder)
-        self._digest = None if folder is None else self._identity()
+        self._digest, self._frozen = (None, None) if folder is None else self._identity()
         self._lock = None if self.folder is None else lock_of(self.folder)
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
@@ -175,6 +176,7 @@ class CooperativeSession:
             "clock_s": self.clock_s,
             "records": [record.to_json() for record in self.records],
             "identity": self._digest,
+            "frozen": self._frozen,
             "norms": {} if self._bound is None else self._bound.recent,
         }
         with self.alone():
@@ -271,29 +273,22 @@ class CooperativeSession:
         finally:
             self.depths.model.train(training)
 
-    def _identity(self) -> str:
-        """Digest of what a run that goes on must have in common with the one that was stopped.
+    def _identity(self) -> tuple[str, str]:
+        """Digests of what a run that goes on must have in common with the one that was stopped, and of frozen weights.
 
         Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
         """
-        state = hashlib.sha256(self.problem.digest().encode())
+        state, frozen = hashlib.sha256(self.problem.digest().encode()), hashlib.sha256()
         setting = {name: value for name, value in asdict(self.setting).items() if not name.endswith("_every")}
-        channel, devices = (repr(one) if is_dataclass(one) else "" for one in (self.channel, self.devices))
+        channel, devices = (told(one) if is_dataclass(one) else "" for one in (self.channel, self.devices))
         data = (devices,) if self.data is None else (self.data.seed, self.data.batch_size)
         state.update(repr((sorted(setting.items()), *data, channel, self.depths.alpha)).encode())
         if self.data is not None:
             for shard in self.data.shards:
                 state.update(shard.tobytes())
             for name, column in sorted(self.data.columns.items()):
-                state.update(name.encode() + _bytes(column))
-        trained = {id(parameter) for parameter in self.depths.all_parameters()}
-        for name, parameter in self.depths.model.named_parameters():
-            if id(parameter) not in trained:
-                state.update(name.encode() + _bytes(parameter))
-        return state.hexdigest()
-
-
-def _bytes(tensor: torch.Tensor) -> bytes:
-    import torch
-
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                state.update(name.encode() + tensor_bytes(column))
+        for part in frozen_parts(self.depths):
+            state.update(part)
+            frozen.update(part)
+        return state.hexdigest(), frozen.hexdigest()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from nonsense import arguments, make_place
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_models import save_config
 
 from lola.cli.main import main
@@ -61,6 +62,17 @@ def scored_elsewhere(dev, length, *folders):
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def signed(checkpoint, old, new):
+    """Edit a checkpoint's state and make its digests fit."""
+    state = checkpoint / "state.json"
+    text, count = re.subn(old, new, state.read_text())
+    assert count == 1
+    state.write_text(text)
+    names = [line.split()[1] for line in (checkpoint / "SHA256SUMS").read_text().splitlines()]
+    done = subprocess.run(["sha256sum", *names], cwd=checkpoint, check=True, capture_output=True, text=True)
+    (checkpoint / "SHA256SUMS").write_text(done.stdout)
 
 
 def small_encoder(folder, texts):
@@ -158,6 +170,32 @@ def test_what_export_cannot_do_is_said(place, tmp_path, capsys):
     assert main(["export", str(out), "--out", str(new)]) == 64
     assert "settings.json: unknown key 'rang'. Did you mean 'rank'?" in capsys.readouterr().err
     assert not new.exists()
+
+
+def test_adapters_are_packed_onto_no_other_base(place, tmp_path, capsys):
+    """Neither onto other words than the run had, nor onto another frozen head, which is drawn and in no file."""
+    base, out, new = tmp_path / "model", tmp_path / "out", tmp_path / "new"
+    shutil.copytree(place / "model", base)
+    assert main(arguments(place, out, "--model", base, "--freeze-head", rounds=2)) == 0
+    whole = (base / "model.safetensors").read_bytes()
+    weights = load_file(base / "model.safetensors")
+    (words,) = [name for name in weights if name.endswith("word_embeddings.weight")]
+    weights[words] += 1.0
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    settings = out / "settings.json"
+    said = "round-000002: the checkpoint's adapters were trained on other frozen weights than the model has now"
+    assert main(["export", str(out), "--out", str(new)]) == 64
+    assert said in capsys.readouterr().err
+    (base / "model.safetensors").write_bytes(whole)
+    seed_0 = settings.read_text()
+    settings.write_text(seed_0.replace('"seed": 0', '"seed": 1'))
+    assert main(["export", str(out), "--out", str(new)]) == 64
+    assert said in capsys.readouterr().err
+    settings.write_text(seed_0)
+    assert not new.exists()
+    signed(out / "round-000002", r',\s*"frozen": "\w+"', "")  # as older versions wrote it
+    with pytest.warns(UserWarning, match="has no digest of the frozen weights.* see that the model's folder is"):
+        assert main(["export", str(out), "--out", str(new)]) == 0
 
 
 def test_a_run_keeps_what_is_not_its_model(place, tmp_path, capsys):
