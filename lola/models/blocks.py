@@ -1,5 +1,6 @@
 """Where a model keeps its blocks, and which of their modules LoRA adapts: by structure, whatever the model's type."""
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ _TARGETS = (
     ("Wqkv",),
     ("in_proj",),
 )
+_PART = re.compile("encoder|decoder")
 _ELSE = (
     "say which modules are the blocks: attach_lora(model, blocks=[...]), the one nearest the input first, or --blocks"
 )
@@ -51,7 +53,10 @@ def find_blocks(model: "nn.Module", paths: str | None = None) -> "list[nn.Module
         return [block for path in paths.split(",") for block in _at(model, path.strip())][::-1]
     found = _stacks(model)
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        parts = [{path: stack for path, stack in found.items() if part in path} for part in ("encoder", "decoder")]
+        parts = [
+            {path: stack for path, stack in found.items() if _outermost_part(path) == part}
+            for part in ("encoder", "decoder")
+        ]
     else:
         parts = [found]
     chosen = [stack for part in parts if part for stack in [_longest(model, part)]]
@@ -78,7 +83,11 @@ def find_targets(model: "nn.Module", blocks: "Sequence[nn.Module]", names: Seque
     ------
     ModelError
         If the blocks have none of a wanted name.
+    TypeError
+        If `names` is a text.
     """
+    if isinstance(names, str):
+        raise LolaTypeError(f"targets must be a list of names, got {names!r}; put it in one")
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_TARGETS
 
     inside = {name.split(".")[-1] for block in blocks for name, module in block.named_modules() if can_adapt(module)}
@@ -154,6 +163,11 @@ def _stacks(model: "nn.Module") -> "dict[str, list[nn.Module]]":
         if alike and not inner and all(_is_block(member) for member in members):
             found[path] = members
     return found
+
+
+def _outermost_part(path: str) -> str:
+    """Say what of an encoder and a decoder a path belongs to: the layers of a decoder may be an encoder's."""
+    return next(iter(_PART.findall(path)), "")
 
 
 def _lists(model: "nn.Module") -> "Iterator[tuple[str, list[nn.Module]]]":

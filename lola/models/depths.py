@@ -58,8 +58,8 @@ class Depths:
         train_head: bool,
     ) -> None:
         self.model, self.blocks, self.rank, self.alpha, self.targets = model, blocks, rank, alpha, targets
-        heads = [module for name in _HEADS if (module := getattr(model, name, None)) is not None]
-        self._heads = heads if train_head else []
+        self._head_names = [name for name in _HEADS if getattr(model, name, None) is not None]
+        self._heads = [getattr(model, name) for name in self._head_names if train_head]
         self.head = "trained" if self._heads else "frozen"
         self.lock = threading.RLock()
 
@@ -150,8 +150,7 @@ class Depths:
         """Write a folder that loads without lola: by PEFT on its base or, merged, alone; see `lola.models.export`."""
         from lola.models.export import export
 
-        heads = [name for name in _HEADS if getattr(self.model, name, None) is not None]
-        return export(self.model, heads, folder, merged=merged, tokenizer=tokenizer, card=card)
+        return export(self.model, self._head_names, folder, merged=merged, tokenizer=tokenizer, card=card)
 
     def _index(self, depth: int) -> int:
         if positive_integer("depth", depth) > len(self):
@@ -223,8 +222,10 @@ def attach_lora(
     Raises
     ------
     ModelError
-        If there are no blocks, they overlap or are not in the model's order, a target is missing, or a block would stay
-        without an adapter.
+        If there are no blocks, they overlap or are not in the model's order, a target is missing, a block would stay
+        without an adapter, or gradient checkpointing is on. The model is as it was.
+    TypeError, ValueError
+        If an argument is not as described.
     """
     import_transformers()
     from peft import LoraConfig, get_peft_model
@@ -245,6 +246,14 @@ def attach_lora(
         for name, module in model.named_modules()
         if id(module) in members and name.split(".")[-1] in wanted and can_adapt(module)
     ]
+    parents = {id(model.get_submodule(path.rpartition(".")[0])) for path in paths}
+    for depth, block in enumerate(deepest_first, start=1):
+        if not any(id(module) in parents for module in block.modules()):
+            raise ModelError(
+                f"depth {depth} has no module named {' or '.join(wanted)}; its block would upload nothing; name others"
+            )
+    depths = Depths(model, deepest_first, rank, scale, wanted, train_head)
+    depths._refuse_checkpointing()
     config = LoraConfig(
         r=rank,
         lora_alpha=scale,  # type: ignore[arg-type]  # peft declares an integer, but divides it like any number
@@ -259,12 +268,6 @@ def attach_lora(
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"LoRA of rank {rank} finds no memory: {reason}; take a smaller rank") from None
-    depths = Depths(model, deepest_first, rank, scale, wanted, train_head)
-    for depth in range(1, len(depths) + 1):
-        if not any("lora_" in name for name, _ in deepest_first[depth - 1].named_parameters()):
-            raise ModelError(
-                f"depth {depth} has no module named {' or '.join(wanted)}; its block would upload nothing; name others"
-            )
     depths.select(1)
     return depths
 

@@ -28,13 +28,13 @@ def stopping_at(blocks: "Sequence[nn.Module]", depth: int) -> Iterator[None]:
     watch = _Watch(depth)
     handles = []
     try:
-        # The block may be a container that never runs itself: whichever of its modules runs first is its beginning.
-        for module in filter(_has_weights, blocks[depth - 1].modules()):
+        # A block may be a container that never runs itself: whichever of its modules runs first is its beginning.
+        for module in _with_weights(blocks[depth - 1]):
             handles.append(module.register_forward_pre_hook(watch.enter, with_kwargs=True))
             handles.append(module.register_forward_hook(watch.leave, always_call=True))
         for below, block in enumerate(blocks[depth:], start=depth + 1):
             refuse = watch.below(below)
-            handles += [part.register_forward_pre_hook(refuse, with_kwargs=True) for part in _running(block)]
+            handles += [part.register_forward_pre_hook(refuse, with_kwargs=True) for part in _with_weights(block)]
         yield
     finally:
         for handle in handles:
@@ -86,16 +86,5 @@ class _Watch:
         raise ModelError(f"depth {self.depth}: {before if self._first is None else once_begun}")
 
 
-def _has_weights(module: "nn.Module") -> bool:
-    return next(module.parameters(), None) is not None
-
-
-def _running(block: "nn.Module") -> "Iterator[nn.Module]":
-    """Yield the block, or of a list, which has no forward pass, its members."""
-    from torch import nn
-
-    if isinstance(block, nn.ModuleList | nn.ModuleDict):
-        for member in block.children():
-            yield from _running(member)
-    else:
-        yield block
+def _with_weights(block: "nn.Module") -> "Iterator[nn.Module]":
+    return (module for module in block.modules() if next(module.parameters(), None) is not None)

@@ -8,6 +8,7 @@ import model_support
 import numpy as np
 import pytest
 import torch
+import transformers
 from tiny_models import save_config
 from torch import nn
 
@@ -273,6 +274,61 @@ def test_blocks_that_overlap_or_run_backwards_are_refused():
         with pytest.raises(error, match=message):
             attach_lora(model, blocks=blocks, targets=["mix"])
     assert not [name for name, _ in model.named_parameters() if "lora" in name]
+
+
+class Pair(nn.Module):
+    """Two modules of a model as one block, which never runs itself."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+
+
+@pytest.mark.parametrize("joined", [Pair, lambda *members: nn.ModuleList(members)])
+@pytest.mark.parametrize("order", [(2, 3, 0, 1), (0, 2, 1, 3)])
+def test_blocks_of_parts_that_run_in_another_order_are_refused(joined, order):
+    model = Plain(4, order=order)
+    depths = attach_lora(model, blocks=[joined(*model.stack[:2]), joined(*model.stack[2:])], targets=["mix"])
+    with pytest.raises(ModelError, match="depth 1: the block of depth 2, which was wanted below it, runs after it"):
+        backward(depths, 1, plain_batch())
+    model.order = range(4)
+    backward(depths, 1, plain_batch())
+
+
+def test_a_decoder_made_of_an_encoder_s_layers_is_a_decoder():
+    small = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    for n_encoder, n_decoder in ((2, 2), (2, 3)):
+        encoder = transformers.BertConfig(**small, num_hidden_layers=n_encoder)
+        decoder = transformers.BertConfig(
+            **small, num_hidden_layers=n_decoder, is_decoder=True, add_cross_attention=True
+        )
+        config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
+        model = transformers.EncoderDecoderModel(config)
+        blocks = [*model.encoder.encoder.layer, *model.decoder.bert.encoder.layer]
+        assert find_blocks(model) == blocks[::-1]
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")  # the names that all of transformers 5 has
+def test_a_refused_model_stays_as_it_was(tmp_path):
+    model = Plain(2)
+    model.stack[0].other = model.stack[0].mix
+    del model.stack[0].mix
+    message = "depth 2 has no module named mix; its block would upload nothing; name others"
+    with pytest.raises(ModelError, match=message):
+        attach_lora(model, targets=["mix"])
+    assert not [name for name, _ in model.named_parameters() if "lora" in name]
+    named = Plain(2)
+    with pytest.raises(TypeError, match="targets must be a list of names, got 'mix'; put it in one"):
+        attach_lora(named, targets="mix")
+    # A linear layer that is a block itself is replaced in the model, not in the list of blocks.
+    with pytest.raises(ModelError, match="depth 2 has no module named mix"):
+        attach_lora(named, blocks=[named.stack[0].mix, named.stack[1]], targets=["mix"])
+    assert len(attach_lora(named, targets=["mix"])) == 2
+    checkpointed, _ = build(Workload(save_config(tmp_path / "m", "bert")), "cpu")
+    checkpointed.gradient_checkpointing_enable()
+    with pytest.raises(ModelError, match="gradient checkpointing is on"):
+        attach_lora(checkpointed)
+    assert not [name for name, _ in checkpointed.named_parameters() if "lora" in name]
 
 
 def test_blocks_that_run_in_another_order_are_refused_when_they_run():
