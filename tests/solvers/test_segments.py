@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import LinearConstraint, milp
+from scipy.sparse import coo_array
 
 from lola.solvers import (
     InfeasibleError,
@@ -154,6 +156,40 @@ def test_larger_ones_prove_themselves(instances):
         given["extra_memory_bytes"] = given["extra_memory_bytes"] * 1e-3
         states.append(check(given, segment_allocation(**given)))
     assert np.median(states) == 1
+
+
+def least_bandwidth(given, deadline):
+    """Ask HiGHS, over all pairs of device and segment, how little bandwidth serves all blocks by a deadline."""
+    n_blocks, n_devices = given["latency_s"].size, given["speed"].size
+    rows, columns, need = [], [], []
+    for first in range(n_blocks):
+        for last in range(first + 1, min(first + given["max_blocks"], n_blocks) + 1):
+            for device in range(n_devices):
+                cost = cost_of(given, device, first, last)
+                if cost is not None and cost[0] < deadline:
+                    served = [*range(first, last), n_blocks + device]
+                    rows += served
+                    columns += [len(need)] * len(served)
+                    need.append(cost[1] / (deadline - cost[0]) / given["bandwidth_hz"])
+    matrix = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n_blocks + n_devices, len(need))).tocsr()
+    once = np.r_[np.ones(n_blocks), np.zeros(n_devices)]
+    answer = milp(
+        np.array(need), constraints=LinearConstraint(matrix, once, 1.0), integrality=1, options={"mip_rel_gap": 1e-9}
+    )
+    return answer.fun * given["bandwidth_hz"] if answer.success else math.inf
+
+
+def test_optimal_against_somebody_elses_solver(instances):
+    """A millionth earlier, all selections of segments need more than the spectrum; a millionth later, one does not."""
+    rng = np.random.default_rng(29)
+    for _ in range(instances(10)):
+        given = instance(rng, int(rng.integers(3, 31)), int(rng.integers(2, 13)))
+        given["memory_bytes"] += 2e9
+        given["max_blocks"] = int(rng.integers(max(2, -(-given["latency_s"].size // given["speed"].size)), 13))
+        given["extra_memory_bytes"] = given["extra_memory_bytes"] * 1e-3
+        latency = segment_allocation(**given).objective
+        assert least_bandwidth(given, latency * (1 - 1e-6)) > given["bandwidth_hz"]
+        assert least_bandwidth(given, latency * (1 + 1e-6)) <= given["bandwidth_hz"]
 
 
 def test_one_block_a_device_is_the_joint_allocation(instances):
