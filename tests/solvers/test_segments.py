@@ -247,6 +247,50 @@ def test_a_city_gets_what_everyone_gets():
     check(given, allocation)
 
 
+def test_whole_subcarriers_against_brute_force(instances):
+    """Every cut with every placement, with the best whole split; and the potentials, by counts."""
+    rng = np.random.default_rng(30)
+    feasible = 0
+    for _ in range(instances(60)):
+        given = instance(rng, int(rng.integers(1, 6)), int(rng.integers(1, 6)))
+        available = int(rng.integers(1, 12))
+        width = given["bandwidth_hz"] / (available + 0.5)
+        best = math.inf
+
+        def go_on(position, taken, costs, given=given, available=available, width=width):
+            nonlocal best
+            if len(costs) > available:
+                return
+            if position == given["latency_s"].size:
+                counts = [1] * len(costs)
+                for _ in range(available - len(costs)):
+                    ends = [compute + load / (n * width) for (compute, load), n in zip(costs, counts, strict=True)]
+                    counts[int(np.argmax(ends))] += 1
+                ends = [compute + load / (n * width) for (compute, load), n in zip(costs, counts, strict=True)]
+                best = min(best, max(ends))
+                return
+            for last in range(position + 1, min(position + given["max_blocks"], given["latency_s"].size) + 1):
+                for device in range(given["speed"].size):
+                    cost = None if device in taken else cost_of(given, device, position, last)
+                    if cost is not None:
+                        go_on(last, taken | {device}, [*costs, cost])
+
+        go_on(0, frozenset(), [])
+        if best == math.inf:
+            with pytest.raises((InfeasibleError, ValueError), match="no schedule exists|need one each"):
+                segment_allocation(**given, subcarrier_hz=width)
+            continue
+        feasible += 1
+        allocation = segment_allocation(**given, subcarrier_hz=width)
+        assert allocation.objective == pytest.approx(best, rel=1e-12)
+        assert allocation.lower_bound == allocation.objective
+        shares = np.bincount(allocation.device_of_block, allocation.bandwidth_hz) / width
+        np.testing.assert_allclose(shares, np.round(shares), atol=1e-9)
+        prices = allocation.potential_hz[:, -1].min() + allocation.device_price_hz.sum()
+        assert prices / width > available + 1e-9
+    assert feasible > 5
+
+
 @pytest.mark.parametrize("max_blocks", [1, 2, None])
 def test_a_batch_gives_what_its_rounds_give(instances, max_blocks):
     """Round by round, whatever the number of threads, and also where some rounds have no answer."""
