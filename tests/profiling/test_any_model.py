@@ -206,7 +206,15 @@ def test_attention_of_ones_own_is_counted():
         ({"batch": {}}, TypeError, "batch must be a mapping of names to tensors, .*; got {}"),
         ({"batch": {"x": 3}}, TypeError, r"batch must be a mapping of names to tensors, .*; got {'x': 3}"),
         ({"batch_size": 3}, ValueError, "batch_size of Plain and its batch is 6, got 3; leave it out"),
+        ({"batch_size": 32}, ValueError, "batch_size of Plain and its batch is 6, got 32; leave it out"),
+        ({"sequence_length": 128}, ValueError, "sequence_length of Plain and its batch is 8, got 128; leave it out"),
         ({"dtype": "bf16"}, ValueError, "dtype of Plain and its batch is 'float32', got 'bf16'; leave it out"),
+        (
+            {"model": Plain().to(torch.bfloat16), "dtype": "fp32"},
+            ValueError,
+            "dtype of Plain and its batch is 'bfloat16', got 'fp32'; leave it out",
+        ),
+        ({"attention": "eager"}, ValueError, "attention of Plain and its batch is 'own', got 'eager'; leave it out"),
         ({"attention": "sdpa"}, ValueError, "attention of Plain and its batch is 'own', got 'sdpa'; leave it out"),
         ({"model": 3}, TypeError, "model must be a name, a folder or a torch module, got int"),
         (
