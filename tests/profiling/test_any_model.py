@@ -235,10 +235,10 @@ def test_what_a_module_cannot_be_run_on_is_said():
     odd = {"y": torch.ones(6, 8), "labels": torch.zeros(6, dtype=torch.long)}
     with pytest.raises(ModelError, match="Plain cannot be run on y, labels: .*unexpected keyword argument 'y'"):
         estimate(Workload(Plain(), batch=odd, lora_targets=["mix"]))
-    with pytest.raises(
-        ModelError, match="a child process builds its model|the child process builds its model from a name"
-    ):
-        measure(Workload(Plain(), batch=plain_batch(), lora_targets=["mix"]), **QUICK, check_process=True)
+    stages, given = [], Workload(Plain(), batch=plain_batch(), lora_targets=["mix"])
+    with pytest.raises(ModelError, match="the child process builds its model from a name or a folder, got a Plain"):
+        measure(given, **QUICK, check_process=True, progress=lambda stage, *_: stages.append(stage))
+    assert stages == ["child process"]  # before anything is measured
 
 
 # -- blocks -----------------------------------------------------------------------------------------------------------
