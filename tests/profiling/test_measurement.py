@@ -119,6 +119,19 @@ def test_repeats_end_with_the_limit(tmp_path, monkeypatch):
     assert [len(series) for series in timed(Effort(least=5, fewest=3, limit_s=2.5))] == [3, 3, 3]
 
 
+def test_the_guard_stands_outside_the_clock(tmp_path, monkeypatch):
+    """It watches each selection before any is timed, so that what it costs is no latency."""
+    watched, guard = [], Depths.guard
+
+    def watch(self, depths):
+        watched.append(depths)
+        return guard(self, depths)
+
+    monkeypatch.setattr(Depths, "guard", watch)
+    measure(quick(tmp_path), threads=1, repeats=2, limit_s=0.01, monotone="isotonic")
+    assert sorted(watched, key=str) == [range(1, 2), range(1, 4), range(2, 3), range(3, 4)]
+
+
 def test_half_precision_takes_less(tmp_path):
     options = {"threads": 1, "limit_s": 0.01, "monotone": "isotonic"}
     whole, half = (measure(quick(tmp_path, dtype=dtype), **options) for dtype in ("fp32", "bf16"))
