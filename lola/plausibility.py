@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lola.fleet import Fleet
     from lola.problem import Problem
 
-# Bits of a number of the gradient; adapters are trained in single precision, whatever the model computes in.
-_BITS = 32
+# Bits of a number of the gradient, where they may be fewer than 32: the adapters of a model in half precision.
+_FEWER_BITS = {"float16": 16, "bfloat16": 16}
 
 
 class PlausibilityWarning(UserWarning):
@@ -69,7 +69,8 @@ def _adapted_width(problem: Problem) -> float | None:
     origin = problem.profile.provenance
     if origin is None or origin.lora_rank is None or not origin.lora_targets:
         return None
-    return float(problem.profile.upload_bits.min()) / (_BITS * 2 * origin.lora_rank * len(origin.lora_targets))
+    bits = _FEWER_BITS.get(origin.dtype, 32)
+    return float(problem.profile.upload_bits.min()) / (bits * 2 * origin.lora_rank * len(origin.lora_targets))
 
 
 def _upload_of_unknown_rank(problem: Problem) -> float | None:
@@ -103,7 +104,8 @@ LIMITS: tuple[Limit, ...] = (
           suspected="is it in bytes or megabits",
           known="LoRA of rank 1 on query and value of RoBERTa-base has 98,304 bits, the paper's 786,432"),
     Limit("the model's width, from upload_bits and the LoRA rank", _adapted_width, least=127.0,
-          suspected="is upload_bits in bytes", known="the narrowest BERT is 128 wide (Turc et al. 2019)"),
+          suspected="is upload_bits in bytes, or of a compressed gradient",
+          known="the narrowest BERT is 128 wide (Turc et al. 2019)"),
     Limit("the gradient's share of a depth's memory", _upload_in_memory, most=1.0,
           suspected="is memory_bytes in megabytes or gigabytes, or upload_bits too large",
           known="a gradient is kept in that memory before it is sent"),

@@ -118,6 +118,17 @@ def test_the_shipped_scenario_and_profiles_are_plausible():
             assert replace(BUILT_IN, fleet=lola.Fleet.sample(n_devices, seed=seed)).notes == ()
 
 
+def test_a_narrow_model_in_half_precision_is_plausible():
+    """The narrowest BERT uploads 65,536 bits then; in bytes, they are noted."""
+    narrowest = 16 * 2 * 8 * 2 * 128
+    half = replace(PROFILE.provenance, dtype="bfloat16", lora_rank=8, lora_targets=("query", "value"))
+    assert with_profile(upload_bits=narrowest, provenance=half).notes == ()
+    with pytest.warns(
+        lola.PlausibilityWarning, match="width, .* is 16, .* is upload_bits in bytes, or of a compressed"
+    ):
+        with_profile(upload_bits=narrowest / 8, provenance=half)
+
+
 @pytest.mark.usefixtures("loud")
 @pytest.mark.parametrize("name, count", [("phones_20.csv", 20), ("phones_333.csv", 333)])
 def test_real_phones_are_plausible(shared_data, name, count, tmp_path):

@@ -45,10 +45,12 @@ def _checkpoint(folder: Path, number: int | None) -> Path:
     from lola.adapters.checkpoint import checkpoints, version_of
     from lola.files.formats import FormatError
 
-    found = {version_of(path): path for path in checkpoints(folder)}
-    if not found:
+    by_round = {version_of(path): path for path in checkpoints(folder)}
+    if not by_round:
         raise FormatError(f"{folder}: holds no checkpoint; name a folder that lola train wrote")
-    wanted = max(found) if number is None else number
-    if wanted not in found:
-        raise FormatError(f"{folder}: has checkpoints of rounds {', '.join(map(str, found))}, got {wanted}; take one")
-    return found[wanted]
+    wanted = max(by_round) if number is None else number
+    if wanted not in by_round:
+        raise FormatError(
+            f"{folder}: has checkpoints of rounds {', '.join(map(str, by_round))}, got {wanted}; take one"
+        )
+    return by_round[wanted]
