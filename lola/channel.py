@@ -43,6 +43,8 @@ CQI_EFFICIENCY: FloatArray = np.array(
     ]
 )
 CQI_EFFICIENCY.setflags(write=False)
+# Of the LoLa-DEFT paper, section VI-A.
+TRANSMIT_SNR_DB, PATH_LOSS = 10.0, 1e-3
 # A round that waits for devices to come back looks again every second, this long.
 _LONGEST_WAIT_S = 86_400
 # Keeps the fading apart from what else a round draws from the same seed.
@@ -90,8 +92,8 @@ def rayleigh_power(shape: int | tuple[int, ...], seed: int | np.random.Generator
 def rayleigh_efficiency(
     shape: int | tuple[int, ...],
     *,
-    transmit_snr_db: float = 10.0,
-    path_loss: float = 1e-3,
+    transmit_snr_db: float = TRANSMIT_SNR_DB,
+    path_loss: float = PATH_LOSS,
     seed: int | np.random.Generator | None = None,
 ) -> FloatArray:
     """Draw spectral efficiencies ``log2(1 + p·H/N0)`` under path loss and Rayleigh fading.
@@ -139,8 +141,8 @@ class RayleighFading:
     """
 
     n_devices: int
-    transmit_snr_db: float = 10.0
-    path_loss: float = 1e-3
+    transmit_snr_db: float = TRANSMIT_SNR_DB
+    path_loss: float = PATH_LOSS
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -236,7 +238,7 @@ def wait_for_devices(
     Raises
     ------
     InfeasibleError
-        If a day does not suffice.
+        If a day does not suffice; it names blocks that too few devices could serve at its end.
     """
     efficiency = np.asarray(channel(round_index, clock_s))
     everybody = can_hold(memory_bytes, np.ones(memory_bytes.size), needed_bytes)
@@ -244,13 +246,27 @@ def wait_for_devices(
     waited = 0
     while (efficiency == 0).any() and not can_hold(memory_bytes, efficiency, needed):
         if waited == _LONGEST_WAIT_S:
-            raise InfeasibleError(
-                f"round {round_index} waited a day from second {clock_s:.0f} for {needed.size} devices that have a "
-                f"channel and the memory for the model, and {int((efficiency > 0).sum())} of {memory_bytes.size} have "
-                "one; leave out traces that are all outage, or add devices",
-                range(needed.size),
-                int((efficiency > 0).sum()),
-            )
+            raise _still_too_few(round_index, clock_s, memory_bytes, efficiency, needed)
         waited += 1
         efficiency = np.asarray(channel(round_index, clock_s + waited))
     return efficiency, float(waited)
+
+
+def _still_too_few(
+    round_index: int, clock_s: float, memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray
+) -> InfeasibleError:
+    """Word the error of a wait that was too long, with the fewest of the largest blocks that prove it."""
+    order = np.argsort(-needed_bytes, kind="stable")
+    serving = np.sort(memory_bytes[efficiency > 0])
+    able = serving.size - np.searchsorted(serving, needed_bytes[order])
+    last = int(np.argmax(able <= np.arange(order.size)))
+    violator, least = np.sort(order[: last + 1]), float(needed_bytes[order[last]])
+    return InfeasibleError(
+        f"round {round_index} waited a day from second {clock_s:.0f} for devices that have a channel and the memory "
+        f"for the model; then {serving.size} of {memory_bytes.size} had a channel, and depth(s) "
+        f"{', '.join(str(block + 1) for block in violator)} need {violator.size} device(s) of {least:.6g} bytes, but "
+        f"{able[last]} offered them; leave out traces that are all outage, or add devices",
+        violator.tolist(),
+        int(able[last]),
+        least,
+    )

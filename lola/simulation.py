@@ -13,13 +13,13 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import Channel, FadingAround, RayleighFading
+from lola.channel import PATH_LOSS, TRANSMIT_SNR_DB, Channel, FadingAround, RayleighFading
 from lola.files.formats import StrPath, write_atomically
 from lola.files.html import html_table
 from lola.files.traces import TraceReplay
 from lola.methods import BY_NAME, method_named
-from lola.plausibility import of_a_round, warn_of
-from lola.problem import Problem, enough_devices
+from lola.plausibility import warn_of
+from lola.problem import Problem, enough_devices, of_a_round
 from lola.rounds import draw_rounds, latencies
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, expect, positive_integer, seed_number
 from lola.solvers.errors import LolaValueError
@@ -209,7 +209,8 @@ def simulate(
     Raises
     ------
     InfeasibleError
-        If at some point fewer than two rounds have the memory for the model. A few without it are left out.
+        If at some point fewer than two rounds have the memory for the model (a few without it are left out), or one
+        waits a day for devices in outage.
     TypeError, ValueError
         If an argument is not as described, a method cannot heed what the problem asks for, or two parameters have
         several values.
@@ -232,7 +233,7 @@ def simulate(
             raise LolaValueError(f"{name} has no say over traces, which hold the channel as measured; leave one out")
     own = traces is None and redraw == "channel" and transmit_snr_db is None and path_loss is None
     if transmit_snr_db is None:
-        transmit_snr_db = np.nan if own or traces is not None else 10.0
+        transmit_snr_db = np.nan if own or traces is not None else TRANSMIT_SNR_DB
     axis, points = _points(problem, transmit_snr_db, bandwidth_hz, n_devices, local_steps)
     _check(problem, methods, redraw, points)
     latency = np.full((len(points), len(methods), rounds), np.nan)
@@ -245,10 +246,17 @@ def simulate(
         elif own:
             channel = FadingAround(problem.fleet.spectral_efficiency, seed)
         else:
-            loss = 1e-3 if path_loss is None else path_loss
+            loss = PATH_LOSS if path_loss is None else path_loss
             channel = RayleighFading(point.n_devices, point.transmit_snr_db, loss, seed)
         drawn = draw_rounds(problem, point.n_devices, channel, rounds, seed, redraw)
-        at_point = of_a_round(problem, drawn.fleet(0), bandwidth_hz=point.bandwidth_hz, local_steps=point.local_steps)
+        if redraw == "fleet":
+            fleet = drawn.fleet(0)
+        elif own:
+            fleet = problem.fleet
+        else:  # its numbers are said as they were, whoever is in outage
+            met = drawn.spectral_efficiency[0]
+            fleet = problem.fleet.with_channel(np.where(met > 0, met, problem.fleet.spectral_efficiency))
+        at_point = of_a_round(problem, fleet, bandwidth_hz=point.bandwidth_hz, local_steps=point.local_steps)
         warn_of(at_point, said=(*problem.notes, *notes))
         notes |= dict.fromkeys(at_point.notes)
         waited[p] = drawn.waited_s

@@ -82,9 +82,29 @@ def test_a_round_waits_until_enough_devices_are_out_of_outage():
     assert (efficiency.tolist(), waited) == ([0.0, 1.0, 1.0], 0.0)
     never = every_second([1.0, 0.0], [0.0, 1.0], [0.0])
     with pytest.raises(
-        lola.InfeasibleError, match="round 7 waited a day from second 0 for 2 devices that .* 1 of 3 have"
+        lola.InfeasibleError,
+        match="round 7 waited a day from second 1 for devices that have .*; then 1 of 3 had a channel, and depth.s. 2 "
+        "need 1 device.s. of 3 bytes, but 0 offered them; leave out traces that are all outage, or add devices",
     ):
-        wait_for_devices(never, 7, 0.0, memory, needed)
+        wait_for_devices(never, 7, 1.0, memory, needed)
+
+
+def test_a_wait_that_is_too_long_ends_with_a_proof():
+    """Blocks, more than the devices that could serve any of them; enough devices with little memory prove nothing."""
+    memory = np.array([5.0, 5.0, 1.0, 1.0, 1.0])
+    for needed, up in (
+        ([1.0, 3.0], [0, 0, 1, 1, 0]),
+        ([4.0, 1.0, 3.0], [1, 0, 1, 1, 1]),
+        ([9.0, 9.0], [1, 0, 0, 0, 0]),
+    ):
+        needed, up = np.array(needed), np.array(up, dtype=float)
+        with pytest.raises(lola.InfeasibleError) as caught:
+            wait_for_devices(lambda *_, up=up: up, 0, 0.0, memory, needed)
+        error = caught.value
+        whom = needed if needed.max() <= 5 else np.zeros(2)  # where not even all have the memory, any devices do
+        partners = ((memory >= whom[list(error.violator)].min()) & (up > 0)).sum()
+        assert error.partners == partners < len(error.violator)
+        assert error.bytes_needed == whom[list(error.violator)].min()
 
 
 OUTAGES = {name: [0.0, 0.0, 1.0, *np.linspace(0.1, 2.0, 5 + k)] for k, name in enumerate("abcde")}
