@@ -208,6 +208,40 @@ class FadingAround:
         return shannon(self.mean_snr * power)
 
 
+def fading(
+    n_devices: int,
+    seed: int,
+    *,
+    around: FloatArray | None = None,
+    transmit_snr_db: float | None = None,
+    path_loss: float | None = None,
+) -> FadingAround | RayleighFading:
+    """Fade around each device's own mean SNR, where it is known and no other is asked for; else as `RayleighFading`.
+
+    Parameters
+    ----------
+    n_devices, seed : int
+    around : (K,) array, optional
+        bit/s/Hz of each device at its mean SNR; None where the fleet is drawn, or the paper's.
+    transmit_snr_db, path_loss : float, optional
+        See `RayleighFading`, whose defaults they have.
+
+    Returns
+    -------
+    FadingAround or RayleighFading
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+    """
+    asked = {"transmit_snr_db": transmit_snr_db, "path_loss": path_loss}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if around is not None and not asked:
+        return FadingAround(around, seed)
+    return RayleighFading(n_devices, seed=seed, **asked)
+
+
 def can_hold(memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray) -> BoolArray:
     """Whether the devices that are not in outage have the memory for all blocks; devices along the last axis.
 

@@ -6,14 +6,14 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import PATH_LOSS, TRANSMIT_SNR_DB, Channel, FadingAround, RayleighFading
+from lola.channel import Channel, FadingAround, RayleighFading, fading
 from lola.files.formats import StrPath, write_atomically
 from lola.files.html import html_table
 from lola.files.traces import TraceReplay
@@ -231,10 +231,8 @@ def simulate(
     for name, value in (("transmit_snr_db", transmit_snr_db), ("path_loss", path_loss)):
         if traces is not None and value is not None:
             raise LolaValueError(f"{name} has no say over traces, which hold the channel as measured; leave one out")
-    own = traces is None and redraw == "channel" and transmit_snr_db is None and path_loss is None
-    if transmit_snr_db is None:
-        transmit_snr_db = np.nan if own or traces is not None else TRANSMIT_SNR_DB
-    axis, points = _points(problem, transmit_snr_db, bandwidth_hz, n_devices, local_steps)
+    known_snr_db = np.nan if transmit_snr_db is None else transmit_snr_db
+    axis, points = _points(problem, known_snr_db, bandwidth_hz, n_devices, local_steps)
     _check(problem, methods, redraw, points)
     latency = np.full((len(points), len(methods), rounds), np.nan)
     wall, waited = np.zeros(latency.shape, dtype=np.int64), np.empty((len(points), rounds))
@@ -243,15 +241,16 @@ def simulate(
         channel: Channel
         if traces is not None:
             channel = TraceReplay(traces, point.n_devices, seed)
-        elif own:
-            channel = FadingAround(problem.fleet.spectral_efficiency, seed)
         else:
-            loss = PATH_LOSS if path_loss is None else path_loss
-            channel = RayleighFading(point.n_devices, point.transmit_snr_db, loss, seed)
+            around = problem.fleet.spectral_efficiency if redraw == "channel" else None
+            snr_db = None if transmit_snr_db is None else point.transmit_snr_db
+            channel = fading(point.n_devices, seed, around=around, transmit_snr_db=snr_db, path_loss=path_loss)
+            if isinstance(channel, RayleighFading):
+                points[p] = point = replace(point, transmit_snr_db=channel.transmit_snr_db)
         drawn = draw_rounds(problem, point.n_devices, channel, rounds, seed, redraw)
         if redraw == "fleet":
             fleet = drawn.fleet(0)
-        elif own:
+        elif isinstance(channel, FadingAround):
             fleet = problem.fleet
         else:  # its numbers are said as they were, whoever is in outage
             met = drawn.spectral_efficiency[0]

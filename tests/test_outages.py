@@ -9,10 +9,11 @@ from cooperative import tiny_problem, tiny_session
 from scenario import small_problem
 
 import lola
-from lola.channel import can_hold, wait_for_devices
+from lola.channel import can_hold, fading, wait_for_devices
 from lola.cli.main import main
-from lola.files.traces import channel_named
 from lola.methods import BY_NAME
+from lola.tasks.settings import TrainingSettings
+from lola.tasks.training import channel_of
 
 
 def every_second(*patterns):
@@ -179,10 +180,22 @@ def test_a_session_goes_around_outages_and_waits(tmp_path):
 
 
 def test_a_training_run_fades_around_its_own_fleet(tmp_path):
-    fleet = small_problem().fleet
-    assert channel_named("static", fleet, 1, own=True) is None
-    own = channel_named("rayleigh", fleet, 1, own=True)
+    fleet, settings = small_problem().fleet, TrainingSettings("m", "mrpc", "d", fleet="f.csv", seed=1)
+    assert channel_of(settings, fleet) is None
+    own = channel_of(replace(settings, channel="rayleigh"), fleet)
     np.testing.assert_array_equal(own(3, 0.0), lola.FadingAround(fleet.spectral_efficiency, 1)(3, 0.0))
-    assert channel_named("rayleigh", fleet, 1, own=False) == lola.RayleighFading(5, seed=1)
+    assert channel_of(replace(settings, channel="rayleigh", fleet=None), fleet) == lola.RayleighFading(5, seed=1)
     (tmp_path / "t.csv").write_text("trace,direction,t_s,mbps\na,up,0,0\na,up,1,5\n")
-    assert channel_named(str(tmp_path / "t.csv"), fleet, 1, own=True).outages == 1
+    assert channel_of(replace(settings, channel=str(tmp_path / "t.csv")), fleet).outages == 1
+    with pytest.raises(
+        ValueError, match="channel must be static, rayleigh, or a file of traces; got 'no', which is no"
+    ):
+        channel_of(replace(settings, channel="no"), fleet)
+
+
+def test_what_fades_is_decided_in_one_place():
+    mean = np.array([1.0, 2.0])
+    assert isinstance(fading(2, 3, around=mean), lola.FadingAround)
+    assert fading(2, 3) == lola.RayleighFading(2, seed=3)
+    assert fading(2, 3, around=mean, path_loss=0.5) == lola.RayleighFading(2, path_loss=0.5, seed=3)
+    assert fading(2, 3, around=mean, transmit_snr_db=7.0) == lola.RayleighFading(2, 7.0, seed=3)
