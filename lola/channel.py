@@ -235,11 +235,11 @@ def fading(
     TypeError, ValueError
         If an argument is not as described.
     """
-    asked = {"transmit_snr_db": transmit_snr_db, "path_loss": path_loss}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    given = {"transmit_snr_db": transmit_snr_db, "path_loss": path_loss}
+    asked = {name: value for name, value in given.items() if value is not None}
     if around is not None and not asked:
         return FadingAround(around, seed)
-    return RayleighFading(n_devices, seed=seed, **asked)
+    return RayleighFading(n_devices, **asked, seed=seed)
 
 
 def can_hold(memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray) -> BoolArray:

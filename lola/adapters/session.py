@@ -114,7 +114,10 @@ class CooperativeSession:
             )
         self.devices = devices
         self.folder = None if folder is None else Path(folder)
-        self._digest, self._frozen = (None, None) if folder is None else self._identity()
+        self._digest: str | None = None
+        self._frozen: str | None = None
+        if folder is not None:
+            self._digest, self._frozen = self._identity()
         self._lock = None if self.folder is None else lock_of(self.folder)
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
