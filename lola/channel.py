@@ -45,6 +45,8 @@ CQI_EFFICIENCY: FloatArray = np.array(
 CQI_EFFICIENCY.setflags(write=False)
 # Beyond these decibels of received SNR an efficiency is no number that the solvers take.
 MOST_DB = 490.0
+# Of the LoLa-DEFT paper, section VI-A.
+TRANSMIT_SNR_DB, PATH_LOSS = 10.0, 1e-3
 # A round that waits for devices to come back looks again every second, this long.
 _LONGEST_WAIT_S = 86_400
 # Keeps the fading apart from what else a round draws from the same seed.
@@ -92,8 +94,8 @@ def rayleigh_power(shape: int | tuple[int, ...], seed: int | np.random.Generator
 def rayleigh_efficiency(
     shape: int | tuple[int, ...],
     *,
-    transmit_snr_db: float = 10.0,
-    path_loss: float = 1e-3,
+    transmit_snr_db: float = TRANSMIT_SNR_DB,
+    path_loss: float = PATH_LOSS,
     seed: int | np.random.Generator | None = None,
 ) -> FloatArray:
     """Draw spectral efficiencies ``log2(1 + p·H/N0)`` under path loss and Rayleigh fading.
@@ -141,8 +143,8 @@ class RayleighFading:
     """
 
     n_devices: int
-    transmit_snr_db: float = 10.0
-    path_loss: float = 1e-3
+    transmit_snr_db: float = TRANSMIT_SNR_DB
+    path_loss: float = PATH_LOSS
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -208,6 +210,40 @@ class FadingAround:
         return shannon(self.mean_snr * power)
 
 
+def fading(
+    n_devices: int,
+    seed: int,
+    *,
+    around: FloatArray | None = None,
+    transmit_snr_db: float | None = None,
+    path_loss: float | None = None,
+) -> FadingAround | RayleighFading:
+    """Fade around each device's own mean SNR, where it is known and no other is asked for; else as `RayleighFading`.
+
+    Parameters
+    ----------
+    n_devices, seed : int
+    around : (K,) array, optional
+        bit/s/Hz of each device at its mean SNR; None where the fleet is drawn, or the paper's.
+    transmit_snr_db, path_loss : float, optional
+        See `RayleighFading`, whose defaults they have.
+
+    Returns
+    -------
+    FadingAround or RayleighFading
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not as described.
+    """
+    given = {"transmit_snr_db": transmit_snr_db, "path_loss": path_loss}
+    asked = {name: value for name, value in given.items() if value is not None}
+    if around is not None and not asked:
+        return FadingAround(around, seed)
+    return RayleighFading(n_devices, **asked, seed=seed)
+
+
 def can_hold(memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray) -> BoolArray:
     """Whether the devices that are not in outage have the memory for all blocks; devices along the last axis.
 
@@ -238,7 +274,7 @@ def wait_for_devices(
     Raises
     ------
     InfeasibleError
-        If a day does not suffice.
+        If a day does not suffice; it names blocks that too few devices could serve at its end.
     """
     efficiency = np.asarray(channel(round_index, clock_s))
     everybody = can_hold(memory_bytes, np.ones(memory_bytes.size), needed_bytes)
@@ -246,13 +282,27 @@ def wait_for_devices(
     waited = 0
     while (efficiency == 0).any() and not can_hold(memory_bytes, efficiency, needed):
         if waited == _LONGEST_WAIT_S:
-            raise InfeasibleError(
-                f"round {round_index} waited a day from second {clock_s:.0f} for {needed.size} devices that have a "
-                f"channel and the memory for the model, and {int((efficiency > 0).sum())} of {memory_bytes.size} have "
-                "one; leave out traces that are all outage, or add devices",
-                range(needed.size),
-                int((efficiency > 0).sum()),
-            )
+            raise _still_too_few(round_index, clock_s, memory_bytes, efficiency, needed)
         waited += 1
         efficiency = np.asarray(channel(round_index, clock_s + waited))
     return efficiency, float(waited)
+
+
+def _still_too_few(
+    round_index: int, clock_s: float, memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray
+) -> InfeasibleError:
+    """Word the error of a wait that was too long, with the fewest of the largest blocks that prove it."""
+    order = np.argsort(-needed_bytes, kind="stable")
+    serving = np.sort(memory_bytes[efficiency > 0])
+    able = serving.size - np.searchsorted(serving, needed_bytes[order])
+    last = int(np.argmax(able <= np.arange(order.size)))
+    violator, least = np.sort(order[: last + 1]), float(needed_bytes[order[last]])
+    return InfeasibleError(
+        f"round {round_index} waited a day from second {clock_s:.0f} for devices that have a channel and the memory "
+        f"for the model; then {serving.size} of {memory_bytes.size} had a channel, and depth(s) "
+        f"{', '.join(str(block + 1) for block in violator)} need {violator.size} device(s) of {least:.6g} bytes, but "
+        f"{able[last]} offered them; leave out traces that are all outage, or add devices",
+        violator.tolist(),
+        int(able[last]),
+        least,
+    )

@@ -6,14 +6,14 @@ Nothing is refused. To judge another number, add a line to `LIMITS`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lola.fleet import Fleet
     from lola.problem import Problem
 
 # Bits of a number of the gradient, where they may be fewer than 32: the adapters of a model in half precision.
@@ -152,10 +152,11 @@ def warn_of(problem: Problem, said: Container[str] = ()) -> None:
                 warnings.warn(text, PlausibilityWarning, stacklevel=3)
 
 
-def of_a_round(problem: Problem, fleet: Fleet, **changes: Any) -> Problem:
-    """Return a problem for the fleet of one of its rounds, without a word: it was said when the problem was built."""
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """Let problems be built without a word, where it was said already."""
     before = _QUIET.set(True)
     try:
-        return replace(problem, fleet=fleet, **changes)
+        yield
     finally:
         _QUIET.reset(before)

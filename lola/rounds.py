@@ -9,8 +9,7 @@ import numpy as np
 from lola.channel import Channel, can_hold, wait_for_devices
 from lola.fleet import Fleet
 from lola.methods import method_named
-from lola.plausibility import of_a_round
-from lola.problem import Problem, round_latency_s
+from lola.problem import Problem, of_a_round, round_latency_s
 from lola.scheduling import schedule
 from lola.solvers.checks import BoolArray, FloatArray, IntArray
 from lola.solvers.errors import InfeasibleError

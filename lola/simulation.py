@@ -6,20 +6,20 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import Channel, FadingAround, RayleighFading
+from lola.channel import Channel, FadingAround, RayleighFading, fading
 from lola.files.formats import StrPath, write_atomically
 from lola.files.html import html_table
 from lola.files.traces import TraceReplay
 from lola.methods import BY_NAME, method_named
-from lola.plausibility import of_a_round, warn_of
-from lola.problem import Problem, enough_devices
+from lola.plausibility import warn_of
+from lola.problem import Problem, enough_devices, of_a_round
 from lola.rounds import draw_rounds, latencies
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, expect, positive_integer, seed_number
 from lola.solvers.errors import LolaValueError
@@ -209,7 +209,8 @@ def simulate(
     Raises
     ------
     InfeasibleError
-        If at some point fewer than two rounds have the memory for the model. A few without it are left out.
+        If at some point fewer than two rounds have the memory for the model (a few without it are left out), or one
+        waits a day for devices in outage.
     TypeError, ValueError
         If an argument is not as described, a method cannot heed what the problem asks for, or two parameters have
         several values.
@@ -230,10 +231,8 @@ def simulate(
     for name, value in (("transmit_snr_db", transmit_snr_db), ("path_loss", path_loss)):
         if traces is not None and value is not None:
             raise LolaValueError(f"{name} has no say over traces, which hold the channel as measured; leave one out")
-    own = traces is None and redraw == "channel" and transmit_snr_db is None and path_loss is None
-    if transmit_snr_db is None:
-        transmit_snr_db = np.nan if own or traces is not None else 10.0
-    axis, points = _points(problem, transmit_snr_db, bandwidth_hz, n_devices, local_steps)
+    known_snr_db = np.nan if transmit_snr_db is None else transmit_snr_db
+    axis, points = _points(problem, known_snr_db, bandwidth_hz, n_devices, local_steps)
     _check(problem, methods, redraw, points)
     latency = np.full((len(points), len(methods), rounds), np.nan)
     wall, waited = np.zeros(latency.shape, dtype=np.int64), np.empty((len(points), rounds))
@@ -242,13 +241,21 @@ def simulate(
         channel: Channel
         if traces is not None:
             channel = TraceReplay(traces, point.n_devices, seed)
-        elif own:
-            channel = FadingAround(problem.fleet.spectral_efficiency, seed)
         else:
-            loss = 1e-3 if path_loss is None else path_loss
-            channel = RayleighFading(point.n_devices, point.transmit_snr_db, loss, seed)
+            around = problem.fleet.spectral_efficiency if redraw == "channel" else None
+            snr_db = None if transmit_snr_db is None else point.transmit_snr_db
+            channel = fading(point.n_devices, seed, around=around, transmit_snr_db=snr_db, path_loss=path_loss)
+            if isinstance(channel, RayleighFading):
+                points[p] = point = replace(point, transmit_snr_db=channel.transmit_snr_db)
         drawn = draw_rounds(problem, point.n_devices, channel, rounds, seed, redraw)
-        at_point = of_a_round(problem, drawn.fleet(0), bandwidth_hz=point.bandwidth_hz, local_steps=point.local_steps)
+        if redraw == "fleet":
+            fleet = drawn.fleet(0)
+        elif isinstance(channel, FadingAround):
+            fleet = problem.fleet
+        else:  # its numbers are said as they were, whoever is in outage
+            met = drawn.spectral_efficiency[0]
+            fleet = problem.fleet.with_channel(np.where(met > 0, met, problem.fleet.spectral_efficiency))
+        at_point = of_a_round(problem, fleet, bandwidth_hz=point.bandwidth_hz, local_steps=point.local_steps)
         warn_of(at_point, said=(*problem.notes, *notes))
         notes |= dict.fromkeys(at_point.notes)
         waited[p] = drawn.waited_s

@@ -102,6 +102,10 @@ def test_a_new_method_schedules_verifies_and_is_saved(toy, tmp_path):
     assert ask("milp", schedule, problem, 60.0).startswith("oracle milp: ")
 
 
+def test_no_methods_give_no_schedules():
+    assert lola.compare(small_problem(), []) == {}
+
+
 def test_a_new_method_is_compared_and_proven_by_the_command(toy, scenario, tmp_path, capsys):
     saved = str(tmp_path / "o.json")
     assert main(["schedule", scenario, "--method", "roomiest", "--compare", "--json", saved]) == 0

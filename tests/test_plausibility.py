@@ -15,7 +15,8 @@ from scenario import small_problem
 import lola
 from lola.cli.main import main
 from lola.files.problems import builtin_scenario
-from lola.plausibility import LIMITS, of_a_round
+from lola.plausibility import LIMITS
+from lola.problem import of_a_round
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT_IN = builtin_scenario()
@@ -164,6 +165,16 @@ def test_what_was_said_of_a_problem_is_not_said_of_its_rounds():
         of_a_round(problem, problem.fleet)
         simulation = lola.simulate(problem, lola.METHODS, rounds=3, redraw="channel")
     assert simulation.notes == problem.notes
+    # A draw's own numbers are not said beside those of a fleet that stays; what a draw alone has, is.
+    with pytest.warns(lola.PlausibilityWarning, match="spectral_efficiency"):
+        near = small_problem(fleet=replace(problem.fleet, spectral_efficiency=np.full(5, 40.0), headroom=0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lola.simulate(near, ("jbba",), rounds=3, redraw="channel").notes == near.notes
+        slow = {"a": np.r_[0.0, np.full(5, 1.0)]}
+        assert lola.simulate(near, ("jbba",), rounds=9, redraw="channel", traces=slow).notes == ()
+    with pytest.warns(lola.PlausibilityWarning, match="the best spectral_efficiency"):
+        lola.simulate(problem, ("jbba",), rounds=3, redraw="channel", transmit_snr_db=150.0)
     with pytest.warns(lola.PlausibilityWarning, match="bandwidth_hz is 20") as caught:
         simulation = lola.simulate(small_problem(), ("ba",), rounds=3, bandwidth_hz=[20, 1e6])
     assert len(caught) == len(simulation.notes) == 1

@@ -53,6 +53,8 @@ def test_a_schedule_as_rows_and_as_a_dictionary(method, tmp_path):
     assert [row["depth"] for row in rows] == [1, 2, 3]
     assert [row["device"] for row in rows] == schedule.device_of_block.tolist()
     assert max(row["total_s"] for row in rows) == schedule.latency_s
+    longer = lola.schedule(small_problem(broadcast_s=0.5), method, seed=1)
+    assert [row["total_s"] for row in longer.rows()] == pytest.approx([0.5 + row["total_s"] for row in rows], rel=1e-15)
     assert json.loads(json.dumps(rows)) == rows
     data = schedule.to_dict()
     assert json.loads(json.dumps(data, allow_nan=False)) == data

@@ -18,22 +18,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import wait_quietly
-    from lola.cli.train import read_settings, recorded_profile, set_up_torch
+    from lola.cli.common import need_extras, set_up_torch, wait_quietly
     from lola.files.folders import check_new_folder
     from lola.files.formats import plain
 
+    need_extras("torch")
     folder, out = Path(options.folder), Path(options.out)
     check_new_folder(out)
     checkpoint = _checkpoint(folder, options.round)
-    settings = read_settings(folder)
     wait_quietly()
-    set_up_torch(None)
     from lola.adapters.checkpoint import load_weights
     from lola.adapters.record import RoundRecord
     from lola.tasks.export import take_home
+    from lola.tasks.folder import read_settings, recorded_profile
     from lola.tasks.training import adapted_classifier
 
+    settings = read_settings(folder)
+    set_up_torch(None)
     classifier, depths = adapted_classifier(settings)
     records = [RoundRecord.from_json(record) for record in load_weights(checkpoint, depths)["records"]]
     profile = recorded_profile(folder, settings)

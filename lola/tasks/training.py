@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 
 from lola.adapters.session import CooperativeSession
 from lola.adapters.shards import ShardedData, dirichlet_shards, iid_shards, trim_padding
-from lola.channel import Channel
+from lola.channel import Channel, fading
 from lola.files.formats import StrPath
 from lola.files.problems import builtin_scenario, load_fleet
 from lola.files.profiles import load_profile
-from lola.files.traces import channel_named
+from lola.files.traces import TraceReplay, load_traces
+from lola.fleet import Fleet
 from lola.models.depths import Depths, Loss, attach_lora, loss_of_output
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.problem import Problem
 from lola.profile import Profile
 from lola.scheduling import suited_method
+from lola.solvers.checks import shown
 from lola.solvers.errors import LolaValueError
 from lola.tasks.glue import Examples, GlueData, glue_task, read_glue, score
 from lola.tasks.settings import OPTIMIZERS, TrainingSettings
@@ -114,7 +116,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
             f"batch must be at most {most} for {len(data.train)} rows, got {settings.batch}; 32 is usual"
         )
     fleet = load_fleet(settings.fleet) if settings.fleet else builtin_scenario().fleet
-    channel = channel_named(settings.channel, fleet, settings.seed, own=settings.fleet is not None)
+    channel = channel_of(settings, fleet)
     classifier, depths = adapted_classifier(settings)
     profile = load_profile(settings.profile) if settings.profile else _estimated(classifier, settings)
     problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps)
@@ -134,6 +136,38 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     if session.version:
         notes.append(f"goes on from round {session.version} in {folder}")
     return Training(session, tuple(notes), classifier)
+
+
+def channel_of(settings: TrainingSettings, fleet: Fleet) -> Channel | None:
+    """Return the channel that settings name: None (static), fading, or a file of traces replayed.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+    fleet : Fleet
+        Fading goes around each device's own mean SNR where the settings name its file, else around the paper's.
+
+    Returns
+    -------
+    callable or None
+
+    Raises
+    ------
+    FormatError, ValueError
+        If there is no such channel, or the traces cannot be used.
+    OSError
+        If they cannot be read.
+    """
+    name, seed = settings.channel, settings.seed
+    if name == "static":
+        return None
+    if name == "rayleigh":
+        return fading(fleet.n_devices, seed, around=fleet.spectral_efficiency if settings.fleet else None)
+    if not Path(name).is_file():
+        raise LolaValueError(
+            f"channel must be static, rayleigh, or a file of traces; got {shown(name)}, which is no file"
+        )
+    return TraceReplay(load_traces(name), fleet.n_devices, seed=seed)
 
 
 def make_session(

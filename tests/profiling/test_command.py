@@ -184,3 +184,10 @@ def test_damaged_evidence_is_refused(tmp_path):
         (tmp_path / "p.json").write_text(json.dumps(data | {"provenance": known | change}))
         with pytest.raises(lola.FormatError, match=message):
             lola.load_profile(tmp_path / "p.json")
+
+
+def test_a_profile_is_no_stream(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments(tmp_path, "--out", "-")) == 64
+    assert capsys.readouterr().err == "lola: --out must be a file, got '-'; name one, such as p.json\n"
+    assert not (tmp_path / "-").exists()
