@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,9 @@ from lola.solvers.checks import (
     generator,
     positive_integer,
     positive_number,
+    real_array,
     seed_number,
+    shown,
     vector,
 )
 from lola.solvers.errors import InfeasibleError, LolaValueError
@@ -53,7 +56,7 @@ _FADING = int.from_bytes(b"fading")
 
 def from_decibel(value_db: ArrayLike) -> FloatArray:
     """Convert decibels of power into a ratio."""
-    return np.asarray(10.0 ** (np.asarray(value_db, dtype=np.float64) / 10.0))
+    return np.asarray(10.0 ** (_real("value_db", value_db) / 10.0))
 
 
 def spectral_efficiency(snr_db: ArrayLike) -> FloatArray:
@@ -68,13 +71,37 @@ def spectral_efficiency(snr_db: ArrayLike) -> FloatArray:
     -------
     float64 array of the same shape
         Eq. (4) of the LoLa-DEFT paper. Exact for weak signals too (``log1p``).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it holds what is no number.
     """
-    return shannon(from_decibel(snr_db))
+    decibels = _real("snr_db", snr_db)
+    if np.isnan(decibels).any():
+        raise LolaValueError(
+            f"snr_db must be a ratio in decibels, got {shown(snr_db)}; leave out what was not measured"
+        )
+    return shannon(from_decibel(decibels))
 
 
 def shannon(snr: ArrayLike) -> FloatArray:
-    """Shannon efficiency ``log2(1 + snr)`` in bit/s/Hz of a signal-to-noise ratio."""
-    return np.asarray(np.log1p(np.asarray(snr, dtype=np.float64)) / np.log(2.0))
+    """Shannon efficiency ``log2(1 + snr)`` in bit/s/Hz of a signal-to-noise ratio: a ratio of powers, no decibels."""
+    ratio = _real("snr", snr)
+    if not (ratio >= 0).all():
+        raise LolaValueError(
+            f"snr must be a ratio of powers, >= 0, got {shown(snr)}; decibels go into lola.channel.spectral_efficiency"
+        )
+    return np.asarray(np.log1p(ratio) / np.log(2.0))
+
+
+def _real(name: str, value: ArrayLike) -> FloatArray:
+    """Cast to float64, whatever the shape, or say what came instead."""
+    try:
+        shape = np.shape(value)
+    except ValueError:  # rows of unequal length, which the next line words
+        shape = ()
+    return real_array(name, value, len(shape)).reshape(shape)
 
 
 def rayleigh_power(shape: int | tuple[int, ...], seed: int | np.random.Generator | None = None) -> FloatArray:
@@ -153,7 +180,12 @@ class RayleighFading:
         seed_number("seed", self.seed)
 
     def __str__(self) -> str:
-        return f"Rayleigh fading around the same mean SNR for every device, path loss {self.path_loss:g}"
+        return in_words([self])
+
+    @property
+    def mean_snr_db(self) -> float:
+        """Mean received signal-to-noise ratio in dB, the same for every device."""
+        return self.transmit_snr_db + 10.0 * math.log10(self.path_loss)
 
     def __call__(self, round_index: int, clock_s: float) -> FloatArray:
         """Return the spectral efficiency of every device in a round, (K,) in bit/s/Hz; the clock has no say."""
@@ -206,6 +238,18 @@ class FadingAround:
         """Return the spectral efficiency of every device in a round, (K,) in bit/s/Hz; the clock has no say."""
         power = rayleigh_power(self.spectral_efficiency.size, np.random.default_rng([self.seed, round_index, _FADING]))
         return shannon(self.mean_snr * power)
+
+
+def in_words(channels: Sequence[Channel]) -> str:
+    """Say in a line what was drawn at the points of a sweep, which differ in the transmit SNR at most."""
+    fading = [channel for channel in channels if isinstance(channel, RayleighFading)]
+    if not fading:
+        return str(channels[-1])
+    means = ", ".join(dict.fromkeys(f"{channel.mean_snr_db:.4g}" for channel in fading))
+    return (
+        f"Rayleigh fading around the same mean SNR for every device, path loss {fading[0].path_loss:g}: "
+        f"mean received SNR {means} dB"
+    )
 
 
 def can_hold(memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray) -> BoolArray:

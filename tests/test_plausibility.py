@@ -139,7 +139,10 @@ def test_the_papers_sweeps_are_plausible():
     assert len(latency.SWEEPS) >= 3
     for problem in (parameters.problem(), BUILT_IN):
         for sweep in latency.SWEEPS.values():
-            assert lola.simulate(problem, ("random",), rounds=20, **parameters.PARAMETERS | sweep).notes == ()
+            assert (
+                lola.simulate(problem, ("random",), rounds=20, redraw="fleet", **parameters.PARAMETERS | sweep).notes
+                == ()
+            )
     few = parameters.rounds_of(20, 20)
     for factor in (1.0, 400.0):  # of the fit
         parameters.ratios(parameters.problem().profile, factor, few)

@@ -9,8 +9,9 @@ from rich.text import Text
 from lola.methods import method_named
 from lola.problem import Problem
 from lola.profile import Profile
-from lola.simulation import PARAMETERS, Simulation
+from lola.simulation import Simulation
 from lola.solution import Schedule
+from lola.sweep import PARAMETERS
 
 
 def round_table(schedule: Schedule, problem: Problem) -> Table:
