@@ -57,7 +57,10 @@ WRONG = {
     "a model's memory in kB": (lambda: with_profile(memory_bytes=PROFILE.memory_bytes / 2**14), "is it in kilobytes"),
     "a model's memory in MB": (lambda: with_profile(memory_bytes=PROFILE.memory_bytes / 1e6), "kilobytes, megabytes"),
     "a model's memory in GB": (lambda: with_profile(memory_bytes=PROFILE.memory_bytes / 1e9), "megabytes or gigabytes"),
-    "uploads in bytes": (lambda: with_profile(upload_bits=98_304, **by_hand()), "width, .* is 96, .* is upload_bits in bytes"),
+    "uploads in bytes": (
+        lambda: with_profile(upload_bits=98_304, **by_hand()),
+        "width, .* is 96, .* is upload_bits in bytes",
+    ),
     "uploads in bytes, of unknown rank": (
         lambda: with_profile(upload_bits=98_304, **without_origin()),
         "the smallest upload_bits is 98304, .* is it in bytes or megabits",

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 _SETTINGS, _SETTINGS_FORMAT = "settings.json", "lola-training-settings"
 _SUMMARY, _SUMMARY_FORMAT = "summary.json", "lola-training"
 _MODEL = "model"
+# Where there is no terminal for a bar, a line is printed at least this often, once a round has ended.
+_LINE_EVERY_S = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +167,8 @@ def recorded_profile(out: Path, settings: "TrainingSettings") -> str:
 
 
 def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:
+    from time import monotonic
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -175,13 +179,16 @@ def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None])
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", completed=session.version, total=rounds)
         scores = _last_scores(session)
+        said_at = monotonic()
         for record in session.run(rounds):
             heed()
             scores = record.scores or scores
             said = [f"loss {record.loss:.4f}", f"{seconds(record.clock_s)} simulated"]
             said += [f"{name} {value:.4f}" for name, value in scores.items()]
             bar.update(task, completed=record.version, description=", ".join(said))
-            if record.scores and not console.is_terminal:
+            due = record.scores or monotonic() - said_at >= _LINE_EVERY_S
+            if due and not console.is_terminal:
+                said_at = monotonic()
                 print(f"round {record.version}: {', '.join(said)}", flush=True)
 
 
