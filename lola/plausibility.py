@@ -64,17 +64,24 @@ def _median(values: object) -> float:
     return float(np.median(np.asarray(values)))
 
 
+def _counted(problem: Problem) -> bool:
+    """Whether lola itself counted the uploads: it alone records the software; and some models have narrow targets."""
+    return problem.profile.provenance is not None and problem.profile.provenance.software is not None
+
+
 def _adapted_width(problem: Problem) -> float | None:
     """Width of the model whose adapters have as many numbers as are uploaded, if the profile tells their rank."""
     origin = problem.profile.provenance
-    if origin is None or origin.lora_rank is None or not origin.lora_targets:
+    if origin is None or origin.lora_rank is None or not origin.lora_targets or _counted(problem):
         return None
     bits = _FEWER_BITS.get(origin.dtype, 32)
     return float(problem.profile.upload_bits.min()) / (bits * 2 * origin.lora_rank * len(origin.lora_targets))
 
 
 def _upload_of_unknown_rank(problem: Problem) -> float | None:
-    return float(problem.profile.upload_bits.min()) if _adapted_width(problem) is None else None
+    if _counted(problem) or _adapted_width(problem) is not None:
+        return None
+    return float(problem.profile.upload_bits.min())
 
 
 def _upload_in_memory(problem: Problem) -> float | None:

@@ -9,9 +9,10 @@ from cooperative import tiny_problem, tiny_session
 from scenario import small_problem
 
 import lola
-from lola.channel import can_hold, fading, wait_for_devices
+from lola.channel import fading
 from lola.cli.main import main
 from lola.methods import BY_NAME
+from lola.rounds import can_hold, wait_for_devices
 from lola.tasks.settings import TrainingSettings
 from lola.tasks.training import channel_of
 

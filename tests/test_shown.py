@@ -36,12 +36,13 @@ class Table(HTMLParser):
 
 @pytest.fixture
 def simulation():
-    return lola.simulate(small_problem(), ["jbba", "ba"], rounds=300, n_devices=[5, 10])
+    return lola.simulate(small_problem(), ["jbba", "ba"], rounds=300, n_devices=[5, 10], redraw="fleet")
 
 
 def test_results_are_written_in_a_line(simulation):
     assert repr(lola.schedule(small_problem())).startswith("<Schedule jbba: 3 blocks in ")
-    assert repr(simulation) == "<Simulation of jbba, ba: 300 rounds at 2 points of n_devices>"
+    drawn = "each draws speed, memory and channel anew"
+    assert repr(simulation) == f"<Simulation of jbba, ba: 300 rounds at 2 points of n_devices, {drawn}>"
     assert "at one point" in repr(lola.simulate(small_problem(), ["ba"], rounds=3))
 
 

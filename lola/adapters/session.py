@@ -22,10 +22,11 @@ from lola.adapters.record import RoundRecord
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
 from lola.adapters.tensorboard import tensorboard_log
-from lola.channel import Channel, wait_for_devices
+from lola.channel import Channel
 from lola.files.formats import FormatError, StrPath
 from lola.models.depths import Loss, loss_of_output
 from lola.problem import Problem, of_a_round
+from lola.rounds import wait_for_devices
 from lola.scheduling import schedule
 from lola.solution import Schedule
 from lola.solvers.checks import FloatArray, IntArray, positive_integer

@@ -9,7 +9,8 @@ from rich.text import Text
 from lola.methods import method_named
 from lola.problem import Problem
 from lola.profile import Profile
-from lola.simulation import PARAMETERS, Simulation
+from lola.rounds import PARAMETERS
+from lola.simulation import Simulation
 from lola.solution import Schedule
 
 

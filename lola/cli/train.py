@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from lola.adapters import CooperativeSession
     from lola.tasks import Training, TrainingSettings
 
+# Where there is no terminal for a bar, a line is printed at least this often, once a round has ended.
+_LINE_EVERY_S = 30.0
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
@@ -102,6 +105,8 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:
+    from time import monotonic
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -112,13 +117,16 @@ def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None])
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", completed=session.version, total=rounds)
         scores = _last_scores(session)
+        said_at = monotonic()
         for record in session.run(rounds):
             heed()
             scores = record.scores or scores
             said = [f"loss {record.loss:.4f}", f"{seconds(record.clock_s)} simulated"]
             said += [f"{name} {value:.4f}" for name, value in scores.items()]
             bar.update(task, completed=record.version, description=", ".join(said))
-            if record.scores and not console.is_terminal:
+            due = record.scores or monotonic() - said_at >= _LINE_EVERY_S
+            if due and not console.is_terminal:
+                said_at = monotonic()
                 print(f"round {record.version}: {', '.join(said)}", flush=True)
 
 

@@ -25,7 +25,7 @@ from lola.solvers.checks import (
     shown,
     vector,
 )
-from lola.solvers.errors import LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 _CAPACITY_COLUMNS = ("trace", "direction", "t_s", "mbps")
 _SNR_COLUMNS = ("trace", "SNR")
@@ -65,6 +65,10 @@ class TraceReplay:
     offset_s: IntArray
 
     def __init__(self, traces: Mapping[str, ArrayLike], n_devices: int, seed: int = 0) -> None:
+        if not isinstance(traces, Mapping):
+            raise LolaTypeError(
+                f"traces must be a mapping of names to samples, got {shown(traces)}; lola.load_traces reads a file"
+            )
         if not traces:
             raise LolaValueError("traces is empty; at least one trace is needed")
         checked = {

@@ -130,9 +130,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
         f"profile: {profile.provenance or 'of unknown provenance'}",
         f"channel: {channel or 'static, as the fleet has it'}",
     ]
-    known, trained = profile.provenance, (settings.batch, settings.seq)
-    if known is not None and (known.batch_size, known.sequence_length) != trained:
-        notes.append(f"note: the clock is of that batch and sequence; {trained[0]} and {trained[1]} are trained")
+    notes += _other_than_trained(profile, settings, depths)
     if session.version:
         notes.append(f"goes on from round {session.version} in {folder}")
     return Training(session, tuple(notes), classifier)
@@ -168,6 +166,29 @@ def channel_of(settings: TrainingSettings, fleet: Fleet) -> Channel | None:
             f"channel must be static, rayleigh, or a file of traces; got {shown(name)}, which is no file"
         )
     return TraceReplay(load_traces(name), fleet.n_devices, seed=seed)
+
+
+def _other_than_trained(profile: Profile, settings: TrainingSettings, depths: Depths) -> list[str]:
+    """Say what of a profile is not of what is trained: the clock is the profile's all the same."""
+    uploads = [depths.upload_bits(depth) for depth in range(1, len(depths) + 1)]
+    pairs = {}
+    if (known := profile.provenance) is not None:
+        pairs = {
+            "model": (Path(known.model).name, Path(settings.model).resolve().name),
+            "rank": (known.lora_rank, settings.rank),
+            "batch": (known.batch_size, settings.batch),
+            "sequence": (known.sequence_length, settings.seq),
+        }
+    differing = [
+        f"{name} {profiled}, trained is {trained}"
+        for name, (profiled, trained) in pairs.items()
+        if profiled is not None and profiled != trained
+    ]
+    for depth, (profiled_bits, bits) in enumerate(zip(profile.upload_bits.tolist(), uploads, strict=False), start=1):
+        if profiled_bits != bits:
+            differing.append(f"uploads of {profiled_bits:,.0f} bits at depth {depth}, trained are {bits:,.0f}")
+            break
+    return [f"note: the clock is of another workload: {'; '.join(differing)}"] if differing else []
 
 
 def make_session(

@@ -49,6 +49,26 @@ def test_it_prepares_the_session_that_follows_from_the_settings(settings, capsys
     assert session.evaluate().keys() == {"accuracy", "f1"}
 
 
+def test_a_profile_of_something_else_is_noted_in_what_differs(settings, tmp_path):
+    session = prepare_training(settings).session
+    profile, path = session.problem.profile, tmp_path / "p.json"
+
+    def noted(profile):
+        lola.save_profile(profile, path)
+        notes = prepare_training(replace(settings, profile=str(path))).notes
+        return [note for note in notes if note.startswith("note: the clock is of another workload")]
+
+    assert noted(profile) == []
+    other = replace(profile.provenance, model="someone/qwen", lora_rank=16, batch_size=8)
+    (note,) = noted(replace(profile, provenance=other, upload_bits=2 * profile.upload_bits))
+    assert note.startswith(
+        "note: the clock is of another workload: model qwen, trained is model; rank 16, trained is 4; batch 8, trained "
+        "is 4; uploads of "
+    )
+    bits = session.depths.upload_bits(1)
+    assert note.endswith(f"uploads of {2 * bits:,.0f} bits at depth 1, trained are {bits:,.0f}")
+
+
 def test_model_and_adapters_are_drawn_from_one_seed(settings):
     prepared = prepare_training(settings).session.depths
     with seeded(3):
