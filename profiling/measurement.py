@@ -9,7 +9,7 @@ from lola.evidence import Evidence
 from lola.models.depths import Depths
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
-from lola.profile import Profile, Provenance
+from lola.profile import SAVED_MEMORY, Profile, Provenance
 from lola.profiling.building import adapted, build, example_length, make_batch
 from lola.profiling.extras import depths_to_run
 from lola.profiling.judgement import check_monotone, rising
@@ -71,7 +71,7 @@ def measure(
     -------
     Profile
         ``memory_bytes``: weights and, on the CPU, the tensors saved for backward; on CUDA the peak that was allocated
-        above the idle model. ``latency_s``: medians of data, forward and backward. Its evidence has the spread, and
+        above the idle model. Where the CPU's peak is well above, ``memory_note`` says so, and the provenance's note. ``latency_s``: medians of data, forward and backward. Its evidence has the spread, and
         what it takes to train several depths at once, from which its ``extra_latency_s`` and ``extra_memory_bytes``
         are. Where the evidence has no repeats a depth was not run.
 
@@ -114,7 +114,7 @@ def measure(
         source="measured",
         hardware=hardware,
         note="" if len(alone) == n_blocks else between,
-        memory="weights and saved tensors" if device == "cpu" else "weights and peak allocated above the idle model",
+        memory=SAVED_MEMORY if device == "cpu" else "weights and peak allocated above the idle model",
         weights=weights,
         attention=workload.attention,
         mode=workload.mode,
@@ -130,15 +130,17 @@ def measure(
     def made(monotone: str | None) -> Profile:
         rising_latency, kept = rising(found.alone("latency_s"), evidence, monotone)
         made_to_rise = None if kept.raw_latency_s is None else "isotonic"
-        return Profile(
+        profile = Profile(
             memory_bytes=resident + above,
             latency_s=rising_latency,
             upload_bits=[depths.upload_bits(depth) for depth in range(1, n_blocks + 1)],
-            provenance=replace(provenance, monotone=made_to_rise),
+            provenance=provenance,
             evidence=kept,
             extra_latency_s=extra_latency,
             extra_memory_bytes=extra_memory,
         )
+        note = "; ".join(filter(None, (provenance.note, profile.memory_note)))
+        return replace(profile, provenance=replace(provenance, monotone=made_to_rise, note=note))
 
     try:
         return made(monotone)

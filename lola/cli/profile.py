@@ -149,6 +149,10 @@ def _print(profile: "Profile") -> None:
 
     verdict = judge(profile)
     print(laid_out(profile_table(profile)))
+    if profile.provenance is not None and profile.provenance.memory is not None:
+        print(f"needs: {profile.provenance.memory}")
+    if profile.memory_note:
+        print(f"note: {profile.memory_note}")
     for name, line, unit, scale in (("memory", verdict.memory, "GB", 1e9), ("latency", verdict.latency, "s", 1.0)):
         left_out = f"; a depth left out is predicted to {100 * line.left_out_error:.2g} %"
         print(
