@@ -21,7 +21,6 @@ from lola.solvers.checks import (
 )
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
-
 # What the memory of a measurement on the CPU counts; while it runs, an iteration holds more than that.
 SAVED_MEMORY = "weights and saved tensors"
 # How many times as much is worth a word: less is what allocators keep for themselves.
@@ -225,8 +224,8 @@ class Profile:
         if most <= _WELL_ABOVE:
             return ""
         return (
-            f"memory_bytes counts {origin.memory}; the peak of live tensors, with weights, is up to {most:.3g} times as "
-            f"much (depth {int(times.argmax()) + 1}): a headroom of {1 - 1 / most:.2f} leaves room for it, and an "
+            f"memory_bytes counts {origin.memory}; the peak of live tensors, with weights, is up to {most:.3g} times "
+            f"as much (depth {int(times.argmax()) + 1}): a headroom of {1 - 1 / most:.2f} leaves room for it, and an "
             "estimate counts it"
         )
 

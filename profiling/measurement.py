@@ -71,9 +71,10 @@ def measure(
     -------
     Profile
         ``memory_bytes``: weights and, on the CPU, the tensors saved for backward; on CUDA the peak that was allocated
-        above the idle model. Where the CPU's peak is well above, ``memory_note`` says so, and the provenance's note. ``latency_s``: medians of data, forward and backward. Its evidence has the spread, and
-        what it takes to train several depths at once, from which its ``extra_latency_s`` and ``extra_memory_bytes``
-        are. Where the evidence has no repeats a depth was not run.
+        above the idle model. Where the CPU's peak is well above, ``memory_note`` and the provenance's note say so.
+        ``latency_s``: medians of data, forward and backward. Its evidence has the spread, and what it takes to train
+        several depths at once, from which its ``extra_latency_s`` and ``extra_memory_bytes`` are. Where the evidence
+        has no repeats a depth was not run.
 
     Raises
     ------

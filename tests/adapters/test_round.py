@@ -259,3 +259,19 @@ def test_a_plan_says_who_does_what():
     assert [task.device for task in part.tasks] == (schedule.device_of_block + 100).tolist()
     with pytest.raises(TypeError, match="schedule must be"):
         RoundPlan.from_schedule("jbba", 0)
+
+
+def test_a_plan_has_the_local_steps_of_its_schedule(tmp_path):
+    problem = replace(tiny_problem(3), local_steps=2)
+    schedule = lola.schedule(problem)
+    lola.save_schedule(schedule, problem, tmp_path / "s.json")
+    for known in (schedule, lola.load_schedule(tmp_path / "s.json")[0]):
+        assert {task.local_steps for task in RoundPlan.from_schedule(known, 0).tasks} == {2}
+    assert {task.local_steps for task in RoundPlan.from_schedule(schedule, 0, local_steps=3).tasks} == {3}
+    with pytest.raises(ValueError, match="local_steps must be given for a schedule that does not .* the problem's"):
+        RoundPlan.from_schedule(replace(schedule, local_steps=None), 0)
+    with pytest.raises(ValueError, match="local_steps must be at least 1, got 0"):
+        RoundPlan.from_schedule(schedule, 0, local_steps=0)
+    replace(schedule, local_steps=None).verify(problem)
+    with pytest.raises(lola.VerificationError, match="local_steps: is 1, but the problem has 2"):
+        replace(schedule, local_steps=1).verify(problem)
