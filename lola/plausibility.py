@@ -69,11 +69,15 @@ def _adapted_width(problem: Problem) -> float | None:
     origin = problem.profile.provenance
     if origin is None or origin.lora_rank is None or not origin.lora_targets:
         return None
+    if origin.software is not None:  # counted by lola, of a model that may be as narrow as it likes
+        return None
     return float(problem.profile.upload_bits.min()) / (_BITS * 2 * origin.lora_rank * len(origin.lora_targets))
 
 
 def _upload_of_unknown_rank(problem: Problem) -> float | None:
-    return float(problem.profile.upload_bits.min()) if _adapted_width(problem) is None else None
+    origin = problem.profile.provenance
+    known = origin is not None and (origin.software is not None or _adapted_width(problem) is not None)
+    return None if known else float(problem.profile.upload_bits.min())
 
 
 def _upload_in_memory(problem: Problem) -> float | None:

@@ -39,6 +39,7 @@ def without_origin():
 
 # What was meant, what was typed, and the unit that a note names.
 PROFILE, FLEET = BUILT_IN.profile, BUILT_IN.fleet
+BY_HAND = replace(PROFILE.provenance, software=None)
 WRONG = {
     "100 MHz as 100": (lambda: replace(BUILT_IN, bandwidth_hz=100), "bandwidth_hz is 100, .* megahertz"),
     "20 MHz as 20": (lambda: replace(BUILT_IN, bandwidth_hz=20), "bandwidth_hz is 20, .* megahertz"),
@@ -52,7 +53,10 @@ WRONG = {
     "a model's memory in kB": (lambda: with_profile(memory_bytes=PROFILE.memory_bytes / 2**14), "is it in kilobytes"),
     "a model's memory in MB": (lambda: with_profile(memory_bytes=PROFILE.memory_bytes / 1e6), "kilobytes, megabytes"),
     "a model's memory in GB": (lambda: with_profile(memory_bytes=PROFILE.memory_bytes / 1e9), "megabytes or gigabytes"),
-    "uploads in bytes": (lambda: with_profile(upload_bits=98_304), "width, .* is 96, .* is upload_bits in bytes"),
+    "uploads in bytes": (
+        lambda: with_profile(upload_bits=98_304, provenance=BY_HAND),
+        "width, .* is 96, .* is upload_bits in bytes",
+    ),
     "uploads in bytes, of unknown rank": (
         lambda: with_profile(upload_bits=98_304, **without_origin()),
         "the smallest upload_bits is 98304, .* is it in bytes or megabits",
@@ -83,6 +87,15 @@ def test_a_wrong_unit_is_noted_and_named(case):
     assert [str(one.message) for one in caught] == list(problem.notes)
     assert {one.filename for one in caught} <= {__file__, replace.__code__.co_filename}
     assert all(note.endswith("?") for note in problem.notes)
+
+
+@pytest.mark.usefixtures("loud")
+def test_uploads_that_lola_counted_are_not_doubted():
+    """Grouped-query attention, or a rank of 1, makes what is uploaded as small as it is."""
+    for bits in (114_688, 2_048):
+        assert with_profile(upload_bits=bits).notes == ()
+    with pytest.warns(lola.PlausibilityWarning, match="width, .* is 112, below 127"):
+        with_profile(upload_bits=114_688, provenance=BY_HAND)
 
 
 def test_there_are_twenty_and_each_limit_is_met():
