@@ -53,10 +53,10 @@ def measure(
     threads : int, optional
         CPU threads, fixed during the measurement; torch's own choice if left out.
     repeats : int, optional
-        Timed iterations of each depth, at least. If left out, 5 on the CPU and 30 on CUDA, but 3 do once `limit_s` is
-        over. More follow until every median is known to 3 %, or until `limit_s`.
+        Timed iterations of each depth, at least, however long they take. If left out, 5 on the CPU and 30 on CUDA, but
+        3 do once `limit_s` is over. More follow until every median is known to 3 %, or until `limit_s`.
     limit_s : float, optional
-        Seconds after which no further repeats are begun; 60 if left out, 600 where `exact`.
+        Seconds after which no repeats beyond those are begun; 60 if left out, 600 where `exact`.
     monotone : {None, "isotonic"}
         A latency that falls no more than noise explains is made to rise by isotonic regression, by least squares; the
         medians are kept beside it. ``"isotonic"`` does so whatever the noise.
@@ -209,7 +209,8 @@ def _checked(
 
     if device not in _LEAST:
         raise LolaValueError(
-            f"device must be one of {', '.join(_LEAST)}; got {device!r}; a GPU is cuda, and to estimate takes neither"
+            f"device must be cpu or cuda (a GPU), got {device!r}; or estimate, which runs on neither: lola.profiling."
+            "estimate, --device estimate"
         )
     if device == "cuda" and not torch.cuda.is_available():
         raise ProfilingError("no CUDA device is to be had; measure on the cpu, or estimate")

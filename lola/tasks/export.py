@@ -67,7 +67,7 @@ def _card(settings: TrainingSettings, records: Sequence[RoundRecord], profile: s
     if scored is not None:
         says += [f"| on the dev split, after round {scored.version} | |", "|---|---:|"]
         says += [f"| {metric} | {value:.4f} |" for metric, value in scored.scores.items()] + [""]
-    says += [f"Class {number}: {label}." for number, label in enumerate(task.labels)]
+    says += [f"Class {number}: {label}." for number, label in enumerate(task.meanings or task.labels)]
     says += [f"Texts were cut to {settings.seq} tokens.", "", "## Load it", "", "In this folder:", ""]
     loads = ["from transformers import AutoModelForSequenceClassification, AutoTokenizer", ""]
     if merged:
@@ -77,10 +77,11 @@ def _card(settings: TrainingSettings, records: Sequence[RoundRecord], profile: s
         loads += [f"base = AutoModelForSequenceClassification.from_pretrained({source!r}, num_labels={task.n_labels})"]
         loads += ['model = PeftModel.from_pretrained(base, ".")']
     loads += ['tokenizer = AutoTokenizer.from_pretrained(".")']
+    warned = "Where transformers says that `classifier.weight` is MISSING from the base: PEFT puts this folder's there."
     settled = {**settings.recorded(), "profile": profile}
     comes = ["", "## Where it comes from", "", "| setting | |", "|---|---|"]
     comes += [f"| {key} | {_cell(str(value))} |" for key, value in settled.items() if value is not None]
-    return "\n".join([*head, *says, "```python", *loads, "```", *comes, ""])
+    return "\n".join([*head, *says, "```python", *loads, "```", *([] if merged else ["", warned]), *comes, ""])
 
 
 def _cell(text: str) -> str:

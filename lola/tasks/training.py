@@ -128,9 +128,8 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
         f"profile: {profile.provenance or 'of unknown provenance'}",
         f"channel: {channel or 'static, as the fleet has it'}",
     ]
-    known, trained = profile.provenance, (settings.batch, settings.seq)
-    if known is not None and (known.batch_size, known.sequence_length) != trained:
-        notes.append(f"note: the clock is of that batch and sequence; {trained[0]} and {trained[1]} are trained")
+    if differing := _differing(profile, depths, settings):
+        notes.append(f"note: the clock is of that profile, which differs from what is trained in {differing}")
     if session.version:
         notes.append(f"goes on from round {session.version} in {folder}")
     return Training(session, tuple(notes), classifier)
@@ -196,6 +195,24 @@ def make_session(
         loss=loss,
         folder=folder,
     )
+
+
+def _differing(profile: Profile, depths: Depths, settings: TrainingSettings) -> str:
+    """Say in what a profile is of something else than what is trained: nothing where it is of the same."""
+    uploads = [depths.upload_bits(depth) for depth in range(1, len(depths) + 1)]
+    pairs: dict[str, tuple[object, object]] = {}
+    if (known := profile.provenance) is not None:
+        pairs = {
+            "model": (Path(known.model).name, Path(settings.model).resolve().name),
+            "batch": (known.batch_size, settings.batch),
+            "sequence": (known.sequence_length, settings.seq),
+            "LoRA's rank": (known.lora_rank or settings.rank, settings.rank),
+        }
+    different = np.flatnonzero(profile.upload_bits != uploads)
+    if different.size:
+        at = int(different[0])
+        pairs[f"upload of depth {at + 1}"] = (f"{profile.upload_bits[at]:.6g} bits", f"{uploads[at]:.6g}")
+    return ", ".join(f"{name} ({of}, trained is {now})" for name, (of, now) in pairs.items() if of != now)
 
 
 def _some(train: Examples, n_rows: int, seed: int) -> Examples:

@@ -128,6 +128,8 @@ def test_a_run_leaves_its_model_and_any_checkpoint_goes_home(place, tmp_path, ca
         "| lr | 0.01 |",
         "| profile | model, batch 8, sequence 16, float32: estimated, snapdragon-8-gen-3 at 1.5 TFLOP/s",
         "num_labels=2",
+        "\nClass 0: not equivalent.\nClass 1: equivalent.\n",
+        "Where transformers says that `classifier.weight` is MISSING from the base: PEFT puts this folder's there.",
     ):
         assert text in card
     assert main(["export", str(out), "--out", str(tmp_path / "same")]) == 0
