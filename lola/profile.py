@@ -21,6 +21,11 @@ from lola.solvers.checks import (
 )
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
+# What the memory of a measurement on the CPU counts; while it runs, an iteration holds more than that.
+SAVED_MEMORY = "weights and saved tensors"
+# How many times as much is worth a word: less is what allocators keep for themselves.
+_WELL_ABOVE = 1.25
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -132,7 +137,8 @@ class Profile:
     Parameters
     ----------
     memory_bytes : (L,) array_like
-        b(l): peak bytes a device needs to get the gradient of depth l. Must not fall with depth.
+        b(l): bytes a device needs to get the gradient of depth l: the peak, or what the provenance says is counted of
+        it. Must not fall with depth.
     latency_s : (L,) array_like
         d(l) = a + c(l): seconds of one local iteration at depth l. Must not fall with depth.
     upload_bits : float or (L,) array_like
@@ -204,6 +210,24 @@ class Profile:
     def n_blocks(self) -> int:
         """Number of blocks, L."""
         return int(self.latency_s.shape[0])
+
+    @property
+    def memory_note(self) -> str:
+        """What an iteration needs beyond `memory_bytes` where those count saved tensors; empty if that is little."""
+        origin, evidence = self.provenance, self.evidence
+        if origin is None or origin.memory != SAVED_MEMORY or evidence is None:
+            return ""
+        if evidence.saved_bytes is None or evidence.peak_bytes is None or not self.memory_bytes.all():
+            return ""
+        times = (self.memory_bytes - evidence.saved_bytes + evidence.peak_bytes) / self.memory_bytes
+        most = float(times.max())
+        if most <= _WELL_ABOVE:
+            return ""
+        return (
+            f"memory_bytes counts {origin.memory}; the peak of live tensors, with weights, is up to {most:.3g} times "
+            f"as much (depth {int(times.argmax()) + 1}): a headroom of {1 - 1 / most:.2f} leaves room for it, and an "
+            "estimate counts it"
+        )
 
     def on_reference(self, reference: str, latency_factor: float) -> Profile:
         """Return this profile with its latency brought to another device, and that recorded.

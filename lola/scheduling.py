@@ -82,6 +82,7 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
         hits_memory_wall=frozen(wall),
         proof=answer.proof,
         iterations=answer.iterations,
+        local_steps=problem.local_steps,
     )
 
 

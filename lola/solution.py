@@ -36,6 +36,8 @@ class Schedule:
         Why the bound holds; its kind is the method's.
     iterations : int
         Steps the solver took.
+    local_steps : int or None
+        M of the problem, which `compute_s` counts; None where a schedule was made by hand without it.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Schedule:
     hits_memory_wall: BoolArray
     proof: Proof | None
     iterations: int
+    local_steps: int | None = None
 
     @property
     def gap(self) -> float:

@@ -97,6 +97,11 @@ def _check_constraints(schedule: Schedule, problem: Problem, method: Method) -> 
 
 
 def _check_latencies(schedule: Schedule, problem: Problem) -> None:
+    require(
+        schedule.local_steps in (None, problem.local_steps),
+        "local_steps",
+        f"is {schedule.local_steps!r}, but the problem has {problem.local_steps}",
+    )
     compute = problem.compute_s(schedule.device_of_block)
     upload = problem.upload_s(schedule.device_of_block, schedule.bandwidth_hz)
     require(

@@ -9,7 +9,7 @@ from lola.evidence import Evidence
 from lola.models.depths import Depths
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
-from lola.profile import Profile, Provenance
+from lola.profile import SAVED_MEMORY, Profile, Provenance
 from lola.profiling.building import adapted, build, example_length, make_batch
 from lola.profiling.extras import depths_to_run
 from lola.profiling.judgement import check_monotone, rising
@@ -53,10 +53,10 @@ def measure(
     threads : int, optional
         CPU threads, fixed during the measurement; torch's own choice if left out.
     repeats : int, optional
-        Timed iterations of each depth, at least. If left out, 5 on the CPU and 30 on CUDA, but 3 do once `limit_s` is
-        over. More follow until every median is known to 3 %, or until `limit_s`.
+        Timed iterations of each depth, at least, however long they take. If left out, 5 on the CPU and 30 on CUDA, but
+        3 do once `limit_s` is over. More follow until every median is known to 3 %, or until `limit_s`.
     limit_s : float, optional
-        Seconds after which no further repeats are begun; 60 if left out, 600 where `exact`.
+        Seconds after which no repeats beyond those are begun; 60 if left out, 600 where `exact`.
     monotone : {None, "isotonic"}
         A latency that falls no more than noise explains is made to rise by isotonic regression, by least squares; the
         medians are kept beside it. ``"isotonic"`` does so whatever the noise.
@@ -71,9 +71,10 @@ def measure(
     -------
     Profile
         ``memory_bytes``: weights and, on the CPU, the tensors saved for backward; on CUDA the peak that was allocated
-        above the idle model. ``latency_s``: medians of data, forward and backward. Its evidence has the spread, and
-        what it takes to train several depths at once, from which its ``extra_latency_s`` and ``extra_memory_bytes``
-        are. Where the evidence has no repeats a depth was not run.
+        above the idle model. Where the CPU's peak is well above, ``memory_note`` and the provenance's note say so.
+        ``latency_s``: medians of data, forward and backward. Its evidence has the spread, and what it takes to train
+        several depths at once, from which its ``extra_latency_s`` and ``extra_memory_bytes`` are. Where the evidence
+        has no repeats a depth was not run.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def measure(
         source="measured",
         hardware=hardware,
         note="" if len(alone) == n_blocks else between,
-        memory="weights and saved tensors" if device == "cpu" else "weights and peak allocated above the idle model",
+        memory=SAVED_MEMORY if device == "cpu" else "weights and peak allocated above the idle model",
         weights=weights,
         attention=workload.attention,
         mode=workload.mode,
@@ -131,15 +132,17 @@ def measure(
     def made(monotone: str | None) -> Profile:
         rising_latency, kept = rising(costs.alone("latency_s"), evidence, monotone)
         made_to_rise = None if kept.raw_latency_s is None else "isotonic"
-        return Profile(
+        profile = Profile(
             memory_bytes=resident + above,
             latency_s=rising_latency,
             upload_bits=[depths.upload_bits(depth) for depth in range(1, n_blocks + 1)],
-            provenance=replace(provenance, monotone=made_to_rise),
+            provenance=provenance,
             evidence=kept,
             extra_latency_s=extra_latency,
             extra_memory_bytes=extra_memory,
         )
+        note = "; ".join(filter(None, (provenance.note, profile.memory_note)))
+        return replace(profile, provenance=replace(provenance, monotone=made_to_rise, note=note))
 
     try:
         return made(monotone)
@@ -207,7 +210,8 @@ def _checked(
 
     if device not in _LEAST:
         raise LolaValueError(
-            f"device must be one of {', '.join(_LEAST)}; got {device!r}; a GPU is cuda, and to estimate takes neither"
+            f"device must be cpu or cuda (a GPU), got {device!r}; or estimate, which runs on neither: lola.profiling."
+            "estimate, --device estimate"
         )
     if device == "cuda" and not torch.cuda.is_available():
         raise ProfilingError("no CUDA device is to be had; measure on the cpu, or estimate")

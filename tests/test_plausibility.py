@@ -94,6 +94,15 @@ def test_a_wrong_unit_is_noted_and_named(case):
     assert all(note.endswith("?") for note in problem.notes)
 
 
+@pytest.mark.usefixtures("loud")
+def test_uploads_that_lola_counted_are_not_doubted():
+    """Grouped-query attention, or a rank of 1, makes what is uploaded as small as it is."""
+    for bits in (114_688, 2_048):
+        assert with_profile(upload_bits=bits).notes == ()
+    with pytest.warns(lola.PlausibilityWarning, match="width, .* is 112, below 127"):
+        with_profile(upload_bits=114_688, **by_hand())
+
+
 def test_there_are_twenty_and_each_limit_is_met():
     assert len(WRONG) >= 20
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from lola.adapters.messages import BlockGradient, BlockTask
 from lola.models.depths import Batch, Depths, Loss, loss_of_output
 from lola.solvers.checks import positive_integer
-from lola.solvers.errors import LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 
 def block_gradient(
@@ -46,11 +46,15 @@ def block_gradient(
 
     Raises
     ------
-    ValueError
-        If there are fewer batches than `local_steps`.
+    TypeError, ValueError
+        If an argument is not as described, or there are fewer batches than `local_steps`.
     lola.models.ModelError
         If backward would not stop at the block.
     """
+    if not isinstance(depths, Depths):
+        raise LolaTypeError(f"depths must be a Depths, got {type(depths).__name__}; make it of a model by attach_lora")
+    if not isinstance(task, BlockTask):
+        raise LolaTypeError(f"task must be a BlockTask, got {type(task).__name__}; take one of a RoundPlan's tasks")
     local_steps = positive_integer("local_steps", task.local_steps if local_steps is None else local_steps)
     with depths.lock:
         return _gradient(depths, task, batches, local_steps, loss)

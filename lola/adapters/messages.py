@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from lola.adapters.wire import HEADER_BYTES, layouts_of, pack, read_tensors, room_for, unlike, unpack
 from lola.files.formats import FormatError, check_keys, integer, number, table
 from lola.solution import Schedule
-from lola.solvers.checks import expect, shown
+from lola.solvers.checks import expect, positive_integer, shown
 from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class RoundPlan:
 
     @classmethod
     def from_schedule(
-        cls, schedule: Schedule, version: int, devices: ArrayLike | None = None, *, local_steps: int = 1
+        cls, schedule: Schedule, version: int, devices: ArrayLike | None = None, *, local_steps: int | None = None
     ) -> RoundPlan:
         """Make the plan that a schedule amounts to.
 
@@ -117,10 +117,22 @@ class RoundPlan:
             Version of the model that the round starts from.
         devices : (K,) int array_like, optional
             Numbers of the scheduled fleet's devices, where that fleet is only a part of yours.
-        local_steps : int
-            M: of the problem that was scheduled.
+        local_steps : int, optional
+            M: the schedule's if left out.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `schedule` is none, or has no M and none is given.
         """
         expect("schedule", schedule, Schedule)
+        if local_steps is None:
+            local_steps = schedule.local_steps
+        if local_steps is None:
+            raise LolaValueError(
+                "local_steps must be given for a schedule that does not tell them, got None; give the problem's"
+            )
+        local_steps = positive_integer("local_steps", local_steps)
         chosen = schedule.device_of_block
         numbers = (chosen if devices is None else np.asarray(devices)[chosen]).tolist()
         pairs = zip(numbers, schedule.bandwidth_hz.tolist(), strict=True)

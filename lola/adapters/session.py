@@ -210,7 +210,7 @@ class CooperativeSession:
 
     def _round(self, last: bool) -> RoundRecord:
         chosen, present, waited_s = self._schedule()
-        plan = RoundPlan.from_schedule(chosen, self.version, present, local_steps=self.problem.local_steps)
+        plan = RoundPlan.from_schedule(chosen, self.version, present)
         answers = self.devices.answers(plan)
         report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound)
         self.version, self.clock_s = report.version, self.clock_s + waited_s + chosen.latency_s

@@ -8,7 +8,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("folder", metavar="RUN", help="what lola train was given as --out")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="a new folder: weights, tokenizer, model card")
-    parser.add_argument("--round", type=int, metavar="N", help="of the checkpoint to take (default: the latest)")
+    parser.add_argument(
+        "--round",
+        type=int,
+        metavar="N",
+        help="of the checkpoint to take, of the last two, which a run keeps (default: the latest)",
+    )
     parser.add_argument(
         "--merged",
         action="store_true",

@@ -33,8 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", default="train", help="train (default) or eval: without dropout")
     parser.add_argument("--seed", type=int, default=0, help="of weights, adapters and batch (default 0)")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--repeats", type=int, help="iterations of each depth, at least (default 5, on cuda 30)")
-    parser.add_argument("--limit-s", type=float, help="begin no repeats after this (default 60, with --exact 600)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        help="iterations of each depth, at least, whatever --limit-s says (default 5, on cuda 30; 3 once it is over)",
+    )
+    parser.add_argument(
+        "--limit-s",
+        type=float,
+        help="begin no repeats beyond --repeats after this (default 60, with --exact 600)",
+    )
     parser.add_argument("--check-process", action="store_true", help="on the cpu: a child process's peak memory, too")
     parser.add_argument("--monotone", metavar="isotonic", help="make a latency rise that falls by more than noise, too")
     parser.add_argument("--reference", metavar="DEVICE", help="bring latency to it, such as snapdragon-8-gen-3")
@@ -151,6 +159,10 @@ def _print(profile: "Profile") -> None:
 
     verdict = judge(profile)
     print(laid_out(profile_table(profile)))
+    if profile.provenance is not None and profile.provenance.memory is not None:
+        print(f"needs: {profile.provenance.memory}")
+    if profile.memory_note:
+        print(f"note: {profile.memory_note}")
     for name, line, unit, scale in (("memory", verdict.memory, "GB", 1e9), ("latency", verdict.latency, "s", 1.0)):
         left_out = f"; a depth left out is predicted to {100 * line.left_out_error:.2g} %"
         print(

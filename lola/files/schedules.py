@@ -109,6 +109,7 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
         f"{path}, schedule",
         table(f"{path}, schedule", data["schedule"]),
         proof_from_json(f"{path}, proof", data.get("proof"), problem),
+        problem.local_steps,
     )
     if data["digest"] != problem.digest():
         raise VerificationError("digest: the problem in the file is not the one that was solved; it was changed since")
@@ -149,7 +150,7 @@ def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
         raise FormatError(f"{where}: {error}") from None
 
 
-def _schedule_from_json(where: str, data: dict[str, Any], proof: Proof | None) -> Schedule:
+def _schedule_from_json(where: str, data: dict[str, Any], proof: Proof | None, local_steps: int) -> Schedule:
     check_keys(where, data, _SCHEDULE_KEYS)
     bound = data["lower_bound_s"]
     walls = data["hits_memory_wall"]
@@ -168,4 +169,5 @@ def _schedule_from_json(where: str, data: dict[str, Any], proof: Proof | None) -
         hits_memory_wall=np.array(walls, dtype=np.bool_),
         proof=proof,
         iterations=integer(f"{where}, iterations", data["iterations"]),
+        local_steps=local_steps,
     )

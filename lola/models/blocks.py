@@ -102,7 +102,8 @@ def find_targets(model: "nn.Module", blocks: "Sequence[nn.Module]", names: Seque
     missing = "query and value" if names is None else ", ".join(name for name in names if name not in inside)
     raise ModelError(
         f"LoRA has no target: the blocks have no {missing or 'module of an empty list'}. Modules that can be "
-        f"adapted are {', '.join(sorted(inside)) or 'none'}; name some of them as targets"
+        f"adapted are {', '.join(sorted(inside)) or 'none'}; name some of them: attach_lora(targets=[...]), "
+        "Workload(lora_targets=[...]) or --targets"
     )
 
 

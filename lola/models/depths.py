@@ -274,7 +274,9 @@ def attach_lora(
 
 
 def loss_of_output(model: Any, batch: "Batch") -> "torch.Tensor":
-    """Take the loss that a transformers model puts into its output."""
+    """Take the loss from what a model gives: an output or mapping that has one, a tuple that begins with it, or it."""
+    import torch
+
     if not isinstance(batch, Mapping):
         raise LolaTypeError(
             f"a batch must be a mapping of names to tensors, labels among them, got {type(batch).__name__}; or give "
@@ -288,9 +290,24 @@ def loss_of_output(model: Any, batch: "Batch") -> "torch.Tensor":
         raise ModelError(
             f"{type(model).__name__} cannot be run on {', '.join(batch)}: {error}. Give it a batch of its own inputs"
         ) from error
-    loss: torch.Tensor | None = getattr(output, "loss", None)
-    if loss is None:
-        raise ModelError(
-            f"{type(model).__name__} gives no loss for its labels; a batch needs labels, and the model a head"
-        )
-    return loss
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if isinstance(loss, torch.Tensor):
+        return loss
+    first = output[0] if isinstance(output, tuple) and output else output
+    if isinstance(first, torch.Tensor) and first.dim() == 0:
+        return first
+    raise ModelError(
+        f"{type(model).__name__} gives no loss for its labels: a loss, alone, first of a tuple, or named so in an "
+        f"output or mapping was wanted, got {_described(output)} for a batch of {', '.join(batch)}; a batch needs "
+        "labels, and the model a head"
+    )
+
+
+def _described(output: object) -> str:
+    """Say of a model's output what it is made of."""
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} of {', '.join(map(str, output)) or 'nothing'}"
+    if isinstance(output, tuple):
+        return f"{type(output).__name__} of {', '.join(map(_described, output)) or 'nothing'}"
+    shape = getattr(output, "shape", None)
+    return type(output).__name__ if shape is None else f"{type(output).__name__} of shape {tuple(shape)}"

@@ -76,7 +76,7 @@ def _card(settings: TrainingSettings, records: Sequence[RoundRecord], profile: s
     if scored is not None:
         says += [f"| on the dev split, after round {scored.version} | |", "|---|---:|"]
         says += [f"| {metric} | {value:.4f} |" for metric, value in scored.scores.items()] + [""]
-    says += [f"Class {number}: {label}." for number, label in enumerate(task.labels)]
+    says += [f"Class {number}: {label}." for number, label in enumerate(task.meanings or task.labels)]
     says += [f"Texts were cut to {settings.seq} tokens.", "", "## Load it", "", "In this folder:", ""]
     if local and not merged:
         says[-2] = (
@@ -91,13 +91,14 @@ def _card(settings: TrainingSettings, records: Sequence[RoundRecord], profile: s
         loads += [f"base = AutoModelForSequenceClassification.from_pretrained(base, num_labels={task.n_labels})"]
         loads += ['model = PeftModel.from_pretrained(base, ".")']
     loads += ['tokenizer = AutoTokenizer.from_pretrained(".")']
+    warned = "Where transformers says that `classifier.weight` is MISSING from the base: PEFT puts this folder's there."
     settled = {**settings.recorded(), "profile": profile}
     for key in ("model", "data", "fleet", "channel"):  # paths tell more of a computer than a reader needs
         if settled[key] is not None and Path(settled[key]).is_absolute():
             settled[key] = Path(settled[key]).name
     comes = ["", "## Where it comes from", "", "| setting | |", "|---|---|"]
     comes += [f"| {key} | {_cell(str(value))} |" for key, value in settled.items() if value is not None]
-    return "\n".join([*head, *says, "```python", *loads, "```", *comes, ""])
+    return "\n".join([*head, *says, "```python", *loads, "```", *([] if merged else ["", warned]), *comes, ""])
 
 
 def _cell(text: str) -> str:

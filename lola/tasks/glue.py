@@ -42,6 +42,8 @@ class GlueTask:
         Of GLUE's own files: the text or the two texts, and the label.
     hub_columns : tuple of str
         The texts, as the hub's copy names them.
+    meanings : tuple of str
+        What the hub's copy calls the classes, where the files have but numbers.
     """
 
     name: str
@@ -50,6 +52,7 @@ class GlueTask:
     labels: tuple[str, ...]
     columns: tuple[str, ...]
     hub_columns: tuple[str, ...]
+    meanings: tuple[str, ...] = ()
 
     @property
     def n_labels(self) -> int:
@@ -58,17 +61,19 @@ class GlueTask:
 
 
 _BINARY, _ENTAILED = ("0", "1"), ("entailment", "not_entailment")
+_ACCEPTABLE, _SAME = ("unacceptable", "acceptable"), ("not equivalent", "equivalent")
+_POSITIVE, _DUPLICATE = ("negative", "positive"), ("not duplicate", "duplicate")
 _THREE_WAY = ("entailment", "neutral", "contradiction")
 _SENTENCES, _QUESTIONS = ("sentence1", "sentence2"), ("question1", "question2")
 _ALL = (
-    GlueTask("cola", "CoLA", ("matthews",), _BINARY, ("sentence", "label"), ("sentence",)),
-    GlueTask("mrpc", "MRPC", ("accuracy", "f1"), _BINARY, ("#1 String", "#2 String", "Quality"), _SENTENCES),
+    GlueTask("cola", "CoLA", ("matthews",), _BINARY, ("sentence", "label"), ("sentence",), _ACCEPTABLE),
+    GlueTask("mrpc", "MRPC", ("accuracy", "f1"), _BINARY, ("#1 String", "#2 String", "Quality"), _SENTENCES, _SAME),
     GlueTask("rte", "RTE", ("accuracy",), _ENTAILED, (*_SENTENCES, "label"), _SENTENCES),
     GlueTask("stsb", "STS-B", ("pearson", "spearman"), (), (*_SENTENCES, "score"), _SENTENCES),
-    GlueTask("sst2", "SST-2", ("accuracy",), _BINARY, ("sentence", "label"), ("sentence",)),
+    GlueTask("sst2", "SST-2", ("accuracy",), _BINARY, ("sentence", "label"), ("sentence",), _POSITIVE),
     GlueTask("qnli", "QNLI", ("accuracy",), _ENTAILED, ("question", "sentence", "label"), ("question", "sentence")),
     GlueTask("mnli", "MNLI", ("accuracy",), _THREE_WAY, (*_SENTENCES, "gold_label"), ("premise", "hypothesis")),
-    GlueTask("qqp", "QQP", ("accuracy", "f1"), _BINARY, (*_QUESTIONS, "is_duplicate"), _QUESTIONS),
+    GlueTask("qqp", "QQP", ("accuracy", "f1"), _BINARY, (*_QUESTIONS, "is_duplicate"), _QUESTIONS, _DUPLICATE),
 )
 GLUE = {task.name: task for task in _ALL}
 

@@ -134,6 +134,8 @@ def test_a_run_leaves_its_model_and_any_checkpoint_goes_home(place, tmp_path, ca
         "| fleet | fleet.csv |",
         "while adapter_config.json says in base_model_name_or_path where model lies:",
         f"By lola {lola.__version__}, with LoRA",
+        "\nClass 0: not equivalent.\nClass 1: equivalent.\n",
+        "Where transformers says that `classifier.weight` is MISSING from the base: PEFT puts this folder's there.",
     ):
         assert text in card
     assert str(place) not in card

@@ -115,6 +115,10 @@ def test_what_a_device_cannot_do_is_said(tmp_path):
         block_gradient(depths, BlockTask(0, 6, 4, 1e6), [batch], 1)
     with pytest.raises(ValueError, match="local_steps must be"):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 0)
+    with pytest.raises(lola.LolaError, match="depths must be a Depths, got Bert.*; make it .* attach_lora"):
+        block_gradient(depths.model, BlockTask(0, 6, 1, 1e6), [batch], 1)
+    with pytest.raises(lola.LolaError, match="task must be a BlockTask, got int"):
+        block_gradient(depths, 1, [batch], 1)
     with pytest.raises(ValueError, match="the loss does not depend on .*lora_A.*, which depth 3 trains"):
         block_gradient(depths, BlockTask(0, 6, 3, 1e6), [batch], 1, loss=_loss_of_the_head_alone)
     with pytest.raises(
@@ -123,13 +127,39 @@ def test_what_a_device_cannot_do_is_said(tmp_path):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [tuple(batch.values())], 1)
     del batch["labels"]
     with pytest.raises(
-        ValueError, match="BertForSequenceClassification gives no loss for its labels; a batch needs labels"
+        ValueError,
+        match="gives no loss for its labels: .*, got SequenceClassifierOutput of logits for a batch of input_ids, "
+        "attention_mask; a batch needs labels",
     ):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 1)
     batch = tiny_columns("bert", 4, seed=0)
     depths.model.enable_input_require_grads()
     with pytest.raises(ProfilingError, match="it makes the embeddings require a gradient"):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 1)
+
+
+@pytest.mark.parametrize(
+    "give", [lambda loss, logits: {"loss": loss, "logits": logits}, lambda *both: both, lambda loss, _: loss]
+)
+def test_a_model_may_give_its_loss_as_models_do(tmp_path, give):
+    """As a mapping, first of a tuple, or alone; and what is neither is said."""
+    depths, batch, task = tiny_depths(tmp_path), tiny_columns("bert", 4, seed=0), BlockTask(0, 6, 2, 1e6)
+    depths.model.eval()
+    wanted = block_gradient(depths, task, [batch])
+    whole = depths.model.forward
+    depths.model.forward = lambda **inputs: give(*whole(**inputs, return_dict=False))
+    got = block_gradient(depths, task, [batch])
+    assert got.loss == wanted.loss
+    assert all(torch.equal(value, wanted.gradients[name]) for name, value in got.gradients.items())
+    for other, said in (
+        ({"logits": 3}, "got dict of logits for"),
+        ((torch.ones(4, 2), 3), r"got tuple of Tensor of shape \(4, 2\), int for a batch of input_ids"),
+        ((), "got tuple of nothing for"),
+        (None, "got NoneType for"),
+    ):
+        depths.model.forward = lambda other=other, **_: other
+        with pytest.raises(ProfilingError, match=f"gives no loss for its labels: a loss, alone, .* was wanted, {said}"):
+            block_gradient(depths, task, [batch])
 
 
 def _loss_of_the_head_alone(model, batch):
@@ -259,3 +289,19 @@ def test_a_plan_says_who_does_what():
     assert [task.device for task in part.tasks] == (schedule.device_of_block + 100).tolist()
     with pytest.raises(TypeError, match="schedule must be"):
         RoundPlan.from_schedule("jbba", 0)
+
+
+def test_a_plan_has_the_local_steps_of_its_schedule(tmp_path):
+    problem = replace(tiny_problem(3), local_steps=2)
+    schedule = lola.schedule(problem)
+    lola.save_schedule(schedule, problem, tmp_path / "s.json")
+    for known in (schedule, lola.load_schedule(tmp_path / "s.json")[0]):
+        assert {task.local_steps for task in RoundPlan.from_schedule(known, 0).tasks} == {2}
+    assert {task.local_steps for task in RoundPlan.from_schedule(schedule, 0, local_steps=3).tasks} == {3}
+    with pytest.raises(ValueError, match="local_steps must be given for a schedule that does not .* the problem's"):
+        RoundPlan.from_schedule(replace(schedule, local_steps=None), 0)
+    with pytest.raises(ValueError, match="local_steps must be at least 1, got 0"):
+        RoundPlan.from_schedule(schedule, 0, local_steps=0)
+    replace(schedule, local_steps=None).verify(problem)
+    with pytest.raises(lola.VerificationError, match="local_steps: is 1, but the problem has 2"):
+        replace(schedule, local_steps=1).verify(problem)

@@ -125,9 +125,11 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, capsys):
     assert main(arguments(tmp_path, batch="0")) == 64
     assert "batch_size must be at least 1, got 0" in capsys.readouterr().err
     assert main(arguments(tmp_path, device="tpu")) == 64
-    assert "device must be one of cpu, cuda; got 'tpu'" in capsys.readouterr().err
+    assert "device must be cpu or cuda (a GPU), got 'tpu'; or estimate" in capsys.readouterr().err
     assert main(arguments(tmp_path, device="gpu")) == 64
-    assert "got 'gpu'; a GPU is cuda, and to estimate takes neither" in capsys.readouterr().err
+    assert (
+        "device must be cpu or cuda (a GPU), got 'gpu'; or estimate, which runs on neither" in capsys.readouterr().err
+    )
     assert main(arguments(tmp_path, "--out", other, "--force")) == 0
     assert main(arguments(tmp_path, "--out", other)) == 0  # the same thing again
 

@@ -150,6 +150,8 @@ def test_what_cannot_be_adapted_is_refused(tmp_path):
         tiny(tmp_path, "bert", targets=["qkv", "value"])
     with pytest.raises(ProfilingError, match="the blocks have no module of an empty list"):
         tiny(tmp_path, "bert", targets=[])
+    with pytest.raises(ProfilingError, match=r"some.*attach_lora\(targets=.*, Workload\(lora_targets=.* --targets"):
+        tiny(tmp_path, "bert", targets=["qkv"])
     with pytest.raises(ValueError, match="depth must be at most 3, the number of blocks; got 4"):
         tiny(tmp_path, "bert")[0].select(4)
     with pytest.raises(ValueError, match="rank must be at least 1"):

@@ -1,5 +1,6 @@
 """Measurements on the CPU: what is recorded, and what stops them."""
 
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -10,7 +11,7 @@ from tiny_models import FALLING, save_config
 import lola
 from lola.cli.main import main
 from lola.models.depths import Depths
-from lola.profiling import NotMonotoneError, ProfilingError, Workload, attach_lora, measure, timing
+from lola.profiling import NotMonotoneError, ProfilingError, Workload, attach_lora, estimate, measure, timing
 from lola.profiling.building import build
 from lola.profiling.memory import count_saved, track_peak, weight_bytes
 from lola.profiling.timing import Effort
@@ -202,7 +203,7 @@ def test_another_error_stays_itself(tmp_path, monkeypatch):
 
 def test_bad_measurements_are_refused(tmp_path):
     for wrong in ("tpu", "gpu"):
-        message = f"device must be one of cpu, cuda; got '{wrong}'; a GPU is cuda, and to estimate takes neither"
+        message = rf"device must be cpu or cuda \(a GPU\), got '{wrong}'; or estimate, which .* --device estimate"
         with pytest.raises(ValueError, match=message):
             measure(quick(tmp_path), device=wrong)
     with pytest.raises(ValueError, match="repeats must be at least 1"):
@@ -221,3 +222,29 @@ def test_a_child_that_fails_says_why_before_anything_is_measured(tmp_path):
             Workload("nobody/nothing"), threads=1, check_process=True, progress=lambda stage, *_: stages.append(stage)
         )
     assert stages == ["child process"]
+
+
+def test_a_peak_well_above_what_memory_counts_is_said(tmp_path, capsys):
+    """Logits of a large vocabulary are held more than once, but saved once; an estimate counts the peak."""
+    folder = save_config(tmp_path / "llama", "llama", vocab_size=4000, num_hidden_layers=4)
+    workload = Workload(folder, batch_size=4, sequence_length=12)
+    options = ["--batch", "4", "--seq", "12", "--threads", "1", "--limit-s", "0.01", "--monotone", "isotonic"]
+    assert main(["profile", "--model", folder, *options, "--out", str(tmp_path / "p.json")]) == 0
+    said = capsys.readouterr().out
+    measured, estimated = lola.load_profile(tmp_path / "p.json"), estimate(workload)
+    times = (estimated.memory_bytes / measured.memory_bytes).max()
+    assert times > 1.5
+    assert f"is up to {times:.3g} times as much (depth " in measured.memory_note
+    assert f"a headroom of {1 - 1 / times:.2f} leaves room for it" in measured.memory_note
+    assert measured.provenance.note == measured.memory_note
+    assert f"needs: weights and saved tensors\nnote: {measured.memory_note}\n" in said
+    assert estimated.memory_note == ""  # whose memory is the peak
+
+
+def test_no_word_of_a_peak_that_is_little_more(tmp_path):
+    profile = measure(quick(tmp_path), limit_s=0.01, monotone="isotonic")
+    of = replace(profile.evidence, peak_bytes=profile.evidence.saved_bytes + 0.2 * profile.memory_bytes)
+    assert replace(profile, evidence=of).memory_note == ""
+    of = replace(profile.evidence, peak_bytes=profile.evidence.saved_bytes + 0.3 * profile.memory_bytes)
+    assert "is up to 1.3 times as much" in replace(profile, evidence=of).memory_note
+    assert replace(profile, evidence=None).memory_note == ""
