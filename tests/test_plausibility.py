@@ -139,7 +139,7 @@ def test_the_shipped_scenario_and_profiles_are_plausible():
 def test_a_narrow_model_in_half_precision_is_plausible():
     """The narrowest BERT uploads 65,536 bits then; in bytes, they are noted."""
     narrowest = 16 * 2 * 8 * 2 * 128
-    half = replace(PROFILE.provenance, dtype="bfloat16", lora_rank=8, lora_targets=("query", "value"))
+    half = replace(PROFILE.provenance, dtype="bfloat16", lora_rank=8, lora_targets=("query", "value"), software=None)
     assert with_profile(upload_bits=narrowest, provenance=half).notes == ()
     with pytest.warns(
         lola.PlausibilityWarning, match="width, .* is 16, .* is upload_bits in bytes, or of a compressed"
