@@ -36,6 +36,8 @@ class Schedule:
         Why the bound holds; its kind is the method's.
     iterations : int
         Steps the solver took.
+    name : (L,) tuple of str or None
+        Names of the blocks' devices, where the fleet has names.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Schedule:
     hits_memory_wall: BoolArray
     proof: Proof | None
     iterations: int
+    name: tuple[str, ...] | None = None
 
     @property
     def gap(self) -> float:
@@ -77,7 +80,7 @@ class Schedule:
         verify(self, problem)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one line per block, depth 1 first, ready for a data frame.
+        """Return one line per block, depth 1 first, ready for a data frame; devices with their names if they have some.
 
         Examples
         --------
@@ -89,6 +92,7 @@ class Schedule:
         """
         columns = {
             "device": self.device_of_block,
+            **({} if self.name is None else {"name": np.array(self.name)}),
             "bandwidth_hz": self.bandwidth_hz,
             "compute_s": self.compute_s,
             "upload_s": self.upload_s,

@@ -154,6 +154,16 @@ def test_a_method_that_the_table_does_not_have_ends_in_words():
         replace(lola.schedule(problem), method="roomiest").verify(problem)
 
 
+def test_a_misspelt_method_and_a_text_for_a_list_are_told_what_was_meant():
+    with pytest.raises(ValueError, match=r"a method must be one of jbba, .*; got 'jba'\. Did you mean 'jbba'\?"):
+        lola.schedule(small_problem(), "jba")
+    for call in (lola.compare, lola.simulate):
+        with pytest.raises(
+            ValueError, match=r"methods must be different methods in a list, such as \['jbba'\]; got one"
+        ):
+            call(small_problem(), "jbba")
+
+
 def test_a_simulation_of_a_method_that_is_gone_is_drawn():
     simulation = lola.simulate(small_problem(), ("jbba", "ba"), rounds=5, redraw="fleet")
     axes = draw_simulation(replace(simulation, methods=("gone", "ba"))).axes[0]

@@ -62,6 +62,20 @@ def test_a_schedule_as_rows_and_as_a_dictionary(method, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["schedule"] == data
 
 
+def test_rows_and_the_notebooks_table_name_the_devices_that_have_names(tmp_path):
+    problem = small_problem()
+    nameless = replace(problem, fleet=replace(problem.fleet, name=None))
+    assert "name" not in lola.schedule(nameless).rows()[0]
+    names = [f"phone <{k}>" for k in range(problem.n_devices)]
+    problem = replace(problem, fleet=replace(problem.fleet, name=names))
+    schedule = lola.schedule(problem)
+    assert [row["name"] for row in schedule.rows()] == [names[k] for k in schedule.device_of_block]
+    assert f"<td>phone &lt;{schedule.device_of_block[0]}&gt;</td>" in schedule._repr_html_()
+    lola.save_schedule(schedule, problem, tmp_path / "s.json")
+    again, _ = lola.load_schedule(tmp_path / "s.json")
+    assert again.rows() == schedule.rows()
+
+
 def test_rows_are_ready_for_a_data_frame(simulation):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(simulation.rows())
