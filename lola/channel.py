@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers.checks import (
-    BoolArray,
     FloatArray,
     frozen,
     generator,
     positive_integer,
     positive_number,
+    real_array,
     seed_number,
+    shown,
     vector,
 )
-from lola.solvers.errors import InfeasibleError, LolaValueError
+from lola.solvers.errors import LolaValueError
 
 # channel(round, clock_s) gives the spectral efficiency of every device in a round, (K,) in bit/s/Hz; 0 is an outage.
 Channel = Callable[[int, float], FloatArray]
@@ -45,15 +47,15 @@ CQI_EFFICIENCY: FloatArray = np.array(
 CQI_EFFICIENCY.setflags(write=False)
 # Beyond these decibels of received SNR an efficiency is no number that the solvers take.
 MOST_DB = 490.0
-# A round that waits for devices to come back looks again every second, this long.
-_LONGEST_WAIT_S = 86_400
+# Of the LoLa-DEFT paper, section VI-A.
+TRANSMIT_SNR_DB, PATH_LOSS = 10.0, 1e-3
 # Keeps the fading apart from what else a round draws from the same seed.
 _FADING = int.from_bytes(b"fading")
 
 
 def from_decibel(value_db: ArrayLike) -> FloatArray:
     """Convert decibels of power into a ratio."""
-    return np.asarray(10.0 ** (np.asarray(value_db, dtype=np.float64) / 10.0))
+    return np.asarray(10.0 ** (_real("value_db", value_db) / 10.0))
 
 
 def spectral_efficiency(snr_db: ArrayLike) -> FloatArray:
@@ -68,13 +70,37 @@ def spectral_efficiency(snr_db: ArrayLike) -> FloatArray:
     -------
     float64 array of the same shape
         Eq. (4) of the LoLa-DEFT paper. Exact for weak signals too (``log1p``).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it holds what is no number.
     """
-    return shannon(from_decibel(snr_db))
+    decibels = _real("snr_db", snr_db)
+    if np.isnan(decibels).any():
+        raise LolaValueError(
+            f"snr_db must be a ratio in decibels, got {shown(snr_db)}; leave out what was not measured"
+        )
+    return shannon(from_decibel(decibels))
 
 
 def shannon(snr: ArrayLike) -> FloatArray:
-    """Shannon efficiency ``log2(1 + snr)`` in bit/s/Hz of a signal-to-noise ratio."""
-    return np.asarray(np.log1p(np.asarray(snr, dtype=np.float64)) / np.log(2.0))
+    """Shannon efficiency ``log2(1 + snr)`` in bit/s/Hz of a signal-to-noise ratio: a ratio of powers, no decibels."""
+    ratio = _real("snr", snr)
+    if not (ratio >= 0).all():
+        raise LolaValueError(
+            f"snr must be a ratio of powers, >= 0, got {shown(snr)}; decibels go into lola.channel.spectral_efficiency"
+        )
+    return np.asarray(np.log1p(ratio) / np.log(2.0))
+
+
+def _real(name: str, value: ArrayLike) -> FloatArray:
+    """Cast to float64, whatever the shape, or say what came instead."""
+    try:
+        shape = np.shape(value)
+    except ValueError:  # rows of unequal length, which the next line words
+        shape = ()
+    return real_array(name, value, len(shape)).reshape(shape)
 
 
 def rayleigh_power(shape: int | tuple[int, ...], seed: int | np.random.Generator | None = None) -> FloatArray:
@@ -92,8 +118,8 @@ def rayleigh_power(shape: int | tuple[int, ...], seed: int | np.random.Generator
 def rayleigh_efficiency(
     shape: int | tuple[int, ...],
     *,
-    transmit_snr_db: float = 10.0,
-    path_loss: float = 1e-3,
+    transmit_snr_db: float = TRANSMIT_SNR_DB,
+    path_loss: float = PATH_LOSS,
     seed: int | np.random.Generator | None = None,
 ) -> FloatArray:
     """Draw spectral efficiencies ``log2(1 + p·H/N0)`` under path loss and Rayleigh fading.
@@ -141,8 +167,8 @@ class RayleighFading:
     """
 
     n_devices: int
-    transmit_snr_db: float = 10.0
-    path_loss: float = 1e-3
+    transmit_snr_db: float = TRANSMIT_SNR_DB
+    path_loss: float = PATH_LOSS
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -153,7 +179,12 @@ class RayleighFading:
         seed_number("seed", self.seed)
 
     def __str__(self) -> str:
-        return f"Rayleigh fading around the same mean SNR for every device, path loss {self.path_loss:g}"
+        return in_words([self])
+
+    @property
+    def mean_snr_db(self) -> float:
+        """Mean received signal-to-noise ratio in dB, the same for every device."""
+        return self.transmit_snr_db + 10.0 * math.log10(self.path_loss)
 
     def __call__(self, round_index: int, clock_s: float) -> FloatArray:
         """Return the spectral efficiency of every device in a round, (K,) in bit/s/Hz; the clock has no say."""
@@ -208,51 +239,47 @@ class FadingAround:
         return shannon(self.mean_snr * power)
 
 
-def can_hold(memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray) -> BoolArray:
-    """Whether the devices that are not in outage have the memory for all blocks; devices along the last axis.
-
-    Who can hold a block can hold every smaller one. So they have it if and only if the largest can hold the largest
-    block, the second largest the second largest, and so on.
-    """
-    largest = np.sort(np.where(efficiency > 0, memory_bytes, -1.0), axis=-1)[..., -needed_bytes.size :]
-    return np.asarray((largest >= np.sort(needed_bytes)).all(axis=-1))
-
-
-def wait_for_devices(
-    channel: Channel, round_index: int, clock_s: float, memory_bytes: FloatArray, needed_bytes: FloatArray
-) -> tuple[FloatArray, float]:
-    """Let a round wait, second by second, while too few devices for its blocks are out of outage.
+def fading(
+    n_devices: int,
+    seed: int,
+    *,
+    around: FloatArray | None = None,
+    transmit_snr_db: float | None = None,
+    path_loss: float | None = None,
+) -> FadingAround | RayleighFading:
+    """Fade around each device's own mean SNR, where it is known and no other is asked for; else as `RayleighFading`.
 
     Parameters
     ----------
-    channel, round_index, clock_s
-        See `Channel`.
-    memory_bytes, needed_bytes : (K,), (L,) arrays
-        What devices offer and blocks need. Where not even all devices have the memory, the round waits for L of them.
+    n_devices, seed : int
+    around : (K,) array, optional
+        bit/s/Hz of each device at its mean SNR; None where the fleet is drawn, or the paper's.
+    transmit_snr_db, path_loss : float, optional
+        See `RayleighFading`, whose defaults they have.
 
     Returns
     -------
-    efficiency, waited_s
-        (K,) in bit/s/Hz, 0 in outage, at the first moment at which the others can serve; and how long that took.
+    FadingAround or RayleighFading
 
     Raises
     ------
-    InfeasibleError
-        If a day does not suffice.
+    TypeError, ValueError
+        If an argument is not as described.
     """
-    efficiency = np.asarray(channel(round_index, clock_s))
-    everybody = can_hold(memory_bytes, np.ones(memory_bytes.size), needed_bytes)
-    needed = needed_bytes if everybody else np.zeros(needed_bytes.size)
-    waited = 0
-    while (efficiency == 0).any() and not can_hold(memory_bytes, efficiency, needed):
-        if waited == _LONGEST_WAIT_S:
-            raise InfeasibleError(
-                f"round {round_index} waited a day from second {clock_s:.0f} for {needed.size} devices that have a "
-                f"channel and the memory for the model, and {int((efficiency > 0).sum())} of {memory_bytes.size} have "
-                "one; leave out traces that are all outage, or add devices",
-                range(needed.size),
-                int((efficiency > 0).sum()),
-            )
-        waited += 1
-        efficiency = np.asarray(channel(round_index, clock_s + waited))
-    return efficiency, float(waited)
+    given = {"transmit_snr_db": transmit_snr_db, "path_loss": path_loss}
+    asked = {name: value for name, value in given.items() if value is not None}
+    if around is not None and not asked:
+        return FadingAround(around, seed)
+    return RayleighFading(n_devices, **asked, seed=seed)
+
+
+def in_words(channels: Sequence[Channel]) -> str:
+    """Say in a line what was drawn at the points of a sweep, which differ in the transmit SNR at most."""
+    fading = [channel for channel in channels if isinstance(channel, RayleighFading)]
+    if not fading:
+        return str(channels[-1])
+    means = ", ".join(dict.fromkeys(f"{channel.mean_snr_db:.4g}" for channel in fading))
+    return (
+        f"Rayleigh fading around the same mean SNR for every device, path loss {fading[0].path_loss:g}: "
+        f"mean received SNR {means} dB"
+    )

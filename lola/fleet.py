@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import rayleigh_efficiency
+from lola.channel import PATH_LOSS, TRANSMIT_SNR_DB, rayleigh_efficiency
 from lola.solvers.checks import (
     FloatArray,
     frozen,
@@ -94,8 +94,8 @@ class Fleet:
         seed: int | np.random.Generator | None = None,
         speed: tuple[float, float] = (0.5, 1.0),
         memory_bytes: tuple[float, float] = (1e9, 6e9),
-        transmit_snr_db: float = 10.0,
-        path_loss: float = 1e-3,
+        transmit_snr_db: float = TRANSMIT_SNR_DB,
+        path_loss: float = PATH_LOSS,
     ) -> Fleet:
         """Draw a fleet as in the LoLa-DEFT paper, section VI-A.
 

@@ -6,7 +6,7 @@ A new kind of proof is a class in `lola.proofs`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 from lola.problem import Problem
 from lola.proofs import HallProof, MultiplierProof, PriceProof, Proof
 from lola.solvers.checks import FloatArray, IntArray, frozen, shown
-from lola.solvers.errors import LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     from lola.rounds import Rounds
@@ -115,6 +115,18 @@ def method_named(name: object) -> Method:
     if not isinstance(name, str) or name not in BY_NAME:
         raise LolaValueError(f"a method must be one of {', '.join(BY_NAME)}; got {shown(name)}")
     return BY_NAME[name]
+
+
+def listed_methods(names: object) -> list[Method]:
+    """Return different methods of the table, at least one, by a list of their names."""
+    if isinstance(names, str):
+        raise LolaValueError(f"methods must be different methods in a list, such as [{names!r}]; got one text")
+    if not isinstance(names, Iterable):
+        raise LolaTypeError(f"methods must be a list of methods, such as ['jbba']; got {shown(names)}")
+    listed = list(names)
+    if not listed or len(set(map(str, listed))) < len(listed):
+        raise LolaValueError(f"methods must be different methods, at least one; got {shown(names)}")
+    return [method_named(name) for name in listed]
 
 
 def _no_subcarriers(problem: Problem) -> str:

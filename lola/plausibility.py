@@ -6,18 +6,18 @@ Nothing is refused. To judge another number, add a line to `LIMITS`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lola.fleet import Fleet
     from lola.problem import Problem
 
-# Bits of a number of the gradient; adapters are trained in single precision, whatever the model computes in.
-_BITS = 32
+# Bits of a number of the gradient, where they may be fewer than 32: the adapters of a model in half precision.
+_FEWER_BITS = {"float16": 16, "bfloat16": 16}
 
 
 class PlausibilityWarning(UserWarning):
@@ -64,20 +64,24 @@ def _median(values: object) -> float:
     return float(np.median(np.asarray(values)))
 
 
+def _counted(problem: Problem) -> bool:
+    """Whether lola itself counted the uploads: it alone records the software; and some models have narrow targets."""
+    return problem.profile.provenance is not None and problem.profile.provenance.software is not None
+
+
 def _adapted_width(problem: Problem) -> float | None:
     """Width of the model whose adapters have as many numbers as are uploaded, if the profile tells their rank."""
     origin = problem.profile.provenance
-    if origin is None or origin.lora_rank is None or not origin.lora_targets:
+    if origin is None or origin.lora_rank is None or not origin.lora_targets or _counted(problem):
         return None
-    if origin.software is not None:  # counted by lola, of a model that may be as narrow as it likes
-        return None
-    return float(problem.profile.upload_bits.min()) / (_BITS * 2 * origin.lora_rank * len(origin.lora_targets))
+    bits = _FEWER_BITS.get(origin.dtype, 32)
+    return float(problem.profile.upload_bits.min()) / (bits * 2 * origin.lora_rank * len(origin.lora_targets))
 
 
 def _upload_of_unknown_rank(problem: Problem) -> float | None:
-    origin = problem.profile.provenance
-    known = origin is not None and (origin.software is not None or _adapted_width(problem) is not None)
-    return None if known else float(problem.profile.upload_bits.min())
+    if _counted(problem) or _adapted_width(problem) is not None:
+        return None
+    return float(problem.profile.upload_bits.min())
 
 
 def _upload_in_memory(problem: Problem) -> float | None:
@@ -107,7 +111,8 @@ LIMITS: tuple[Limit, ...] = (
           suspected="is it in bytes or megabits",
           known="LoRA of rank 1 on query and value of RoBERTa-base has 98,304 bits, the paper's 786,432"),
     Limit("the model's width, from upload_bits and the LoRA rank", _adapted_width, least=127.0,
-          suspected="is upload_bits in bytes", known="the narrowest BERT is 128 wide (Turc et al. 2019)"),
+          suspected="is upload_bits in bytes, or of a compressed gradient",
+          known="the narrowest BERT is 128 wide (Turc et al. 2019)"),
     Limit("the gradient's share of a depth's memory", _upload_in_memory, most=1.0,
           suspected="is memory_bytes in megabytes or gigabytes, or upload_bits too large",
           known="a gradient is kept in that memory before it is sent"),
@@ -154,10 +159,11 @@ def warn_of(problem: Problem, said: Container[str] = ()) -> None:
                 warnings.warn(text, PlausibilityWarning, stacklevel=3)
 
 
-def of_a_round(problem: Problem, fleet: Fleet, **changes: Any) -> Problem:
-    """Return a problem for the fleet of one of its rounds, without a word: it was said when the problem was built."""
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """Let problems be built without a word, where it was said already."""
     before = _QUIET.set(True)
     try:
-        return replace(problem, fleet=fleet, **changes)
+        yield
     finally:
         _QUIET.reset(before)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from lola.fleet import Fleet
-from lola.plausibility import notes, warn_of
+from lola.plausibility import notes, unsaid, warn_of
 from lola.profile import Profile
 from lola.solvers.checks import (
     BoolArray,
@@ -229,3 +229,9 @@ class Problem:
         # Where there is none, as before there could be one: digests in older files still hold.
         state.update(json.dumps([*rest, self.broadcast_s] if self.broadcast_s else rest).encode())
         return state.hexdigest()
+
+
+def of_a_round(problem: Problem, fleet: Fleet, **changes: Any) -> Problem:
+    """Return a problem for the fleet of one of its rounds, without a word: it was said when the problem was built."""
+    with unsaid():
+        return replace(problem, fleet=fleet, **changes)

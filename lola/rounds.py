@@ -1,24 +1,120 @@
-"""Many random rounds, and what each method makes of them."""
+"""Many random rounds: where, what is drawn, who waits for whom, and what each method makes of them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
-from lola.channel import Channel, can_hold, wait_for_devices
+from lola.channel import Channel
+from lola.files.problems import builtin_scenario
 from lola.fleet import Fleet
-from lola.methods import method_named
-from lola.plausibility import of_a_round
-from lola.problem import Problem, round_latency_s
+from lola.methods import listed_methods, method_named
+from lola.problem import Problem, enough_devices, of_a_round, round_latency_s
 from lola.scheduling import schedule
-from lola.solvers.checks import BoolArray, FloatArray, IntArray
-from lola.solvers.errors import InfeasibleError
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, shown
+from lola.solvers.errors import InfeasibleError, LolaValueError
 
 # What a round draws from its seed; a channel has randomness of its own.
 _FLEET, _CLOCK, _METHOD = range(3)
 # Long against any trace, so that a round meets each trace at any of its seconds alike.
 _SPAN_S = 1e6
+# A round that waits for devices to come back looks again every second, this long.
+_LONGEST_WAIT_S = 86_400
+# What a round may draw anew, in words.
+REDRAWN = {"fleet": "speed, memory and channel", "channel": "the channel"}
+# How a parameter is written: its name, its unit, and what it is divided by.
+PARAMETERS = {
+    "transmit_snr_db": ("transmit SNR", "dB", 1.0),
+    "bandwidth_hz": ("bandwidth", "MHz", 1e6),
+    "n_devices": ("devices K", "", 1.0),
+    "local_steps": ("local steps M", "", 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where rounds are simulated.
+
+    Attributes
+    ----------
+    transmit_snr_db : float
+        NaN where traces are replayed, or each device fades around its own mean SNR.
+    bandwidth_hz : float
+    n_devices, local_steps : int
+    """
+
+    transmit_snr_db: float
+    bandwidth_hz: float
+    n_devices: int
+    local_steps: int
+
+
+def usual_redraw(fleet: Fleet) -> str:
+    """Return what is drawn anew if nobody says: a fleet of one's own stays, the built-in one stands for the paper's."""
+    builtin = builtin_scenario().fleet
+    fields = ("speed", "memory_bytes", "spectral_efficiency")
+    same = fleet.n_devices == builtin.n_devices and all(
+        (getattr(fleet, name) == getattr(builtin, name)).all() for name in fields
+    )
+    return "fleet" if same else "channel"
+
+
+def points_of(
+    problem: Problem,
+    transmit_snr_db: float | Sequence[float],
+    bandwidth_hz: float | Sequence[float] | None,
+    n_devices: int | Sequence[int] | None,
+    local_steps: int | Sequence[int] | None,
+) -> tuple[str | None, list[Point]]:
+    """Lay out the sweep, and name its axis."""
+    parameters = {
+        "transmit_snr_db": transmit_snr_db,
+        "bandwidth_hz": problem.bandwidth_hz if bandwidth_hz is None else bandwidth_hz,
+        "n_devices": problem.n_devices if n_devices is None else n_devices,
+        "local_steps": problem.local_steps if local_steps is None else local_steps,
+    }
+    swept = {name: list(value) for name, value in parameters.items() if isinstance(value, Sequence | np.ndarray)}
+    for name, values in swept.items():
+        if not values or len(set(values)) < len(values):
+            raise LolaValueError(f"{name} must hold different values, at least one; got {values}")
+    several = [name for name, values in swept.items() if len(values) > 1]
+    if len(several) > 1:
+        raise LolaValueError(f"one parameter can be swept at a time, got several values for {' and '.join(several)}")
+    axis = several[0] if several else None
+    fixed: dict[str, Any] = {name: swept[name][0] if name in swept else value for name, value in parameters.items()}
+    return axis, [Point(**fixed | {axis: value}) for value in swept[axis]] if axis else [Point(**fixed)]
+
+
+def of_one_round(problem: Problem) -> list[str]:
+    """Name what of a problem cannot be heeded over many rounds."""
+    keys = ("pinned", "forbidden", "subcarrier_hz")
+    return [key for key in keys if getattr(problem, key)]
+
+
+def check_rounds(problem: Problem, methods: Sequence[str], redraw: str, points: Sequence[Point]) -> None:
+    """Refuse what makes no sense over many rounds."""
+    if keys := of_one_round(problem):
+        raise LolaValueError(
+            f"{' and '.join(keys)}: many rounds heed no pairs or subcarriers, which are of one round; leave them "
+            "out of the problem"
+        )
+    for method in listed_methods(methods):
+        if reason := method.unsuited(problem):
+            raise LolaValueError(f"{method.name!r} {reason}; leave it out")
+    if redraw not in REDRAWN:
+        raise LolaValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {shown(redraw)}")
+    for point in points:
+        enough_devices(positive_integer("n_devices", point.n_devices), problem.n_blocks)
+    if redraw == "channel" and any(point.n_devices != problem.n_devices for point in points):
+        raise LolaValueError(
+            f"n_devices can differ from the fleet's {problem.n_devices} only where the fleet is redrawn; "
+            "leave it out, or let redraw be 'fleet'"
+        )
+    if redraw == "fleet" and np.ptp(problem.fleet.headroom) > 0:
+        raise LolaValueError("headroom must be the same for every device where the fleet is redrawn; give one number")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,3 +226,67 @@ def latencies(problem: Problem, name: str, rounds: Rounds, seed: int) -> tuple[F
         latency[row] = round_latency_s(one.compute_s(devices), one.upload_s(devices, answer.bandwidth_hz))
         wall[row] = (one.fleet.memory_bytes[devices] < one.profile.memory_bytes).sum()
     return problem.broadcast_s + rounds.waited_s + latency, wall
+
+
+def can_hold(memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray) -> BoolArray:
+    """Whether the devices that are not in outage have the memory for all blocks; devices along the last axis.
+
+    Who can hold a block can hold every smaller one. So they have it if and only if the largest can hold the largest
+    block, the second largest the second largest, and so on.
+    """
+    largest = np.sort(np.where(efficiency > 0, memory_bytes, -1.0), axis=-1)[..., -needed_bytes.size :]
+    return np.asarray((largest >= np.sort(needed_bytes)).all(axis=-1))
+
+
+def wait_for_devices(
+    channel: Channel, round_index: int, clock_s: float, memory_bytes: FloatArray, needed_bytes: FloatArray
+) -> tuple[FloatArray, float]:
+    """Let a round wait, second by second, while too few devices for its blocks are out of outage.
+
+    Parameters
+    ----------
+    channel, round_index, clock_s
+        See `Channel`.
+    memory_bytes, needed_bytes : (K,), (L,) arrays
+        What devices offer and blocks need. Where not even all devices have the memory, the round waits for L of them.
+
+    Returns
+    -------
+    efficiency, waited_s
+        (K,) in bit/s/Hz, 0 in outage, at the first moment at which the others can serve; and how long that took.
+
+    Raises
+    ------
+    InfeasibleError
+        If a day does not suffice; it names blocks that too few devices could serve at its end.
+    """
+    efficiency = np.asarray(channel(round_index, clock_s))
+    everybody = can_hold(memory_bytes, np.ones(memory_bytes.size), needed_bytes)
+    needed = needed_bytes if everybody else np.zeros(needed_bytes.size)
+    waited = 0
+    while (efficiency == 0).any() and not can_hold(memory_bytes, efficiency, needed):
+        if waited == _LONGEST_WAIT_S:
+            raise _still_too_few(round_index, clock_s, memory_bytes, efficiency, needed)
+        waited += 1
+        efficiency = np.asarray(channel(round_index, clock_s + waited))
+    return efficiency, float(waited)
+
+
+def _still_too_few(
+    round_index: int, clock_s: float, memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray
+) -> InfeasibleError:
+    """Word the error of a wait that was too long, with the fewest of the largest blocks that prove it."""
+    order = np.argsort(-needed_bytes, kind="stable")
+    serving = np.sort(memory_bytes[efficiency > 0])
+    able = serving.size - np.searchsorted(serving, needed_bytes[order])
+    last = int(np.argmax(able <= np.arange(order.size)))
+    violator, least = np.sort(order[: last + 1]), float(needed_bytes[order[last]])
+    return InfeasibleError(
+        f"round {round_index} waited a day from second {clock_s:.0f} for devices that have a channel and the memory "
+        f"for the model; then {serving.size} of {memory_bytes.size} had a channel, and depth(s) "
+        f"{', '.join(str(block + 1) for block in violator)} need {violator.size} device(s) of {least:.6g} bytes, but "
+        f"{able[last]} offered them; leave out traces that are all outage, or add devices",
+        violator.tolist(),
+        int(able[last]),
+        least,
+    )

@@ -119,7 +119,7 @@ def compare(problem: Problem, methods: Sequence[str] | None = None, *, seed: See
     ba: 2 blocks in 6.17243 s, proven to within 0
     """
     expect("problem", problem, Problem)
-    return {method: _attempt(problem, method, seed) for method in methods or BY_NAME}
+    return {method: _attempt(problem, method, seed) for method in (BY_NAME if methods is None else methods)}
 
 
 def suited_method(name: object, problem: Problem, otherwise: str = "") -> Method:

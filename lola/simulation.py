@@ -6,54 +6,28 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import Channel, FadingAround, RayleighFading
+from lola.channel import Channel, FadingAround, RayleighFading, fading, in_words
 from lola.files.formats import StrPath, write_atomically
 from lola.files.html import html_table
 from lola.files.traces import TraceReplay
-from lola.methods import BY_NAME, method_named
-from lola.plausibility import of_a_round, warn_of
-from lola.problem import Problem, enough_devices
-from lola.rounds import draw_rounds, latencies
-from lola.solvers.checks import BoolArray, FloatArray, IntArray, expect, positive_integer, seed_number
+from lola.methods import BY_NAME
+from lola.plausibility import warn_of
+from lola.problem import Problem, of_a_round
+from lola.rounds import REDRAWN, Point, check_rounds, draw_rounds, latencies, points_of, usual_redraw
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, expect, positive_integer, seed_number, shown
 from lola.solvers.errors import LolaValueError
 
 DEFAULT_METHODS = tuple(method.name for method in BY_NAME.values() if method.by_default)
-REDRAWN = ("fleet", "channel")
-# How a parameter is written: its name, its unit, and what it is divided by.
-PARAMETERS = {
-    "transmit_snr_db": ("transmit SNR", "dB", 1.0),
-    "bandwidth_hz": ("bandwidth", "MHz", 1e6),
-    "n_devices": ("devices K", "", 1.0),
-    "local_steps": ("local steps M", "", 1.0),
-}
 _log = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 _Z = NormalDist().inv_cdf(0.975)
-
-
-@dataclass(frozen=True)
-class Point:
-    """Where rounds are simulated.
-
-    Attributes
-    ----------
-    transmit_snr_db : float
-        NaN where traces are replayed, or each device fades around its own mean SNR.
-    bandwidth_hz : float
-    n_devices, local_steps : int
-    """
-
-    transmit_snr_db: float
-    bandwidth_hz: float
-    n_devices: int
-    local_steps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +55,8 @@ class Simulation:
         How long each round waited for devices to come out of outage; it is part of the latency.
     notes : tuple of str
         What of the numbers no radio, phone or model has; see `Problem.notes`.
+    redraw : {"fleet", "channel"}
+        What each round drew anew; see `lola.simulate`.
     """
 
     points: tuple[Point, ...]
@@ -92,6 +68,7 @@ class Simulation:
     channel: str
     waited_s: FloatArray
     notes: tuple[str, ...] = ()
+    redraw: str = "fleet"
 
     @property
     def feasible(self) -> BoolArray:
@@ -146,7 +123,8 @@ class Simulation:
 
     def __repr__(self) -> str:
         where = f"{len(self.points)} points of {self.axis}" if self.axis else "one point"
-        return f"<Simulation of {', '.join(self.methods)}: {self.latency_s.shape[2]} rounds at {where}>"
+        rounds = f"{self.latency_s.shape[2]} rounds at {where}"
+        return f"<Simulation of {', '.join(self.methods)}: {rounds}, each draws {REDRAWN[self.redraw]} anew>"
 
     def _repr_html_(self) -> str:
         return html_table(repr(self)[1:-1], self.rows())
@@ -172,7 +150,7 @@ def simulate(
     n_devices: int | Sequence[int] | None = None,
     local_steps: int | Sequence[int] | None = None,
     path_loss: float | None = None,
-    redraw: str = "fleet",
+    redraw: str | None = None,
     traces: Mapping[str, ArrayLike] | None = None,
     progress: Progress | None = None,
 ) -> Simulation:
@@ -193,10 +171,11 @@ def simulate(
     path_loss : float, optional
         Mean channel power; see `lola.RayleighFading`. Where this and the transmit SNR are left out, a fleet that stays
         fades around each device's own mean SNR, and one that is redrawn has the paper's 10 dB and 1e-3.
-    redraw : {"fleet", "channel"}
+    redraw : {"fleet", "channel"}, optional
         ``"fleet"``: each round draws speed and memory as `Fleet.sample` does, as in the LoLa-DEFT paper, section VI-A;
         of the problem's fleet, only its size and headroom count. ``"channel"``: its devices stay as they are. The
-        channel is drawn anew either way.
+        channel is drawn anew either way. Left out: ``"fleet"`` for the built-in scenario's fleet, ``"channel"`` for
+        any other.
     traces : mapping of str to (T,) array_like, optional
         Replayed in place of Rayleigh fading: a device stays on its trace, each round falls on a random moment.
     progress : callable, optional
@@ -209,7 +188,8 @@ def simulate(
     Raises
     ------
     InfeasibleError
-        If at some point fewer than two rounds have the memory for the model. A few without it are left out.
+        If at some point fewer than two rounds have the memory for the model (a few without it are left out), or one
+        waits a day for devices in outage.
     TypeError, ValueError
         If an argument is not as described, a method cannot heed what the problem asks for, or two parameters have
         several values.
@@ -219,36 +199,47 @@ def simulate(
     >>> import lola
     >>> profile = lola.Profile(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
     >>> problem = lola.Problem(profile, lola.Fleet.sample(5, seed=1), bandwidth_hz=20e6)
-    >>> simulation = lola.simulate(problem, ["jbba", "ba"], rounds=100, n_devices=[5, 10])
+    >>> simulation = lola.simulate(problem, ["jbba", "ba"], rounds=100, n_devices=[5, 10], redraw="fleet")
     >>> simulation.axis, simulation.mean_s.shape, bool((simulation.mean_s[:, 0] <= simulation.mean_s[:, 1]).all())
     ('n_devices', (2, 2), True)
     """
     expect("problem", problem, Problem)
-    if positive_integer("rounds", rounds) < 2:
-        raise LolaValueError("rounds must be at least 2, for an interval; got 1")
+    if isinstance(rounds, int | np.integer) and rounds < 2:
+        raise LolaValueError(f"rounds must be at least 2, for an interval; got {shown(int(rounds))}")
+    positive_integer("rounds", rounds)
     seed_number("seed", seed)
     for name, value in (("transmit_snr_db", transmit_snr_db), ("path_loss", path_loss)):
         if traces is not None and value is not None:
             raise LolaValueError(f"{name} has no say over traces, which hold the channel as measured; leave one out")
-    own = traces is None and redraw == "channel" and transmit_snr_db is None and path_loss is None
-    if transmit_snr_db is None:
-        transmit_snr_db = np.nan if own or traces is not None else 10.0
-    axis, points = _points(problem, transmit_snr_db, bandwidth_hz, n_devices, local_steps)
-    _check(problem, methods, redraw, points)
+    if redraw is None:
+        redraw = usual_redraw(problem.fleet)
+    known_snr_db = np.nan if transmit_snr_db is None else transmit_snr_db
+    axis, points = points_of(problem, known_snr_db, bandwidth_hz, n_devices, local_steps)
+    check_rounds(problem, methods, redraw, points)
     latency = np.full((len(points), len(methods), rounds), np.nan)
     wall, waited = np.zeros(latency.shape, dtype=np.int64), np.empty((len(points), rounds))
     notes: dict[str, None] = {}
+    channels: list[Channel] = []
     for p, point in enumerate(points):
         channel: Channel
         if traces is not None:
             channel = TraceReplay(traces, point.n_devices, seed)
-        elif own:
-            channel = FadingAround(problem.fleet.spectral_efficiency, seed)
         else:
-            loss = 1e-3 if path_loss is None else path_loss
-            channel = RayleighFading(point.n_devices, point.transmit_snr_db, loss, seed)
+            around = problem.fleet.spectral_efficiency if redraw == "channel" else None
+            snr_db = None if transmit_snr_db is None else point.transmit_snr_db
+            channel = fading(point.n_devices, seed, around=around, transmit_snr_db=snr_db, path_loss=path_loss)
+            if isinstance(channel, RayleighFading):
+                points[p] = point = replace(point, transmit_snr_db=channel.transmit_snr_db)
+        channels.append(channel)
         drawn = draw_rounds(problem, point.n_devices, channel, rounds, seed, redraw)
-        at_point = of_a_round(problem, drawn.fleet(0), bandwidth_hz=point.bandwidth_hz, local_steps=point.local_steps)
+        if redraw == "fleet":
+            fleet = drawn.fleet(0)
+        elif isinstance(channel, FadingAround):
+            fleet = problem.fleet
+        else:  # its numbers are said as they were, whoever is in outage
+            met = drawn.spectral_efficiency[0]
+            fleet = problem.fleet.with_channel(np.where(met > 0, met, problem.fleet.spectral_efficiency))
+        at_point = of_a_round(problem, fleet, bandwidth_hz=point.bandwidth_hz, local_steps=point.local_steps)
         warn_of(at_point, said=(*problem.notes, *notes))
         notes |= dict.fromkeys(at_point.notes)
         waited[p] = drawn.waited_s
@@ -258,63 +249,6 @@ def simulate(
                 progress(method, p * len(methods) + m, len(points) * len(methods))
             _log.info("%s: %d of %d rounds at %s", method, counted.number.size, rounds, point)
             latency[p, m, counted.number], wall[p, m, counted.number] = latencies(at_point, method, counted, seed)
-    return Simulation(
-        tuple(points), axis, tuple(methods), problem.n_blocks, latency, wall, str(channel), waited, tuple(notes)
-    )
-
-
-def _points(
-    problem: Problem,
-    transmit_snr_db: float | Sequence[float],
-    bandwidth_hz: float | Sequence[float] | None,
-    n_devices: int | Sequence[int] | None,
-    local_steps: int | Sequence[int] | None,
-) -> tuple[str | None, list[Point]]:
-    """Lay out the sweep, and name its axis."""
-    parameters = {
-        "transmit_snr_db": transmit_snr_db,
-        "bandwidth_hz": problem.bandwidth_hz if bandwidth_hz is None else bandwidth_hz,
-        "n_devices": problem.n_devices if n_devices is None else n_devices,
-        "local_steps": problem.local_steps if local_steps is None else local_steps,
-    }
-    swept = {name: list(value) for name, value in parameters.items() if isinstance(value, Sequence | np.ndarray)}
-    for name, values in swept.items():
-        if not values or len(set(values)) < len(values):
-            raise LolaValueError(f"{name} must hold different values, at least one; got {values}")
-    several = [name for name, values in swept.items() if len(values) > 1]
-    if len(several) > 1:
-        raise LolaValueError(f"one parameter can be swept at a time, got several values for {' and '.join(several)}")
-    axis = several[0] if several else None
-    fixed: dict[str, Any] = {name: swept[name][0] if name in swept else value for name, value in parameters.items()}
-    return axis, [Point(**fixed | {axis: value}) for value in swept[axis]] if axis else [Point(**fixed)]
-
-
-def of_one_round(problem: Problem) -> list[str]:
-    """Name what of a problem cannot be heeded over many rounds."""
-    keys = ("pinned", "forbidden", "subcarrier_hz")
-    return [key for key in keys if getattr(problem, key)]
-
-
-def _check(problem: Problem, methods: Sequence[str], redraw: str, points: Sequence[Point]) -> None:
-    """Refuse what makes no sense over many rounds."""
-    if keys := of_one_round(problem):
-        raise LolaValueError(
-            f"{' and '.join(keys)}: many rounds heed no pairs or subcarriers, which are of one round; leave them "
-            "out of the problem"
-        )
-    if isinstance(methods, str) or not methods or len(set(methods)) < len(methods):
-        raise LolaValueError(f"methods must be different methods, at least one; got {methods!r}")
-    for method in methods:
-        if reason := method_named(method).unsuited(problem):
-            raise LolaValueError(f"{method!r} {reason}; leave it out")
-    if redraw not in REDRAWN:
-        raise LolaValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {redraw!r}")
-    for point in points:
-        enough_devices(positive_integer("n_devices", point.n_devices), problem.n_blocks)
-    if redraw == "channel" and any(point.n_devices != problem.n_devices for point in points):
-        raise LolaValueError(
-            f"n_devices can differ from the fleet's {problem.n_devices} only where the fleet is redrawn; "
-            "leave it out, or let redraw be 'fleet'"
-        )
-    if redraw == "fleet" and np.ptp(problem.fleet.headroom) > 0:
-        raise LolaValueError("headroom must be the same for every device where the fleet is redrawn; give one number")
+    said = in_words(channels)
+    noted = tuple(notes)
+    return Simulation(tuple(points), axis, tuple(methods), problem.n_blocks, latency, wall, said, waited, noted, redraw)

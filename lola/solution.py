@@ -80,7 +80,7 @@ class Schedule:
         verify(self, problem)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one line per block, depth 1 first, ready for a data frame.
+        """Return one line per block, depth 1 first, ready for a data frame; totals begin with the broadcast.
 
         Examples
         --------
@@ -90,12 +90,14 @@ class Schedule:
         >>> [(row["depth"], row["device"]) for row in lola.schedule(problem).rows()]
         [(1, 1), (2, 3)]
         """
+        own_s = self.compute_s + self.upload_s
+        before_s = self.latency_s - own_s.max()  # the broadcast
         columns = {
             "device": self.device_of_block,
             "bandwidth_hz": self.bandwidth_hz,
             "compute_s": self.compute_s,
             "upload_s": self.upload_s,
-            "total_s": self.compute_s + self.upload_s,
+            "total_s": before_s + own_s,
             "hits_memory_wall": self.hits_memory_wall,
         }
         values = zip(*(column.tolist() for column in columns.values()), strict=True)

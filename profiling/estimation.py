@@ -113,7 +113,8 @@ def estimate(
     if workload.attention != "eager":
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
-        eager = replace(workload, attention="eager")  # which a module of one's own attention is not: it is taken apart
+        # A module's own attention, which cannot be made eager, is taken apart.
+        eager = workload if workload.attention == "own" else replace(workload, attention="eager")
         with fake_depths(eager, allocator) as (depths, batch, _), sdpa_kernel(SDPBackend.MATH):
             counts[:, 2] = [_count(depths, selected, batch, 1)[2] for selected in selections]
     saved, peak, flops = counts[:n_blocks].T

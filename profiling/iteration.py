@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def backward(depths: Depths, selected: int | range | None, batch: "dict[str, torch.Tensor]") -> None:
-    """Run forward and backward for the depths that are selected, from no gradient, with the guard in place.
+    """Run forward and backward for the depths that are selected, from no gradient.
 
     Parameters
     ----------
     depths : Depths
     selected : int, range or None
-        None where all depths are trained, so that there is nothing below to guard.
+        What the guard watches; None for no guard, as where all depths are trained and there is nothing below.
     batch : dict of str to torch.Tensor
 
     Raises

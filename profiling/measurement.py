@@ -61,7 +61,7 @@ def measure(
         A latency that falls no more than noise explains is made to rise by isotonic regression, by least squares; the
         medians are kept beside it. ``"isotonic"`` does so whatever the noise.
     check_process : bool
-        On the CPU, measure the peak of a child process at each depth, too.
+        On the CPU, measure the peak of a child process at each depth, too, before anything else. Not of a module.
     progress : callable, optional
         Called with what is done, how many of it, and how many there are.
     announce : callable, optional
@@ -79,7 +79,7 @@ def measure(
     Raises
     ------
     ProfilingError
-        If the model cannot be profiled, or memory runs out at some depth.
+        If the model cannot be profiled, memory runs out at some depth, or the child process fails.
     NotMonotoneError
         If the latency falls with depth by more than noise explains, and `monotone` is not given; it holds what was
         measured.
@@ -90,17 +90,18 @@ def measure(
     check_monotone(monotone)
     used_threads, effort = _checked(device, exact, threads, repeats, limit_s)
     report = progress or (lambda *_: None)
+    process_peak_bytes = None
+    if check_process and device == "cpu":
+        report("child process", 0, 1)  # first, so that a child that fails takes no measurement with it
+        process_peak_bytes = process_peaks(workload, used_threads)
     with _prepared(workload, device, used_threads) as (depths, batch, weights):
         config, n_blocks = getattr(depths.model, "config", None), len(depths)
         resident = weight_bytes(depths.model)
         alone, starts = depths_to_run(n_blocks, exact)
-        found = run_selections(depths, alone, starts, batch, device, effort, report, announce or (lambda *_: None))
-    evidence = Evidence(**found.evidence())
+        costs = run_selections(depths, alone, starts, batch, device, effort, report, announce or (lambda *_: None))
+    evidence = Evidence(**costs.evidence(), process_peak_bytes=process_peak_bytes)
     above = evidence.saved_bytes if device == "cpu" else evidence.peak_bytes
     assert above is not None
-    if check_process and device == "cpu":
-        report("child process", 0, 1)
-        evidence = replace(evidence, process_peak_bytes=process_peaks(workload, n_blocks, used_threads))
     hardware = (
         torch.cuda.get_device_name()
         if device == "cuda"
@@ -126,10 +127,10 @@ def measure(
         threads=used_threads,
         software=software(),
     )
-    extra_latency, extra_memory = found.extras("saved_bytes" if device == "cpu" else "peak_bytes")
+    extra_latency, extra_memory = costs.extras("saved_bytes" if device == "cpu" else "peak_bytes")
 
     def made(monotone: str | None) -> Profile:
-        rising_latency, kept = rising(found.alone("latency_s"), evidence, monotone)
+        rising_latency, kept = rising(costs.alone("latency_s"), evidence, monotone)
         made_to_rise = None if kept.raw_latency_s is None else "isotonic"
         profile = Profile(
             memory_bytes=resident + above,
@@ -189,10 +190,10 @@ def measure_extras(
                 f"the profile has {profile.n_blocks} blocks, {workload.model} has {n_blocks}; give its own"
             )
         _, starts = depths_to_run(n_blocks, True)
-        found = run_selections(depths, [n_blocks], starts, batch, device, effort, report, lambda *_: None)
-    extra_latency, extra_memory = found.extras("saved_bytes" if device == "cpu" else "peak_bytes")
-    factor = profile.latency_s[-1] / found.alone("latency_s")[-1]
-    segments = {name: array for name, array in found.evidence().items() if name.startswith("segment_")}
+        costs = run_selections(depths, [n_blocks], starts, batch, device, effort, report, lambda *_: None)
+    extra_latency, extra_memory = costs.extras("saved_bytes" if device == "cpu" else "peak_bytes")
+    factor = profile.latency_s[-1] / costs.alone("latency_s")[-1]
+    segments = {name: array for name, array in costs.evidence().items() if name.startswith("segment_")}
     return replace(
         profile,
         evidence=replace(profile.evidence or Evidence(), **Evidence(**segments).scaled(factor).to_dict()),

@@ -13,7 +13,7 @@ from lola.solvers.checks import FloatArray
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def process_peaks(workload: Workload, n_blocks: int, threads: int) -> FloatArray | None:
+def process_peaks(workload: Workload, threads: int) -> FloatArray | None:
     """Measure a child's resident memory at each depth: its growth over the idle model, plus the weights.
 
     Returns
@@ -24,18 +24,18 @@ def process_peaks(workload: Workload, n_blocks: int, threads: int) -> FloatArray
     Raises
     ------
     ProfilingError
-        If the child fails.
+        If the workload's model is a module, or the child fails.
     """
     import numpy as np
 
-    if not (_STATUS.exists() and _CLEAR.exists()):
-        return None
     if not isinstance(workload.model, str):
         raise ProfilingError(
             f"the child process builds its model from a name or a folder, got a {workload.name}; measure without the "
             "check, or save the model and name its folder"
         )
-    arguments = json.dumps({"workload": asdict(workload), "n_blocks": n_blocks, "threads": threads})
+    if not (_STATUS.exists() and _CLEAR.exists()):
+        return None
+    arguments = json.dumps({"workload": asdict(workload), "threads": threads})
     # Large tensors go back to the system as they are freed, so that resident memory is memory in use.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000", "MALLOC_TRIM_THRESHOLD_": "1000000"}
     done = subprocess.run(
@@ -67,7 +67,7 @@ def run_child() -> None:
     depths = adapted(workload, model)
     backward(depths, 1, batch)  # what the first call loads and keeps is no part of an iteration
     peaks = []
-    for depth in range(1, request["n_blocks"] + 1):
+    for depth in range(1, len(depths) + 1):
         depths.select(depth)
         model.zero_grad(set_to_none=True)
         _CLEAR.write_text("5")  # the peak counts from now on

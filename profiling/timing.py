@@ -51,8 +51,8 @@ class Effort:
         return one_pass_s * (1 + passes), one_pass_s * 2 + max(self.limit_s, one_pass_s * self.fewest)
 
 
-class Found(NamedTuple):
-    """What was found, by name: at each depth that was run alone, and from each start down to the deepest."""
+class Costs(NamedTuple):
+    """What was measured, by name: of each depth that was run alone, and from each start down to the deepest."""
 
     n_blocks: int
     alone_at: list[int]
@@ -60,7 +60,7 @@ class Found(NamedTuple):
     by_name: dict[str, FloatArray]
 
     def alone(self, name: str) -> FloatArray:
-        """Return what was found of each depth alone, (L,)."""
+        """Return what was measured of each depth alone, (L,)."""
         return self._by_depth(self.alone_at, name, self.by_name[name][: len(self.alone_at)])
 
     def evidence(self) -> dict[str, FloatArray]:
@@ -102,7 +102,7 @@ def run_selections(
     effort: Effort,
     report: Progress,
     announce: Announce,
-) -> Found:
+) -> Costs:
     """Measure memory and latency of depths alone, and from each start down to the deepest.
 
     Parameters
@@ -117,12 +117,12 @@ def run_selections(
         See `lola.profiling.measure`.
     """
     selections = [range(depth, depth + 1) for depth in alone] + [range(start, len(depths) + 1) for start in starts]
-    found = _memory(depths, selections, batch, device, effort, report, announce)
+    by_name = _memory(depths, selections, batch, device, effort, report, announce)
     times = _times(depths, selections, batch, device, effort, report)
-    found["latency_s"] = np.array([np.median(series) for series in times])
-    found["latency_iqr_s"] = np.array([np.subtract(*np.percentile(series, [75, 25])) for series in times])
-    found["repeats"] = np.array([float(len(series)) for series in times])
-    return Found(len(depths), alone, starts, found)
+    by_name["latency_s"] = np.array([np.median(series) for series in times])
+    by_name["latency_iqr_s"] = np.array([np.subtract(*np.percentile(series, [75, 25])) for series in times])
+    by_name["repeats"] = np.array([float(len(series)) for series in times])
+    return Costs(len(depths), alone, starts, by_name)
 
 
 def _memory(
@@ -146,18 +146,18 @@ def _memory(
         for selected in ends:
             with _out_of_memory_at(selected, depths):
                 _run(depths, selected, batch, device)
-    seconds, found = {}, []
+    seconds, kept = {}, []
     for done, i in enumerate(order):
         report("memory", done, len(order))
         start = time.perf_counter()
         with _out_of_memory_at(selections[i], depths):
-            found.append((_memory_on_cuda if device == "cuda" else _memory_on_cpu)(depths, selections[i], batch))
+            kept.append((_memory_on_cuda if device == "cuda" else _memory_on_cpu)(depths, selections[i], batch))
         seconds[selections[i][-1]] = time.perf_counter() - start
         if done == len(ends) - 1:
             known = sorted(seconds)
             pace = np.interp([chosen[-1] for chosen in selections], known, [seconds[depth] for depth in known])
             announce(*effort.expected_s(float(pace.sum())))
-    return {name: np.array([found[order.index(i)][name] for i in range(len(order))], float) for name in found[0]}
+    return {name: np.array([kept[order.index(i)][name] for i in range(len(order))], float) for name in kept[0]}
 
 
 def _memory_on_cpu(depths: Depths, selected: range, batch: "Batch") -> dict[str, int]:
@@ -193,13 +193,16 @@ def _times(
             for _ in range(_ON_CUDA_WARM_UP):
                 _run(depths, selected, batch, device)
     start = time.monotonic()
-    while True:
-        unknown = [i for i in order if len(times[i]) < effort.least or not _known(times[i])]
-        elapsed = time.monotonic() - start
-        if not unknown or (min(map(len, times)) >= effort.fewest and elapsed > effort.limit_s):
-            return times
-        shuffled.shuffle(unknown)
-        for i in unknown:
+
+    def is_due(i: int) -> bool:
+        if len(times[i]) < effort.fewest:
+            return True
+        over = time.monotonic() - start > effort.limit_s
+        return not over and (len(times[i]) < effort.least or not _known(times[i]))
+
+    while due := [i for i in order if is_due(i)]:
+        shuffled.shuffle(due)
+        for i in filter(is_due, due):
             done = sum(min(len(series), effort.least) for series in times)
             if done < effort.least * len(order):
                 report("latency", done, effort.least * len(order))
@@ -207,6 +210,7 @@ def _times(
                 report("repeating what is noisy", int(time.monotonic() - start), int(effort.limit_s))
             with _out_of_memory_at(selections[i], depths):
                 times[i].append((_time_on_cuda if device == "cuda" else _time_on_cpu)(depths, selections[i], batch))
+    return times
 
 
 def _known(series: list[float]) -> bool:
@@ -219,15 +223,19 @@ def _run(depths: Depths, selected: range, batch: "Batch", device: str) -> None:
     _iterate(depths, selected, batch, device)
 
 
-def _iterate(depths: Depths, selected: range, batch: "Batch", device: str) -> None:
-    """Run one local iteration: the data to the device, forward, backward down to the deepest block."""
+def _iterate(depths: Depths, selected: range | None, batch: "Batch", device: str) -> None:
+    """Run one local iteration: the data to the device, forward, backward down to the deepest block.
+
+    None runs what is selected without the guard, which asks every module below: memory was measured under it, and
+    beneath a shallow depth, where it asks the most, its milliseconds would count as latency.
+    """
     backward(depths, selected, {name: tensor.to(device, copy=True) for name, tensor in batch.items()})
 
 
 def _time_on_cpu(depths: Depths, selected: range, batch: "Batch") -> float:
     depths.select(selected)
     start = time.perf_counter()
-    _iterate(depths, selected, batch, "cpu")
+    _iterate(depths, None, batch, "cpu")
     return time.perf_counter() - start
 
 
@@ -238,7 +246,7 @@ def _time_on_cuda(depths: Depths, selected: range, batch: "Batch") -> float:
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     begin.record()
-    _iterate(depths, selected, batch, "cuda")
+    _iterate(depths, None, batch, "cuda")
     end.record()
     torch.cuda.synchronize()
     return float(begin.elapsed_time(end)) / 1e3

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from lola.profile import Profile
 
-_BATCH_SIZE = 32
+_USUAL = {"batch_size": 32, "dtype": "float32", "attention": "eager"}
 DTYPES = {
     "fp32": "float32",
     "fp16": "float16",
@@ -50,16 +50,16 @@ class Workload:
     model : str or torch.nn.Module
         Name of a built-in configuration (`lola.models.loading.CONFIGS`), a local folder, or a hub name; or a module of
         yours, whose output must have a loss. The module is copied, and left as it is.
-    batch_size : int
-        Of a module, its batch's.
+    batch_size : int, optional
+        32 if left out. Of a module, its batch's.
     sequence_length : int, optional
         Tokens of a text; 128 if left out. An image or sound has its own: leave it out. Of a module, its batch's: the
         second dimension of its first tensor.
-    dtype : str
-        ``"fp32"``, ``"fp16"`` or ``"bf16"``, or torch's names for them. Of a module, its own.
-    attention : {"eager", "sdpa"}
-        ``"eager"`` is what floating-point operations can be counted for on every device. A module that is none of
-        transformers has its own, ``"own"``.
+    dtype : str, optional
+        ``"fp32"`` (if left out), ``"fp16"`` or ``"bf16"``, or torch's names for them. Of a module, its own.
+    attention : {"eager", "sdpa"}, optional
+        ``"eager"``, if left out, is what floating-point operations can be counted for on every device. A module that is
+        none of transformers has its own, ``"own"``.
     mode : {"train", "eval"}
         With or without dropout.
     lora_rank : int
@@ -79,14 +79,15 @@ class Workload:
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described.
+        If an argument is not as described; of a module and its batch, if one is given that is not theirs.
     """
 
     model: "str | nn.Module"
-    batch_size: int = _BATCH_SIZE
+    # None stands for what is left out; it is filled in at once, so that no reader meets it.
+    batch_size: int = None  # type: ignore[assignment]
     sequence_length: int | None = None
-    dtype: str = "float32"
-    attention: str = "eager"
+    dtype: str = None  # type: ignore[assignment]
+    attention: str = None  # type: ignore[assignment]
     mode: str = "train"
     lora_rank: int = 8
     lora_targets: tuple[str, ...] | None = None
@@ -104,6 +105,9 @@ class Workload:
             raise LolaValueError(
                 f"batch goes with a module, got the name {self.model!r}; leave it out, and give batch_size"
             )
+        for name, usual in _USUAL.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, usual)
         for name in ("batch_size", "lora_rank"):
             positive_integer(name, getattr(self, name))
         if self.sequence_length is not None:
@@ -144,17 +148,16 @@ class Workload:
             )
         first = next(iter(batch.values()))
         kinds = [p.dtype for p in self.model.parameters() if p.is_floating_point()]
-        follows: dict[str, tuple[object, object]] = {
-            "batch_size": (_BATCH_SIZE, len(first)),
-            "dtype": ("float32", str(kinds[0] if kinds else torch.float32).removeprefix("torch.")),
+        follows: dict[str, object] = {
+            "batch_size": len(first),
+            "sequence_length": first.shape[1] if first.dim() > 1 else 1,
+            "dtype": str(kinds[0] if kinds else torch.float32).removeprefix("torch."),
         }
         if not hasattr(self.model, "set_attn_implementation"):
-            follows["attention"] = ("eager", "own")
-        if self.sequence_length is None:
-            follows["sequence_length"] = (None, first.shape[1] if first.dim() > 1 else 1)
-        for name, (usual, value) in follows.items():
+            follows["attention"] = "own"
+        for name, value in follows.items():
             given = getattr(self, name)
-            if given not in (usual, value) and DTYPES.get(given) != value:
+            if given not in (None, value) and DTYPES.get(given) != value:
                 raise LolaValueError(f"{name} of {self.name} and its batch is {value!r}, got {given!r}; leave it out")
             object.__setattr__(self, name, value)
 

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import Inputs, allocation_inputs, checked
-from lola.solvers.checks import FloatArray, IntArray, per_block, positive_integer
+from lola.solvers.checks import FloatArray, IntArray, per_block, positive_integer, positive_number
 from lola.solvers.errors import InfeasibleError, infeasible_segments
 from lola.solvers.joint import joint_allocation
-from lola.solvers.segment_descent import descend
+from lola.solvers.segment_descent import SegmentOptimum, descend
+from lola.solvers.segment_subcarriers import descend_whole
 from lola.solvers.selection import candidate_devices, devices_that_undercut, fastest
 
 # Up to this many pairs of device and segment the whole fleet enters; beyond, devices are priced in as they are needed.
@@ -84,6 +85,7 @@ def segment_allocation(
     extra_memory_bytes: ArrayLike = 0.0,
     max_blocks: int | None = None,
     allowed: ArrayLike | None = None,
+    subcarrier_hz: float | None = None,
 ) -> SegmentAllocation:
     """Give devices segments of consecutive blocks, and shares of the spectrum, so that the slowest ends soonest.
 
@@ -111,11 +113,14 @@ def segment_allocation(
         The longest segment; 1 is `joint_allocation`. No limit if left out.
     allowed : (K, L) array_like of bool, optional
         False forbids a pair, and each segment with it.
+    subcarrier_hz : float, optional
+        Devices get whole multiples of this; any real number without it.
 
     Returns
     -------
     SegmentAllocation
-        The optimum, and potentials that prove it.
+        The optimum, and potentials that prove it. With subcarriers, `lower_bound` is `objective`, and the potentials
+        refer to the whole subcarriers with which a device finishes a segment strictly before it.
 
     Raises
     ------
@@ -153,30 +158,24 @@ def segment_allocation(
     n_blocks, n_devices = inputs.n_blocks, inputs.n_devices
     arcs = segments_of(inputs, extra_latency_s, extra_memory_bytes, max_blocks, local_steps)
     if arcs.longest == 1 and n_devices >= n_blocks:
-        return _of_one_block(inputs)
+        return _of_one_block(inputs, subcarrier_hz)
     everyone = n_devices * arcs.first.size <= _DENSE_PAIRS or n_devices <= n_blocks
     candidates = np.arange(n_devices) if everyone else _likely(arcs, n_blocks)
+    width = None if subcarrier_hz is None else positive_number("subcarrier_hz", subcarrier_hz)
     steps = 0
     while True:
-        best = descend(
-            arcs.first,
-            arcs.last,
-            arcs.inputs.work,
-            arcs.inputs.need,
-            arcs.inputs.bits,
-            inputs.speed[candidates],
-            inputs.memory[candidates],
-            inputs.efficiency[candidates],
-            arcs.inputs.allowed[candidates] if arcs.inputs.allowed.size else arcs.inputs.allowed,
-            inputs.bandwidth,
-        )
+        best = _best_of(arcs, candidates, width)
         steps += best.steps
         if best.arc.size == 0:
             raise _infeasible(arcs, n_blocks)
         if everyone:
             break
         rise = (best.potential[arcs.last] - best.potential[arcs.first]).max(axis=1)
-        newcomers = devices_that_undercut(arcs.inputs, rise, best.bound * _AFTER_BOUND, candidates)
+        if width is None:
+            newcomers = devices_that_undercut(arcs.inputs, rise, best.bound * _AFTER_BOUND, candidates)
+        else:  # a device outside matters only if fewer subcarriers would do
+            fewer = (np.ceil(rise / width * (1 - 1e-12)) - 1) * width
+            newcomers = devices_that_undercut(arcs.inputs, fewer, best.bound, candidates)
         if newcomers.shape[0] == 0:
             break
         candidates = np.union1d(candidates, newcomers)
@@ -186,13 +185,30 @@ def segment_allocation(
         device[blocks] = who
         share[blocks] = inputs.bits[blocks] / arcs.inputs.bits[arc] * hertz
         compute[blocks] = arcs.inputs.work[arc] / inputs.speed[who]
-    share *= 1.0 - 2.3e-16 * (n_blocks + 2)  # whatever the order in which a user adds them up
-    latency = float((compute + inputs.bits / share / inputs.efficiency[device]).max())
+    latency = best.latency
+    if width is None:
+        share *= 1.0 - 2.3e-16 * (n_blocks + 2)  # whatever the order in which a user adds them up
+        latency = float((compute + inputs.bits / share / inputs.efficiency[device]).max())
     price, counter = np.zeros(n_devices), np.full(n_devices, -1)
     price[candidates], counter[candidates] = best.device_price, best.group
     return SegmentAllocation(
         latency, device, share, steps, best.bound, np.ascontiguousarray(best.potential.T), price, counter
     )
+
+
+def _best_of(arcs: Arcs, candidates: IntArray, width: float | None) -> SegmentOptimum:
+    """Solve (P3) over some of the devices."""
+    inputs = arcs.inputs
+    some = inputs._replace(
+        speed=inputs.speed[candidates],
+        memory=inputs.memory[candidates],
+        efficiency=inputs.efficiency[candidates],
+        allowed=inputs.allowed[candidates] if inputs.allowed.size else inputs.allowed,
+    )
+    if width is not None:
+        return descend_whole(arcs.first, arcs.last, some, width)
+    best: SegmentOptimum = descend(arcs.first, arcs.last, *some)
+    return best
 
 
 def segments_of(
@@ -221,7 +237,7 @@ def segments_of(
     return Arcs(longest, first, last, inputs._replace(work=work, need=need, bits=bits, allowed=allowed))
 
 
-def _of_one_block(inputs: Inputs) -> SegmentAllocation:
+def _of_one_block(inputs: Inputs, subcarrier_hz: float | None) -> SegmentAllocation:
     """Leave (P2) to its own solver: paths know no quicker way to an assignment."""
     one = joint_allocation(
         inputs.work,
@@ -232,6 +248,7 @@ def _of_one_block(inputs: Inputs) -> SegmentAllocation:
         inputs.efficiency,
         bandwidth_hz=inputs.bandwidth,
         allowed=inputs.mask,
+        subcarrier_hz=subcarrier_hz,
     )
     potential = np.cumsum([0.0, *one.block_price_hz])[None]
     counter = np.full(inputs.n_devices, -1)

@@ -38,7 +38,7 @@ def fastest(
     inputs: Inputs, load: FloatArray, keep: IntArray, deadline: float = np.inf, known: IntArray = NOBODY
 ) -> tuple[FloatArray, IntArray]:
     """Run `fastest_per_block`, which says what comes back, over the devices of an allocation."""
-    fastest: tuple[FloatArray, IntArray] = fastest_per_block(
+    latency, device = fastest_per_block(
         inputs.work,
         load,
         inputs.need,
@@ -50,7 +50,7 @@ def fastest(
         deadline,
         known,
     )
-    return fastest
+    return latency, device
 
 
 @kernel

@@ -122,10 +122,10 @@ def linear_assignment(cost: ArrayLike, maximize: bool = False) -> LinearAssignme
 
 def _maximized(gain: ArrayLike) -> LinearAssignment:
     """Minimise the negated matrix, and turn its proof around."""
-    found = linear_assignment(-cost_matrix(gain, forbidden=-np.inf))
-    packed = 0.0 - found._packed  # no −0.0
-    packed[1] = found.iterations
-    return LinearAssignment(found.column_of_row, packed)
+    least = linear_assignment(-cost_matrix(gain, forbidden=-np.inf))
+    packed = 0.0 - least._packed  # no −0.0
+    packed[1] = least.iterations
+    return LinearAssignment(least.column_of_row, packed)
 
 
 def _cast_and_solve(cost: ArrayLike) -> LinearAssignment:

@@ -36,17 +36,7 @@ def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -
     theory``).
     """
     width = positive_number("subcarrier_hz", subcarrier_hz)
-    available = subcarriers_in(inputs.bandwidth, width)
-    if available < inputs.n_blocks:
-        raise LolaValueError(
-            f"bandwidth_hz holds {available} subcarriers of {width:g} Hz, but {inputs.n_blocks} blocks need one each; "
-            "widen the spectrum or narrow the subcarriers"
-        )
-    if available > _MOST:
-        raise LolaValueError(
-            f"bandwidth_hz holds {available:.3g} subcarriers of {width:g} Hz, more than {_MOST}; leave "
-            "subcarrier_hz out: bandwidth is as good as divisible then"
-        )
+    available = available_subcarriers(inputs.bandwidth, width, inputs.n_blocks)
     solved = 0
     while True:
         answer, price, device_price, tried = _descend(inputs, width, available, candidates)
@@ -59,6 +49,22 @@ def allocate_whole(inputs: Inputs, subcarrier_hz: float, candidates: IntArray) -
     prices = np.zeros(inputs.n_devices)
     prices[candidates] = device_price
     return WholeAllocation(answer.latency, candidates[answer.device], answer.counts, solved, price, prices)
+
+
+def available_subcarriers(bandwidth: float, width: float, wanted: int) -> int:
+    """Count the subcarriers of a spectrum; refuse fewer than are wanted, and more than counting is good for."""
+    available = subcarriers_in(bandwidth, width)
+    if available < wanted:
+        raise LolaValueError(
+            f"bandwidth_hz holds {available} subcarriers of {width:g} Hz, but {wanted} blocks need one each; "
+            "widen the spectrum or narrow the subcarriers"
+        )
+    if available > _MOST:
+        raise LolaValueError(
+            f"bandwidth_hz holds {available:.3g} subcarriers of {width:g} Hz, more than {_MOST}; leave "
+            "subcarrier_hz out: bandwidth is as good as divisible then"
+        )
+    return available
 
 
 class _Round(NamedTuple):
@@ -77,9 +83,6 @@ def _descend(
     compute = np.where(possible, inputs.work[:, None] / inputs.speed[candidates], np.inf)
     bits, efficiency = inputs.bits[:, None], inputs.efficiency[candidates]
 
-    def finish(count: np.ndarray) -> FloatArray:
-        return np.asarray(compute + bits / (count * width) / efficiency)
-
     blocks = np.arange(inputs.n_blocks)
     device, device_price = np.zeros(inputs.n_blocks, np.int64), np.zeros(candidates.shape[0])
     violator = np.zeros(inputs.n_blocks, np.bool_)
@@ -90,19 +93,13 @@ def _descend(
     best, enough = _Round(np.inf, device, np.ones(inputs.n_blocks, np.int64)), None
     while True:
         chosen_compute, load = compute[blocks, device], inputs.bits / efficiency[device]
-        for count in (_deal_out(chosen_compute, load, width, available), enough):
+        for count in (deal_out(chosen_compute, load, width, available), enough):
             if count is not None:
                 latency = float((chosen_compute + inputs.bits / (count * width) / efficiency[device]).max())
                 if latency < best.latency:  # dealing out ties by a rounding; the counts that just sufficed do not
                     best = _Round(latency, device.copy(), count)
         latency = best.latency
-        # The least counts that finish strictly before; one more than there are stands for all that is too much.
-        too_few, need = np.zeros(compute.shape), np.full(compute.shape, available + 1.0)
-        while (need - too_few > 1).any():
-            middle = np.floor((too_few + need) / 2)
-            with np.errstate(divide="ignore"):
-                early = finish(middle) < latency
-            too_few, need = np.where(early, too_few, middle), np.where(early, middle, need)
+        need = least_counts(compute, bits, efficiency, latency, width, available)
         assign_blocks(need, device, device_price, violator)
         solved += 1
         if need[blocks, device].sum() > available:
@@ -111,7 +108,23 @@ def _descend(
         enough = need[blocks, device].astype(np.int64)
 
 
-def _deal_out(compute: FloatArray, load: FloatArray, width: float, available: int) -> IntArray:
+def least_counts(
+    compute: FloatArray, bits: FloatArray, efficiency: FloatArray, deadline: float, width: float, available: int
+) -> FloatArray:
+    """Count the subcarriers with which each pair finishes strictly before a deadline.
+
+    One more than there are stands for all that is too much.
+    """
+    too_few, need = np.zeros(compute.shape), np.full(compute.shape, available + 1.0)
+    while (need - too_few > 1).any():
+        middle = np.floor((too_few + need) / 2)
+        with np.errstate(divide="ignore"):
+            early = compute + bits / (middle * width) / efficiency < deadline
+        too_few, need = np.where(early, too_few, middle), np.where(early, middle, need)
+    return need
+
+
+def deal_out(compute: FloatArray, load: FloatArray, width: float, available: int) -> IntArray:
     """Give every device a subcarrier, then each further one to whoever finishes last: the best whole split.
 
     Most are dealt at once: what each needs at an attainable latency, it needs at the optimum too.

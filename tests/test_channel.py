@@ -13,6 +13,29 @@ def test_shannon_efficiency_in_decibels():
     assert channel.spectral_efficiency(-200.0) == pytest.approx(1e-20 / np.log(2), rel=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
+def test_efficiencies_have_the_shape_of_what_came(shape):
+    assert channel.shannon(np.full(shape, 3.0)).shape == channel.spectral_efficiency(np.zeros(shape)).shape == shape
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "message"),
+    [
+        ("shannon", -1, "snr must be a ratio of powers, >= 0, got -1; decibels go into lola.channel.spectral_efficie"),
+        ("shannon", [1.0, np.nan], "snr must be a ratio of powers"),
+        ("shannon", "3", "snr must hold real numbers, got dtype <U1"),
+        ("spectral_efficiency", "3", "snr_db must hold real numbers, got dtype <U1"),
+        ("spectral_efficiency", [[1.0], [1.0, 2.0]], "snr_db must be a rectangular array of real numbers"),
+        ("spectral_efficiency", np.nan, "snr_db must be a ratio in decibels, got nan; leave out what was not measured"),
+        ("from_decibel", None, "value_db must hold real numbers, got dtype object"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_ratio_is_refused(function, value, message):
+    with pytest.raises(lola.LolaError, match=message):
+        getattr(channel, function)(value)
+
+
 def test_rayleigh_fading_is_seeded_and_has_unit_mean():
     power = channel.rayleigh_power(200_000, seed=1)
     assert power.mean() == pytest.approx(1.0, abs=0.01)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,10 @@ def test_errors_of_a_file_name_its_keys(scenario, capsys):
 def test_a_fleet_that_is_too_small_is_named_itself(scenario, tmp_path, capsys):
     assert main(["schedule", "--fleet", str(tmp_path / "f.csv")]) == Exit.BAD_INPUT
     said = capsys.readouterr().err
-    assert said.startswith(f"lola: {tmp_path / 'f.csv'}: at least as many devices as blocks are needed, 12 for ")
-    assert said.endswith("; got 5; add devices, or take a profile of fewer blocks\n")
+    assert said.startswith(f"lola: {tmp_path / 'f.csv'}, with {resources.files('lola.data')}")
+    assert said.endswith(
+        ": at least as many devices as blocks are needed, got 5 devices for 12 blocks; add devices or join blocks\n"
+    )
 
 
 def test_what_cannot_run_is_said_first(tmp_path, capsys):

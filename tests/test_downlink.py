@@ -107,5 +107,12 @@ def test_simulations_sessions_oracles_and_figures_have_it(tmp_path):
     (record,) = tiny_session(tmp_path, problem=tiny, keep=False).run(1)
     assert record.clock_s == record.latency_s == lola.schedule(tiny).latency_s > 2.0
     assert ask("milp", lola.schedule(longer), longer, 60.0).startswith("oracle milp: ")
+    long = small_problem(broadcast_s=1e9)  # which hides nothing from the oracle
+    joint, equal = lola.schedule(long), lola.schedule(long, "ba")
+    with pytest.raises(lola.VerificationError, match="milp found .*, below the bound"):
+        ask("milp", replace(equal, method="jbba", lower_bound_s=equal.latency_s), long, 60.0)
+    with pytest.raises(lola.VerificationError, match="milp says that nothing is below"):
+        ask("milp", replace(joint, method="ba", lower_bound_s=1e9), long, 60.0)
+    assert "e-" in ask("milp", joint, long, 60.0)
     figure = draw_round(lola.schedule(longer), longer)
     assert [bar.get_x() for bar in figure.axes[0].patches if bar.get_width() == 0.5] == [0.0]

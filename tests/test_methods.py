@@ -102,6 +102,10 @@ def test_a_new_method_schedules_verifies_and_is_saved(toy, tmp_path):
     assert ask("milp", schedule, problem, 60.0).startswith("oracle milp: ")
 
 
+def test_no_methods_give_no_schedules():
+    assert lola.compare(small_problem(), []) == {}
+
+
 def test_a_new_method_is_compared_and_proven_by_the_command(toy, scenario, tmp_path, capsys):
     saved = str(tmp_path / "o.json")
     assert main(["schedule", scenario, "--method", "roomiest", "--compare", "--json", saved]) == 0
@@ -155,12 +159,14 @@ def test_a_method_that_the_table_does_not_have_ends_in_words():
 
 
 def test_a_simulation_of_a_method_that_is_gone_is_drawn():
-    simulation = lola.simulate(small_problem(), ("jbba", "ba"), rounds=5)
+    simulation = lola.simulate(small_problem(), ("jbba", "ba"), rounds=5, redraw="fleet")
     axes = draw_simulation(replace(simulation, methods=("gone", "ba"))).axes[0]
     assert [text.get_text().split(":")[0] for text in axes.get_legend().get_texts()] == ["gone", "ba"]
     lines = axes.get_lines()
     assert lines[0].get_color() != lines[1].get_color()
-    swept = lola.simulate(small_problem(), ("computation-aware", "ba"), rounds=20, bandwidth_hz=[1e6, 2e6])
+    swept = lola.simulate(
+        small_problem(), ("computation-aware", "ba"), rounds=20, bandwidth_hz=[1e6, 2e6], redraw="fleet"
+    )
     assert swept.wall.any()
     assert len(draw_simulation(replace(swept, methods=("gone", "ba"))).axes) == 2
 

@@ -64,7 +64,8 @@ def test_joint_allocation_against_scip_and_ortools():
         inputs, bandwidth = allocation(rng, n_devices, n_blocks, family)
         arguments = inputs | {"bandwidth_hz": bandwidth}
         wanted = objective(joint_allocation, **arguments)
-        for answer in (oracle.joint_misocp(**arguments), oracle.joint_bisection(**arguments)):
+        # SCIP takes seconds for a few of them, and more than its usual minute on a machine that is very busy.
+        for answer in (oracle.joint_misocp(**arguments, time_limit_s=900.0), oracle.joint_bisection(**arguments)):
             assert answer.status is (Status.OPTIMAL if wanted < np.inf else Status.INFEASIBLE)
             assert answer.objective == pytest.approx(wanted, rel=1e-6, abs=0)
 

@@ -9,10 +9,12 @@ from cooperative import tiny_problem, tiny_session
 from scenario import small_problem
 
 import lola
-from lola.channel import can_hold, wait_for_devices
+from lola.channel import fading
 from lola.cli.main import main
-from lola.files.traces import channel_named
 from lola.methods import BY_NAME
+from lola.rounds import can_hold, wait_for_devices
+from lola.tasks.settings import TrainingSettings
+from lola.tasks.training import channel_of
 
 
 def every_second(*patterns):
@@ -82,9 +84,29 @@ def test_a_round_waits_until_enough_devices_are_out_of_outage():
     assert (efficiency.tolist(), waited) == ([0.0, 1.0, 1.0], 0.0)
     never = every_second([1.0, 0.0], [0.0, 1.0], [0.0])
     with pytest.raises(
-        lola.InfeasibleError, match="round 7 waited a day from second 0 for 2 devices that .* 1 of 3 have"
+        lola.InfeasibleError,
+        match="round 7 waited a day from second 1 for devices that have .*; then 1 of 3 had a channel, and depth.s. 2 "
+        "need 1 device.s. of 3 bytes, but 0 offered them; leave out traces that are all outage, or add devices",
     ):
-        wait_for_devices(never, 7, 0.0, memory, needed)
+        wait_for_devices(never, 7, 1.0, memory, needed)
+
+
+def test_a_wait_that_is_too_long_ends_with_a_proof():
+    """Blocks, more than the devices that could serve any of them; enough devices with little memory prove nothing."""
+    memory = np.array([5.0, 5.0, 1.0, 1.0, 1.0])
+    for needed, up in (
+        ([1.0, 3.0], [0, 0, 1, 1, 0]),
+        ([4.0, 1.0, 3.0], [1, 0, 1, 1, 1]),
+        ([9.0, 9.0], [1, 0, 0, 0, 0]),
+    ):
+        needed, up = np.array(needed), np.array(up, dtype=float)
+        with pytest.raises(lola.InfeasibleError) as caught:
+            wait_for_devices(lambda *_, up=up: up, 0, 0.0, memory, needed)
+        error = caught.value
+        whom = needed if needed.max() <= 5 else np.zeros(2)  # where not even all have the memory, any devices do
+        partners = ((memory >= whom[list(error.violator)].min()) & (up > 0)).sum()
+        assert error.partners == partners < len(error.violator)
+        assert error.bytes_needed == whom[list(error.violator)].min()
 
 
 OUTAGES = {name: [0.0, 0.0, 1.0, *np.linspace(0.1, 2.0, 5 + k)] for k, name in enumerate("abcde")}
@@ -159,10 +181,22 @@ def test_a_session_goes_around_outages_and_waits(tmp_path):
 
 
 def test_a_training_run_fades_around_its_own_fleet(tmp_path):
-    fleet = small_problem().fleet
-    assert channel_named("static", fleet, 1, own=True) is None
-    own = channel_named("rayleigh", fleet, 1, own=True)
+    fleet, settings = small_problem().fleet, TrainingSettings("m", "mrpc", "d", fleet="f.csv", seed=1)
+    assert channel_of(settings, fleet) is None
+    own = channel_of(replace(settings, channel="rayleigh"), fleet)
     np.testing.assert_array_equal(own(3, 0.0), lola.FadingAround(fleet.spectral_efficiency, 1)(3, 0.0))
-    assert channel_named("rayleigh", fleet, 1, own=False) == lola.RayleighFading(5, seed=1)
+    assert channel_of(replace(settings, channel="rayleigh", fleet=None), fleet) == lola.RayleighFading(5, seed=1)
     (tmp_path / "t.csv").write_text("trace,direction,t_s,mbps\na,up,0,0\na,up,1,5\n")
-    assert channel_named(str(tmp_path / "t.csv"), fleet, 1, own=True).outages == 1
+    assert channel_of(replace(settings, channel=str(tmp_path / "t.csv")), fleet).outages == 1
+    with pytest.raises(
+        ValueError, match="channel must be static, rayleigh, or a file of traces; got 'no', which is no"
+    ):
+        channel_of(replace(settings, channel="no"), fleet)
+
+
+def test_what_fades_is_decided_in_one_place():
+    mean = np.array([1.0, 2.0])
+    assert isinstance(fading(2, 3, around=mean), lola.FadingAround)
+    assert fading(2, 3) == lola.RayleighFading(2, seed=3)
+    assert fading(2, 3, around=mean, path_loss=0.5) == lola.RayleighFading(2, path_loss=0.5, seed=3)
+    assert fading(2, 3, around=mean, transmit_snr_db=7.0) == lola.RayleighFading(2, 7.0, seed=3)

@@ -28,7 +28,7 @@ def test_the_published_ratios_are_geometric_means():
 
 def test_ratios_are_those_of_a_simulation_and_the_fit_is_near():
     simulation = lola.simulate(
-        parameters.problem(), ("communication-aware", "ba", "jbba"), rounds=300, **parameters.PARAMETERS
+        parameters.problem(), ("communication-aware", "ba", "jbba"), rounds=300, redraw="fleet", **parameters.PARAMETERS
     )
     baseline, ba, jbba = simulation.mean_s[0]
     rounds, profile = parameters.rounds_of(20, 300), parameters.problem().profile

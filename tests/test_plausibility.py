@@ -15,7 +15,8 @@ from scenario import small_problem
 import lola
 from lola.cli.main import main
 from lola.files.problems import builtin_scenario
-from lola.plausibility import LIMITS, of_a_round
+from lola.plausibility import LIMITS
+from lola.problem import of_a_round
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILT_IN = builtin_scenario()
@@ -33,13 +34,17 @@ def at_db(snr_db):
     return with_fleet(spectral_efficiency=lola.channel.spectral_efficiency(snr_db))
 
 
+def by_hand():
+    """A provenance as people write it: what lola writes names the software, too."""
+    return {"provenance": replace(BUILT_IN.profile.provenance, software=None)}
+
+
 def without_origin():
     return {"provenance": None, "evidence": None}
 
 
 # What was meant, what was typed, and the unit that a note names.
 PROFILE, FLEET = BUILT_IN.profile, BUILT_IN.fleet
-BY_HAND = replace(PROFILE.provenance, software=None)
 WRONG = {
     "100 MHz as 100": (lambda: replace(BUILT_IN, bandwidth_hz=100), "bandwidth_hz is 100, .* megahertz"),
     "20 MHz as 20": (lambda: replace(BUILT_IN, bandwidth_hz=20), "bandwidth_hz is 20, .* megahertz"),
@@ -54,7 +59,7 @@ WRONG = {
     "a model's memory in MB": (lambda: with_profile(memory_bytes=PROFILE.memory_bytes / 1e6), "kilobytes, megabytes"),
     "a model's memory in GB": (lambda: with_profile(memory_bytes=PROFILE.memory_bytes / 1e9), "megabytes or gigabytes"),
     "uploads in bytes": (
-        lambda: with_profile(upload_bits=98_304, provenance=BY_HAND),
+        lambda: with_profile(upload_bits=98_304, **by_hand()),
         "width, .* is 96, .* is upload_bits in bytes",
     ),
     "uploads in bytes, of unknown rank": (
@@ -95,7 +100,7 @@ def test_uploads_that_lola_counted_are_not_doubted():
     for bits in (114_688, 2_048):
         assert with_profile(upload_bits=bits).notes == ()
     with pytest.warns(lola.PlausibilityWarning, match="width, .* is 112, below 127"):
-        with_profile(upload_bits=114_688, provenance=BY_HAND)
+        with_profile(upload_bits=114_688, **by_hand())
 
 
 def test_there_are_twenty_and_each_limit_is_met():
@@ -131,6 +136,23 @@ def test_the_shipped_scenario_and_profiles_are_plausible():
             assert replace(BUILT_IN, fleet=lola.Fleet.sample(n_devices, seed=seed)).notes == ()
 
 
+def test_a_narrow_model_in_half_precision_is_plausible():
+    """The narrowest BERT uploads 65,536 bits then; in bytes, they are noted."""
+    narrowest = 16 * 2 * 8 * 2 * 128
+    half = replace(PROFILE.provenance, dtype="bfloat16", lora_rank=8, lora_targets=("query", "value"), software=None)
+    assert with_profile(upload_bits=narrowest, provenance=half).notes == ()
+    with pytest.warns(
+        lola.PlausibilityWarning, match="width, .* is 16, .* is upload_bits in bytes, or of a compressed"
+    ):
+        with_profile(upload_bits=narrowest / 8, provenance=half)
+
+
+@pytest.mark.usefixtures("loud")
+def test_uploads_that_lola_counted_itself_are_not_doubted():
+    for bits in (32 * 2 * 8 * 2 * 112, 4096):  # grouped-query attention has a narrow v_proj; and a tiny model
+        assert with_profile(upload_bits=bits).notes == ()
+
+
 @pytest.mark.usefixtures("loud")
 @pytest.mark.parametrize("name, count", [("phones_20.csv", 20), ("phones_333.csv", 333)])
 def test_real_phones_are_plausible(shared_data, name, count, tmp_path):
@@ -152,7 +174,10 @@ def test_the_papers_sweeps_are_plausible():
     assert len(latency.SWEEPS) >= 3
     for problem in (parameters.problem(), BUILT_IN):
         for sweep in latency.SWEEPS.values():
-            assert lola.simulate(problem, ("random",), rounds=20, **parameters.PARAMETERS | sweep).notes == ()
+            assert (
+                lola.simulate(problem, ("random",), rounds=20, redraw="fleet", **parameters.PARAMETERS | sweep).notes
+                == ()
+            )
     few = parameters.rounds_of(20, 20)
     for factor in (1.0, 400.0):  # of the fit
         parameters.ratios(parameters.problem().profile, factor, few)
@@ -166,6 +191,16 @@ def test_what_was_said_of_a_problem_is_not_said_of_its_rounds():
         of_a_round(problem, problem.fleet)
         simulation = lola.simulate(problem, lola.METHODS, rounds=3, redraw="channel")
     assert simulation.notes == problem.notes
+    # A draw's own numbers are not said beside those of a fleet that stays; what a draw alone has, is.
+    with pytest.warns(lola.PlausibilityWarning, match="spectral_efficiency"):
+        near = small_problem(fleet=replace(problem.fleet, spectral_efficiency=np.full(5, 40.0), headroom=0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lola.simulate(near, ("jbba",), rounds=3, redraw="channel").notes == near.notes
+        slow = {"a": np.r_[0.0, np.full(5, 1.0)]}
+        assert lola.simulate(near, ("jbba",), rounds=9, redraw="channel", traces=slow).notes == ()
+    with pytest.warns(lola.PlausibilityWarning, match="the best spectral_efficiency"):
+        lola.simulate(problem, ("jbba",), rounds=3, redraw="channel", transmit_snr_db=150.0)
     with pytest.warns(lola.PlausibilityWarning, match="bandwidth_hz is 20") as caught:
         simulation = lola.simulate(small_problem(), ("ba",), rounds=3, bandwidth_hz=[20, 1e6])
     assert len(caught) == len(simulation.notes) == 1

@@ -36,12 +36,13 @@ class Table(HTMLParser):
 
 @pytest.fixture
 def simulation():
-    return lola.simulate(small_problem(), ["jbba", "ba"], rounds=300, n_devices=[5, 10])
+    return lola.simulate(small_problem(), ["jbba", "ba"], rounds=300, n_devices=[5, 10], redraw="fleet")
 
 
 def test_results_are_written_in_a_line(simulation):
     assert repr(lola.schedule(small_problem())).startswith("<Schedule jbba: 3 blocks in ")
-    assert repr(simulation) == "<Simulation of jbba, ba: 300 rounds at 2 points of n_devices>"
+    drawn = "each draws speed, memory and channel anew"
+    assert repr(simulation) == f"<Simulation of jbba, ba: 300 rounds at 2 points of n_devices, {drawn}>"
     assert "at one point" in repr(lola.simulate(small_problem(), ["ba"], rounds=3))
 
 
@@ -53,6 +54,8 @@ def test_a_schedule_as_rows_and_as_a_dictionary(method, tmp_path):
     assert [row["depth"] for row in rows] == [1, 2, 3]
     assert [row["device"] for row in rows] == schedule.device_of_block.tolist()
     assert max(row["total_s"] for row in rows) == schedule.latency_s
+    longer = lola.schedule(small_problem(broadcast_s=0.5), method, seed=1)
+    assert [row["total_s"] for row in longer.rows()] == pytest.approx([0.5 + row["total_s"] for row in rows], rel=1e-15)
     assert json.loads(json.dumps(rows)) == rows
     data = schedule.to_dict()
     assert json.loads(json.dumps(data, allow_nan=False)) == data

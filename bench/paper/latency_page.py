@@ -10,7 +10,7 @@ from latency import BASELINE, FLOAT32, FOUR_GB, NO_LACK, SPLIT_20, SPLIT_50, SWE
 from page import Template, claim, rows
 from parameters import residual
 
-from lola.simulation import PARAMETERS as AXES
+from lola.rounds import PARAMETERS as AXES
 
 NEAR = 0.05  # a share or a ratio is met within this
 LEVEL = 0.05  # two schemes draw level within this

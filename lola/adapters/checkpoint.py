@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 import warnings
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lola.adapters.identity import frozen_digest
 from lola.adapters.record import RoundRecord
-from lola.files.folders import DRAFT, remove, rename, written_whole
+from lola.files.folders import DRAFT, SUMS, remove, rename, sums, written_whole
 from lola.files.formats import (
     FormatError,
     check_keys,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 _FORMAT = "lola-checkpoint"
 _DAMAGED = "damaged-"
 _FILES = ("optimizer.safetensors", "state.json", "weights.safetensors")
-_SUMS = "SHA256SUMS"  # as sha256sum writes it, so that it can be checked without lola
 # The latest, and one to fall back on should a disk lose it.
 _KEPT = 2
 
@@ -55,7 +53,7 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
             save_file(weights, draft / "weights.safetensors")
             save_file(tensors, draft / "optimizer.safetensors")
             write_json(draft / "state.json", _FORMAT, {"session": state, "optimizer": {"kind": kind, **scalars}})
-            write_atomically(draft / _SUMS, _sums(draft))
+            write_atomically(draft / SUMS, sums(draft, _FILES))
     for old in checkpoints(folder)[:-_KEPT]:
         rename(old, f"{DRAFT}{old.name}")  # half deleted, it must not look like a checkpoint
     for leftover in (*folder.glob(f"{DRAFT}round-*"), *folder.glob(".metrics.csv.*")):
@@ -124,27 +122,16 @@ def _name(version: int) -> str:
     return f"round-{version:06d}"
 
 
-def _sums(folder: Path) -> str:
-    """Return the digests of a checkpoint's files, a line each."""
-    lines = []
-    for name in _FILES:
-        if not (folder / name).is_file():  # nor a pipe, which would never end
-            raise FormatError(f"{name} is missing")
-        with open(folder / name, "rb") as file:
-            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
-    return "".join(lines)
-
-
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Read a checkpoint whole, or say what is wrong with it."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    if not (path / _SUMS).is_file():
-        raise FormatError(f"{_SUMS} is missing; versions of lola that wrote none are not read any more")
-    computed, wanted = _sums(path).encode(), (path / _SUMS).read_bytes()
+    if not (path / SUMS).is_file():
+        raise FormatError(f"{SUMS} is missing; versions of lola that wrote none are not read any more")
+    computed, wanted = sums(path, _FILES).encode(), (path / SUMS).read_bytes()
     if computed != wanted:
-        raise FormatError(f"its files are not what was written: {_SUMS} has other digests")
+        raise FormatError(f"its files are not what was written: {SUMS} has other digests")
     data = read_json(path / "state.json", _FORMAT)
     try:
         check_keys("state.json", data, ("session", "optimizer"))

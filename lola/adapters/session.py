@@ -22,11 +22,11 @@ from lola.adapters.record import RoundRecord
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
 from lola.adapters.tensorboard import tensorboard_log
-from lola.channel import Channel, wait_for_devices
+from lola.channel import Channel
 from lola.files.formats import FormatError, StrPath
 from lola.models.depths import Loss, loss_of_output
-from lola.plausibility import of_a_round
-from lola.problem import Problem
+from lola.problem import Problem, of_a_round
+from lola.rounds import wait_for_devices
 from lola.scheduling import schedule
 from lola.solution import Schedule
 from lola.solvers.checks import FloatArray, IntArray, positive_integer
@@ -115,7 +115,10 @@ class CooperativeSession:
             )
         self.devices = devices
         self.folder = None if folder is None else Path(folder)
-        self._digest, self._frozen = (None, None) if folder is None else self._identity()
+        self._digest: str | None = None
+        self._frozen: str | None = None
+        if folder is not None:
+            self._digest, self._frozen = self._identity()
         self._lock = None if self.folder is None else lock_of(self.folder)
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
@@ -143,7 +146,7 @@ class CooperativeSession:
         Raises
         ------
         InfeasibleError
-            If not even the whole fleet can hold the model.
+            If not even the whole fleet can hold the model, or a round waits a day for devices in outage.
         FormatError, OSError
             See `alone`; and if the folder cannot be written to.
         """

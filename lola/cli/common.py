@@ -55,6 +55,20 @@ def wait_quietly() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def set_up_torch(threads: int | None) -> None:
+    """Fix the threads, and let transformers keep to itself what it has to say of a new head: it is no news here."""
+    from lola.models.loading import import_transformers
+    from lola.profiling.machine import thread_count
+
+    transformers = import_transformers()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(thread_count(threads))
+
+
 def need_extras(*extras: str) -> None:
     """Refuse to begin where packages of these extras are missing, and name them all at once.
 

@@ -23,22 +23,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import wait_quietly
-    from lola.cli.train import read_settings, recorded_profile, set_up_torch
+    from lola.cli.common import need_extras, set_up_torch, wait_quietly
     from lola.files.folders import check_new_folder
     from lola.files.formats import plain
 
+    need_extras("torch")
     folder, out = Path(options.folder), Path(options.out)
     check_new_folder(out)
     checkpoint = _checkpoint(folder, options.round)
-    settings = read_settings(folder)
     wait_quietly()
-    set_up_torch(None)
     from lola.adapters.checkpoint import load_weights
     from lola.adapters.record import RoundRecord
     from lola.tasks.export import take_home
+    from lola.tasks.folder import read_settings, recorded_profile
     from lola.tasks.training import adapted_classifier
 
+    settings = read_settings(folder)
+    set_up_torch(None)
     classifier, depths = adapted_classifier(settings)
     records = [RoundRecord.from_json(record) for record in load_weights(checkpoint, depths)["records"]]
     profile = recorded_profile(folder, settings)
@@ -50,10 +51,12 @@ def _checkpoint(folder: Path, number: int | None) -> Path:
     from lola.adapters.checkpoint import checkpoints, version_of
     from lola.files.formats import FormatError
 
-    found = {version_of(path): path for path in checkpoints(folder)}
-    if not found:
+    by_round = {version_of(path): path for path in checkpoints(folder)}
+    if not by_round:
         raise FormatError(f"{folder}: holds no checkpoint; name a folder that lola train wrote")
-    wanted = max(found) if number is None else number
-    if wanted not in found:
-        raise FormatError(f"{folder}: has checkpoints of rounds {', '.join(map(str, found))}, got {wanted}; take one")
-    return found[wanted]
+    wanted = max(by_round) if number is None else number
+    if wanted not in by_round:
+        raise FormatError(
+            f"{folder}: has checkpoints of rounds {', '.join(map(str, by_round))}, got {wanted}; take one"
+        )
+    return by_round[wanted]

@@ -79,9 +79,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code, one of `Exit`."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as standard error does
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # what its encoding lacks, as standard error does
         parser = _parser()
         if "_ARGCOMPLETE" in os.environ:  # a shell asks what could come next
             from argcomplete import autocomplete

@@ -115,11 +115,13 @@ def run(options: argparse.Namespace) -> None:
 
 def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
     """Refuse, before anything is measured, an unknown device, a missing folder or a file that holds something else."""
-    from lola.cli.common import check_files
+    from lola.cli.common import STANDARD_OUTPUT, check_files
     from lola.profiling.estimation import reference_device
 
     if options.reference:
         reference_device(options.reference)
+    if options.out == STANDARD_OUTPUT:
+        raise LolaValueError("--out must be a file, got '-'; name one, such as p.json")
     model = Path(options.model)
     check_files(options.out, options.figure, model.iterdir() if model.is_dir() else [])
     if options.force or not options.out or not Path(options.out).is_file():

@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subcarrier-hz", type=float, metavar="HZ", help="give bandwidth in whole subcarriers")
     parser.add_argument("--local-steps", type=int, metavar="M", help="local iterations in a round")
     parser.add_argument("--broadcast-s", type=float, metavar="S", help="seconds that the downlink adds to the round")
-    parser.add_argument("--method", default="jbba", help="jbba (default), ba, or a baseline; see --compare")
+    parser.add_argument("--method", default="jbba", help="jbba (default), or another of --compare")
     parser.add_argument("--seed", type=int, default=0, help="of the method 'random' (default 0)")
     parser.add_argument("--json", metavar="out.json", help="save the schedule with its proof (-: print it)")
     parser.add_argument("--figure", metavar="out.png", help="draw the round (needs lola-deft[plot])")

@@ -33,16 +33,11 @@ class Settings:
     csv: str | None
     figure: str | None
 
-    @property
-    def redraws(self) -> str:
-        """What each round draws anew."""
-        return self.redraw or ("channel" if self.scenario else "fleet")
-
     def problem(self) -> "Problem":
         """Read the scenario."""
         from lola.files.formats import FormatError
         from lola.files.problems import builtin_scenario, load_scenario
-        from lola.simulation import of_one_round
+        from lola.rounds import of_one_round
 
         if not self.scenario:
             return builtin_scenario()
@@ -63,8 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--snr-db",
         type=_floats,
         metavar="A,B,C",
-        help="transmit SNR over a path loss of 30 dB, the same "
-        "for every device (default: 10 where the fleet is redrawn, else each device's own mean SNR)",
+        help="transmit SNR over a path loss of 30 dB, so received 30 dB lower, the same for every device (default: 10 "
+        "where the fleet is redrawn, else each device's own mean SNR: the received one, such as a fleet's snr_db)",
     )
     sweep.add_argument("--bandwidth-hz", type=_floats, metavar="A,B,C", help="uplink spectrum")
     sweep.add_argument("--devices", type=_integers, metavar="A,B,C", help="fleet sizes")
@@ -76,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--redraw",
         choices=("fleet", "channel"),
         help="what each round draws anew: speed and memory too, as in the paper, so that only the size of the fleet "
-        "counts (fleet: default of the built-in scenario), or the channel alone (channel: default of your own)",
+        "counts (fleet: default of the built-in fleet), or the channel alone (channel: default of your own)",
     )
     parser.add_argument("--trace", metavar="t.csv.gz", help="replay measured uplink traces in place of Rayleigh fading")
     parser.add_argument(
@@ -133,7 +128,7 @@ def run(options: argparse.Namespace) -> None:
             bandwidth_hz=settings.bandwidth_hz,
             n_devices=settings.devices,
             local_steps=settings.local_steps,
-            redraw=settings.redraws,
+            redraw=settings.redraw,
             traces=traces,
             progress=report,
         )
@@ -154,7 +149,7 @@ def _print(simulation: "Simulation", settings: Settings, broadcast_s: float) -> 
     from lola.cli.common import laid_out
     from lola.cli.tables import seconds, simulation_table
     from lola.files.formats import plain
-    from lola.simulation import PARAMETERS
+    from lola.rounds import PARAMETERS, REDRAWN
 
     print(laid_out(simulation_table(simulation)))
     point = simulation.points[0]
@@ -165,8 +160,7 @@ def _print(simulation: "Simulation", settings: Settings, broadcast_s: float) -> 
     ]
     if broadcast_s:
         constant.append(f"broadcast {seconds(broadcast_s)}")
-    fleet = "speed, memory and channel" if settings.redraws == "fleet" else "the channel"
-    print(f"{', '.join(constant)}; each round draws {fleet} anew (seed {settings.seed})")
+    print(f"{', '.join(constant)}; each round draws {REDRAWN[simulation.redraw]} anew (seed {settings.seed})")
     source = f"{plain(settings.trace)}, " if settings.trace else ""
     print(f"channel: {source}{simulation.channel}")
     if simulation.waited_s.any():

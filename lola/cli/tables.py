@@ -9,7 +9,8 @@ from rich.text import Text
 from lola.methods import method_named
 from lola.problem import Problem
 from lola.profile import Profile
-from lola.simulation import PARAMETERS, Simulation
+from lola.rounds import PARAMETERS
+from lola.simulation import Simulation
 from lola.solution import Schedule
 
 
@@ -21,7 +22,7 @@ def round_table(schedule: Schedule, problem: Problem) -> Table:
     table.add_column("device", overflow="fold")
     for heading in ("needs\nGB", "offers\nGB", "band\nMHz", "compute\ns", "upload\ns", "total\ns"):
         table.add_column(heading, justify="right", no_wrap=True)
-    totals = problem.broadcast_s + schedule.compute_s + schedule.upload_s
+    totals = [row["total_s"] for row in schedule.rows()]
     for i, device in enumerate(schedule.device_of_block.tolist()):
         wall = bool(schedule.hits_memory_wall[i])
         table.add_row(

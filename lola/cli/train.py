@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from lola.adapters import CooperativeSession
     from lola.tasks import Training, TrainingSettings
 
-_SETTINGS, _SETTINGS_FORMAT = "settings.json", "lola-training-settings"
-_SUMMARY, _SUMMARY_FORMAT = "summary.json", "lola-training"
-_MODEL = "model"
+# Where there is no terminal for a bar, a line is printed at least this often, once a round has ended.
+_LINE_EVERY_S = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="jbba",
-        help="jbba (default), ba, or a baseline; with --freeze-head also jbba-dual-ascent and ba-crunch, as published",
+        help="jbba (default), or another of lola schedule --compare; some want --freeze-head",
     )
     parser.add_argument("--fleet", metavar="f.csv", help="devices (default: the built-in scenario's)")
     parser.add_argument("--profile", metavar="p.json", help="what each depth costs (default: estimated for the model)")
@@ -71,31 +70,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import heeded_interruption, need_extras, settings_of, wait_quietly
+    from lola.cli.common import heeded_interruption, need_extras, set_up_torch, settings_of, wait_quietly
     from lola.solvers.checks import positive_integer
 
     need_extras("train")
     wait_quietly()
     from lola.adapters.checkpoint import checkpoints
-    from lola.files.formats import plain, write_json
+    from lola.files.formats import plain
+    from lola.tasks.folder import check_folder, write_settings
     from lola.tasks.settings import TrainingSettings
     from lola.tasks.training import prepare_training
 
     settings = settings_of(TrainingSettings, options)
     positive_integer("rounds", options.rounds)
-    out, recorded = Path(options.out), settings.recorded()
-    _check_folder(out, recorded)
+    out = Path(options.out)
+    check_folder(out, settings)
     try:
         set_up_torch(options.threads)
         training = prepare_training(settings, folder=out)
         print(*map(plain, training.notes), sep="\n", flush=True)
         session = training.session
         with heeded_interruption() as heed, session.alone():
-            _check_folder(out, recorded)  # another run may have begun there meanwhile
-            write_json(out / _SETTINGS, _SETTINGS_FORMAT, recorded)
+            check_folder(out, settings)  # another run may have begun there meanwhile
+            write_settings(out, settings)
             _train(session, options.rounds, heed)
             session.save()  # a run that was killed between its last checkpoint and its metrics lacks but the metrics
-            _summarise(session, recorded, out)
+            _summarise(session, settings.recorded(), out)
             home = _take_home(training, settings, out)
         print(plain(f"written: {out}"))
         print(plain(f"the model: {home}, for PEFT; lola export makes one for transformers alone, or of another round"))
@@ -104,67 +104,9 @@ def run(options: argparse.Namespace) -> None:
         raise KeyboardInterrupt(f"the same command goes on from {latest} of {out}") from None
 
 
-def set_up_torch(threads: int | None) -> None:
-    """Fix the threads, and let transformers keep to itself what it has to say of a new head: it is no news here."""
-    from lola.models.loading import import_transformers
-    from lola.profiling.machine import thread_count
-
-    transformers = import_transformers()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(thread_count(threads))
-
-
-def _check_folder(out: Path, settings: dict[str, Any]) -> None:
-    """Refuse a folder that holds another run, or something else."""
-    from lola.adapters.checkpoint import checkpoints
-    from lola.files.folders import check_new_folder
-    from lola.files.formats import FormatError, check_outputs, read_json
-
-    check_outputs([out], [])
-    if not (out / _SETTINGS).is_file():
-        if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
-            raise FormatError(f"{out}: holds something else than a run of lola train; name a new folder")
-        return
-    if not _is_adapter(out / _MODEL):
-        check_new_folder(out / _MODEL)
-    if not checkpoints(out):  # nothing of that run is left to protect
-        return
-    # Runs made before these were options had what is usual, and say nothing of it.
-    usual = {"lora_alpha": 2.0 * settings["rank"], "freeze_head": False}
-    there = {**usual, **read_json(out / _SETTINGS, _SETTINGS_FORMAT)}
-    differing = sorted(name for name in {*settings, *there} if settings.get(name) != there.get(name))
-    if differing:
-        changes = ", ".join(f"{name} ({there.get(name)}, now {settings.get(name)})" for name in differing)
-        raise FormatError(f"{out}: holds another run, which differs in {changes}; name a new folder")
-
-
-def read_settings(out: Path) -> "TrainingSettings":
-    """Return the settings of the run in a folder."""
-    from dataclasses import MISSING, fields
-
-    from lola.files.formats import check_keys, read_json
-    from lola.tasks.settings import TrainingSettings
-
-    there = read_json(out / _SETTINGS, _SETTINGS_FORMAT)
-    needed = [field.name for field in fields(TrainingSettings) if field.default is MISSING]
-    check_keys(str(out / _SETTINGS), there, needed, [field.name for field in fields(TrainingSettings)])
-    return TrainingSettings(**there)
-
-
-def recorded_profile(out: Path, settings: "TrainingSettings") -> str:
-    """Return in words where a run's profile comes from: as its summary says, if it has ended."""
-    from lola.files.formats import read_json
-
-    if (out / _SUMMARY).is_file():
-        return str(read_json(out / _SUMMARY, _SUMMARY_FORMAT).get("profile"))
-    return settings.profile or "estimated for the model"
-
-
 def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:
+    from time import monotonic
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -175,13 +117,16 @@ def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None])
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", completed=session.version, total=rounds)
         scores = _last_scores(session)
+        said_at = monotonic()
         for record in session.run(rounds):
             heed()
             scores = record.scores or scores
             said = [f"loss {record.loss:.4f}", f"{seconds(record.clock_s)} simulated"]
             said += [f"{name} {value:.4f}" for name, value in scores.items()]
             bar.update(task, completed=record.version, description=", ".join(said))
-            if record.scores and not console.is_terminal:
+            due = record.scores or monotonic() - said_at >= _LINE_EVERY_S
+            if due and not console.is_terminal:
+                said_at = monotonic()
                 print(f"round {record.version}: {', '.join(said)}", flush=True)
 
 
@@ -195,7 +140,7 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
 
     from lola.cli.common import laid_out
     from lola.cli.tables import seconds
-    from lola.files.formats import write_json
+    from lola.tasks.folder import write_summary
     from lola.tasks.glue import glue_task
 
     scores = _last_scores(session)
@@ -215,7 +160,7 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
         "notes": session.problem.notes,
         "settings": settings,
     }
-    write_json(out / _SUMMARY, _SUMMARY_FORMAT, summary)
+    write_summary(out, summary)
     table = Table(box=None, pad_edge=False, header_style="bold")
     cells = {
         "method": settings["method"],
@@ -234,17 +179,15 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
 
 
 def _take_home(training: "Training", settings: "TrainingSettings", out: Path) -> Path:
-    """Write what PEFT loads, in place of what an earlier end of this run left there."""
-    from lola.files.folders import remove
+    """Write what PEFT loads, then put it in place of what an earlier end of this run left there."""
+    from lola.files.folders import put_in_place, remove
     from lola.tasks.export import take_home
+    from lola.tasks.folder import MODEL
 
-    if _is_adapter(out / _MODEL):
-        remove(out / _MODEL)
+    home, new = out / MODEL, out / f".new-{MODEL}"
+    remove(new)  # left by a run that was killed
     session = training.session
     profile = str(session.problem.profile.provenance or "of unknown provenance")
-    take_home(out / _MODEL, settings, training.classifier, session.depths, session.records, profile=profile)
-    return out / _MODEL
-
-
-def _is_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file()
+    take_home(new, settings, training.classifier, session.depths, session.records, profile=profile)
+    put_in_place(new, home)
+    return home

@@ -6,7 +6,8 @@ import numpy as np
 
 from lola.figures.picture import import_figure
 from lola.methods import BY_NAME, Style
-from lola.simulation import PARAMETERS, Simulation
+from lola.rounds import PARAMETERS
+from lola.simulation import Simulation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -24,8 +24,9 @@ from lola.files.formats import (
 )
 from lola.files.profiles import load_profile
 from lola.fleet import Fleet
-from lola.problem import Pair, Problem
+from lola.problem import Pair, Problem, enough_devices
 from lola.solvers.checks import expect, shown
+from lola.solvers.errors import LolaValueError
 
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")
 _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
@@ -172,11 +173,10 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     fleet = fleet or _beside(path, "fleet", data["fleet"])
     profile = profile or _beside(path, "profile", data["profile"])
     devices, costs = load_fleet(fleet), load_profile(profile)
-    if devices.n_devices < costs.n_blocks:
-        raise FormatError(
-            f"{fleet}: at least as many devices as blocks are needed, {costs.n_blocks} for {profile}; got "
-            f"{devices.n_devices}; add devices, or take a profile of fewer blocks"
-        )
+    try:
+        enough_devices(devices.n_devices, costs.n_blocks)
+    except LolaValueError as error:
+        raise FormatError(f"{fleet}, with {profile}: {error}") from None
     headroom: Any = data.get("headroom")
     if headroom is not None:
         headroom = (numbers if isinstance(headroom, list) else number)(f"{path}, headroom", headroom)

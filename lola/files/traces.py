@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import MOST_DB, Channel, FadingAround, RayleighFading, spectral_efficiency
+from lola.channel import MOST_DB, spectral_efficiency
 from lola.files.formats import FormatError, StrPath, check_separator, read_text
-from lola.fleet import Fleet
 from lola.solvers.checks import (
     FloatArray,
     IntArray,
@@ -26,7 +25,7 @@ from lola.solvers.checks import (
     shown,
     vector,
 )
-from lola.solvers.errors import LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 _CAPACITY_COLUMNS = ("trace", "direction", "t_s", "mbps")
 _SNR_COLUMNS = ("trace", "SNR")
@@ -66,6 +65,10 @@ class TraceReplay:
     offset_s: IntArray
 
     def __init__(self, traces: Mapping[str, ArrayLike], n_devices: int, seed: int = 0) -> None:
+        if not isinstance(traces, Mapping):
+            raise LolaTypeError(
+                f"traces must be a mapping of names to samples, got {shown(traces)}; lola.load_traces reads a file"
+            )
         if not traces:
             raise LolaValueError("traces is empty; at least one trace is needed")
         checked = {
@@ -160,29 +163,6 @@ def load_traces(path: StrPath, *, bandwidth_hz: float = 10e6) -> dict[str, Float
         _check_outages(path, capacity)
         return capacity
     return {name: spectral_efficiency(snr_db) for name, snr_db in samples.items()}
-
-
-def channel_named(name: str, fleet: Fleet, seed: int, *, own: bool) -> Channel | None:
-    """Return what ``lola train --channel`` names: None (static), fading, or a file of traces replayed.
-
-    Parameters
-    ----------
-    name : str
-        ``"static"``, ``"rayleigh"`` or a path.
-    fleet : Fleet
-    seed : int
-    own : bool
-        Whether fading goes around each device's own mean SNR, and not around the paper's.
-    """
-    if name == "static":
-        return None
-    if name == "rayleigh":
-        return FadingAround(fleet.spectral_efficiency, seed) if own else RayleighFading(fleet.n_devices, seed=seed)
-    if not Path(name).is_file():
-        raise LolaValueError(
-            f"channel must be static, rayleigh, or a file of traces; got {shown(name)}, which is no file"
-        )
-    return TraceReplay(load_traces(name), fleet.n_devices, seed=seed)
 
 
 def _text(path: StrPath) -> str:

@@ -246,6 +246,7 @@ def attach_lora(
         for name, module in model.named_modules()
         if id(module) in members and name.split(".")[-1] in wanted and can_adapt(module)
     ]
+    # An adapter takes its target's place in the module around it: a block that is the target itself would not have it.
     parents = {id(model.get_submodule(path.rpartition(".")[0])) for path in paths}
     for depth, block in enumerate(deepest_first, start=1):
         if not any(id(module) in parents for module in block.modules()):

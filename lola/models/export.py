@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lola.files.folders import check_new_folder, written_whole
+from lola.files.folders import check_new_folder, seal, written_whole
 from lola.files.formats import StrPath, write_atomically
 from lola.models.errors import ModelError
 from lola.models.loading import import_transformers, reading
@@ -82,6 +82,7 @@ def export(
             tokenizer.save_pretrained(draft)
         if card is not None:
             write_atomically(draft / "README.md", card)
+        seal(draft)
     return target
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from lola.adapters.record import RoundRecord
 from lola.files.formats import StrPath, plain
+from lola.files.version import __version__
 from lola.models.depths import Depths
 from lola.tasks.glue import glue_task
 from lola.tasks.settings import TrainingSettings
@@ -45,6 +45,16 @@ def take_home(
     -------
     Path
         The folder, absolute.
+
+    Raises
+    ------
+    FormatError, ModelError, OSError
+        See `lola.models.export`.
+
+    Notes
+    -----
+    The card names files and folders without the path to them. The path of a base that is a folder stands in
+    ``adapter_config.json`` alone, where PEFT looks for it.
     """
     card = _card(settings, records, profile, merged)
     return depths.save_pretrained(folder, merged=merged, tokenizer=classifier.tokenizer_to_keep(), card=card)
@@ -52,15 +62,14 @@ def take_home(
 
 def _card(settings: TrainingSettings, records: Sequence[RoundRecord], profile: str, merged: bool) -> str:
     task, local = glue_task(settings.task), Path(settings.model).is_dir()
-    source = str(Path(settings.model).resolve()) if local else settings.model
-    name = Path(source).name if local else source
+    name = Path(settings.model).resolve().name if local else settings.model
     scored = next((record for record in reversed(records) if record.scores), None)
     head = ["---", f"library_name: {'transformers' if merged else 'peft'}", "pipeline_tag: text-classification"]
-    head += ["---", ""] if local else [f"base_model: {_cell(source)}", "---", ""]
+    head += ["---", ""] if local else [f"base_model: {_cell(name)}", "---", ""]
     says = [
         f"# {_cell(name)}, fine-tuned on {task.name}",
         "",
-        f"By lola {version('lola-deft')}, with LoRA, in {len(records)} rounds over a simulated fleet: "
+        f"By lola {__version__}, with LoRA, in {len(records)} rounds over a simulated fleet: "
         f"{records[-1].clock_s if records else 0.0:.6g} s on its clock.",
         "",
     ]
@@ -69,16 +78,24 @@ def _card(settings: TrainingSettings, records: Sequence[RoundRecord], profile: s
         says += [f"| {metric} | {value:.4f} |" for metric, value in scored.scores.items()] + [""]
     says += [f"Class {number}: {label}." for number, label in enumerate(task.meanings or task.labels)]
     says += [f"Texts were cut to {settings.seq} tokens.", "", "## Load it", "", "In this folder:", ""]
+    if local and not merged:
+        says[-2] = (
+            f"In this folder, while adapter_config.json says in base_model_name_or_path where {_cell(name)} lies:"
+        )
     loads = ["from transformers import AutoModelForSequenceClassification, AutoTokenizer", ""]
     if merged:
         loads += ['model = AutoModelForSequenceClassification.from_pretrained(".")']
     else:
-        loads = ["from peft import PeftModel", *loads]
-        loads += [f"base = AutoModelForSequenceClassification.from_pretrained({source!r}, num_labels={task.n_labels})"]
+        loads = ["from peft import PeftConfig, PeftModel", *loads]
+        loads += ['base = PeftConfig.from_pretrained(".").base_model_name_or_path']
+        loads += [f"base = AutoModelForSequenceClassification.from_pretrained(base, num_labels={task.n_labels})"]
         loads += ['model = PeftModel.from_pretrained(base, ".")']
     loads += ['tokenizer = AutoTokenizer.from_pretrained(".")']
     warned = "Where transformers says that `classifier.weight` is MISSING from the base: PEFT puts this folder's there."
     settled = {**settings.recorded(), "profile": profile}
+    for key in ("model", "data", "fleet", "channel"):  # paths tell more of a computer than a reader needs
+        if settled[key] is not None and Path(settled[key]).is_absolute():
+            settled[key] = Path(settled[key]).name
     comes = ["", "## Where it comes from", "", "| setting | |", "|---|---|"]
     comes += [f"| {key} | {_cell(str(value))} |" for key, value in settled.items() if value is not None]
     return "\n".join([*head, *says, "```python", *loads, "```", *([] if merged else ["", warned]), *comes, ""])

@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 
 from lola.adapters.session import CooperativeSession
 from lola.adapters.shards import ShardedData, dirichlet_shards, iid_shards, trim_padding
-from lola.channel import Channel
+from lola.channel import Channel, fading
 from lola.files.formats import StrPath
 from lola.files.problems import builtin_scenario, load_fleet
 from lola.files.profiles import load_profile
-from lola.files.traces import channel_named
+from lola.files.traces import TraceReplay, load_traces
+from lola.fleet import Fleet
 from lola.models.depths import Depths, Loss, attach_lora, loss_of_output
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.problem import Problem
 from lola.profile import Profile
 from lola.scheduling import suited_method
+from lola.solvers.checks import shown
 from lola.solvers.errors import LolaValueError
 from lola.tasks.glue import Examples, GlueData, glue_task, read_glue, score
 from lola.tasks.settings import OPTIMIZERS, TrainingSettings
@@ -114,7 +116,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
             f"batch must be at most {most} for {len(data.train)} rows, got {settings.batch}; 32 is usual"
         )
     fleet = load_fleet(settings.fleet) if settings.fleet else builtin_scenario().fleet
-    channel = channel_named(settings.channel, fleet, settings.seed, own=settings.fleet is not None)
+    channel = channel_of(settings, fleet)
     classifier, depths = adapted_classifier(settings)
     profile = load_profile(settings.profile) if settings.profile else _estimated(classifier, settings)
     problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps)
@@ -128,11 +130,65 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
         f"profile: {profile.provenance or 'of unknown provenance'}",
         f"channel: {channel or 'static, as the fleet has it'}",
     ]
-    if differing := _differing(profile, depths, settings):
-        notes.append(f"note: the clock is of that profile, which differs from what is trained in {differing}")
+    notes += _other_than_trained(profile, settings, depths)
     if session.version:
         notes.append(f"goes on from round {session.version} in {folder}")
     return Training(session, tuple(notes), classifier)
+
+
+def channel_of(settings: TrainingSettings, fleet: Fleet) -> Channel | None:
+    """Return the channel that settings name: None (static), fading, or a file of traces replayed.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+    fleet : Fleet
+        Fading goes around each device's own mean SNR where the settings name its file, else around the paper's.
+
+    Returns
+    -------
+    callable or None
+
+    Raises
+    ------
+    FormatError, ValueError
+        If there is no such channel, or the traces cannot be used.
+    OSError
+        If they cannot be read.
+    """
+    name, seed = settings.channel, settings.seed
+    if name == "static":
+        return None
+    if name == "rayleigh":
+        return fading(fleet.n_devices, seed, around=fleet.spectral_efficiency if settings.fleet else None)
+    if not Path(name).is_file():
+        raise LolaValueError(
+            f"channel must be static, rayleigh, or a file of traces; got {shown(name)}, which is no file"
+        )
+    return TraceReplay(load_traces(name), fleet.n_devices, seed=seed)
+
+
+def _other_than_trained(profile: Profile, settings: TrainingSettings, depths: Depths) -> list[str]:
+    """Say what of a profile is not of what is trained: the clock is the profile's all the same."""
+    uploads = [depths.upload_bits(depth) for depth in range(1, len(depths) + 1)]
+    pairs = {}
+    if (known := profile.provenance) is not None:
+        pairs = {
+            "model": (Path(known.model).name, Path(settings.model).resolve().name),
+            "rank": (known.lora_rank, settings.rank),
+            "batch": (known.batch_size, settings.batch),
+            "sequence": (known.sequence_length, settings.seq),
+        }
+    differing = [
+        f"{name} {profiled}, trained is {trained}"
+        for name, (profiled, trained) in pairs.items()
+        if profiled is not None and profiled != trained
+    ]
+    for depth, (profiled_bits, bits) in enumerate(zip(profile.upload_bits.tolist(), uploads, strict=False), start=1):
+        if profiled_bits != bits:
+            differing.append(f"uploads of {profiled_bits:,.0f} bits at depth {depth}, trained are {bits:,.0f}")
+            break
+    return [f"note: the clock is of another workload: {'; '.join(differing)}"] if differing else []
 
 
 def make_session(
@@ -195,24 +251,6 @@ def make_session(
         loss=loss,
         folder=folder,
     )
-
-
-def _differing(profile: Profile, depths: Depths, settings: TrainingSettings) -> str:
-    """Say in what a profile is of something else than what is trained: nothing where it is of the same."""
-    uploads = [depths.upload_bits(depth) for depth in range(1, len(depths) + 1)]
-    pairs: dict[str, tuple[object, object]] = {}
-    if (known := profile.provenance) is not None:
-        pairs = {
-            "model": (Path(known.model).name, Path(settings.model).resolve().name),
-            "batch": (known.batch_size, settings.batch),
-            "sequence": (known.sequence_length, settings.seq),
-            "LoRA's rank": (known.lora_rank or settings.rank, settings.rank),
-        }
-    different = np.flatnonzero(profile.upload_bits != uploads)
-    if different.size:
-        at = int(different[0])
-        pairs[f"upload of depth {at + 1}"] = (f"{profile.upload_bits[at]:.6g} bits", f"{uploads[at]:.6g}")
-    return ", ".join(f"{name} ({of}, trained is {now})" for name, (of, now) in pairs.items() if of != now)
 
 
 def _some(train: Examples, n_rows: int, seed: int) -> Examples:

@@ -15,6 +15,7 @@ from nonsense import arguments, make_place
 from safetensors.torch import load_file, save_file
 from tiny_models import save_config
 
+import lola
 from lola.cli.main import main
 from lola.tasks import read_glue
 
@@ -128,10 +129,16 @@ def test_a_run_leaves_its_model_and_any_checkpoint_goes_home(place, tmp_path, ca
         "| lr | 0.01 |",
         "| profile | model, batch 8, sequence 16, float32: estimated, snapdragon-8-gen-3 at 1.5 TFLOP/s",
         "num_labels=2",
+        "| model | model |",
+        f"| data | {place.name} |",
+        "| fleet | fleet.csv |",
+        "while adapter_config.json says in base_model_name_or_path where model lies:",
+        f"By lola {lola.__version__}, with LoRA",
         "\nClass 0: not equivalent.\nClass 1: equivalent.\n",
         "Where transformers says that `classifier.weight` is MISSING from the base: PEFT puts this folder's there.",
     ):
         assert text in card
+    assert str(place) not in card
     assert main(["export", str(out), "--out", str(tmp_path / "same")]) == 0
     assert f"written: {tmp_path / 'same'}, of round-000006" in capsys.readouterr().out
     for path in (out / "model").iterdir():
@@ -144,6 +151,12 @@ def test_a_run_leaves_its_model_and_any_checkpoint_goes_home(place, tmp_path, ca
         kept = adapters["earlier"][f"base_model.model.{name.replace('.default', '')}"]
         assert torch.equal(kept, value)
     assert not torch.equal(adapters["same"]["base_model.model.classifier.weight"], stored["classifier.weight"])
+
+
+def test_export_names_all_packages_that_are_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("lola.cli.common.find_spec", lambda name: None if name in ("peft", "filelock") else True)
+    assert main(["export", str(tmp_path), "--out", str(tmp_path / "new")]) == 64
+    assert "packages that are missing, peft, filelock: install lola-deft[torch]" in capsys.readouterr().err
 
 
 def test_what_export_cannot_do_is_said(place, tmp_path, capsys):
@@ -205,11 +218,20 @@ def test_a_run_keeps_what_is_not_its_model(place, tmp_path, capsys):
     assert main(arguments(place, out)) == 0
     (out / "model" / "adapter_config.json").unlink()
     assert main(arguments(place, out, rounds=8)) == 64
-    assert f"{out / 'model'}: holds something already; name a new folder" in capsys.readouterr().err
+    said = f"{out / 'model'}: should be what lola wrote there, and holds something else, or what was changed since"
+    assert said in capsys.readouterr().err
     assert (out / "round-000006").is_dir()
     (out / "model").rename(tmp_path / "mine")
     assert main(arguments(place, out, rounds=8)) == 0
-    assert "in 8 rounds" in (out / "model" / "README.md").read_text()
+    card = (out / "model" / "README.md").read_text()
+    assert "in 8 rounds" in card
+    for mine in ("README.md", "notes/mine.txt"):  # a card of one's own, a file of one's own
+        (out / "model" / mine).parent.mkdir(exist_ok=True)
+        (out / "model" / mine).write_text("mine")
+        assert main(arguments(place, out, rounds=9)) == 64
+        assert said in capsys.readouterr().err
+        assert (out / "model" / mine).read_text() == "mine"
+        (out / "model" / "README.md").write_text(card)
 
 
 @pytest.mark.parametrize("method", ["jbba-dual-ascent", "ba-crunch"])
@@ -246,12 +268,25 @@ def test_killed_while_it_takes_the_model_home_a_run_goes_on_well(place, tmp_path
         [sys.executable, "-c", KILLED, moment, *arguments(place, out, rounds=2)], cwd=ROOT, check=False
     )
     assert done.returncode == -9
-    assert (out / ".draft-model").is_dir()
+    assert (out / ".draft-.new-model").is_dir()
     assert not (out / "model").exists()
     assert main(arguments(place, out, rounds=2)) == 0
-    assert not list(out.glob(".draft*"))
+    assert not list(out.glob(".*model*"))
     for name in ("metrics.csv", "summary.json", "model/adapter_model.safetensors", "model/README.md"):
         assert (out / name).read_bytes() == (straight / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("moment", ["_write_adapter", "write_atomically"])
+def test_killed_while_it_writes_a_later_model_a_run_still_has_the_one_before(place, tmp_path, moment):
+    out = tmp_path / "out"
+    assert main(arguments(place, out, rounds=2)) == 0
+    before = {path.name: path.read_bytes() for path in (out / "model").iterdir()}
+    later = [sys.executable, "-c", KILLED, moment, *arguments(place, out, rounds=4)]
+    assert subprocess.run(later, cwd=ROOT, check=False).returncode == -9
+    assert {path.name: path.read_bytes() for path in (out / "model").iterdir()} == before
+    assert main(arguments(place, out, rounds=4)) == 0
+    assert "in 4 rounds" in (out / "model" / "README.md").read_text()
+    assert not list(out.glob(".*model*"))
 
 
 def test_an_older_run_without_the_newer_settings_goes_on_and_goes_home(place, tmp_path):

@@ -60,6 +60,19 @@ def test_a_run_leaves_metrics_a_summary_and_checkpoints(place, tmp_path, capsys)
     assert json.loads((out / "summary.json").read_text()) == summary
 
 
+def test_without_a_terminal_a_line_comes_before_the_first_score(place, tmp_path, capsys, monkeypatch):
+    rare = ("--eval-every", "6")
+    assert main(arguments(place, tmp_path / "one", *rare)) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("round ")]
+    assert [line.split(":")[0] for line in lines] == ["round 6"]
+    monkeypatch.setattr("lola.cli.train._LINE_EVERY_S", 0.0)
+    assert main(arguments(place, tmp_path / "two", *rare)) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("round ")]
+    assert [line.split(":")[0] for line in lines] == [f"round {at}" for at in range(1, 7)]
+    assert "accuracy" in lines[-1]
+    assert "accuracy" not in lines[0]
+
+
 def test_it_learns(place, tmp_path):
     for task, name, least in (("mrpc", "accuracy", 0.9), ("stsb", "pearson", 0.8)):
         out = tmp_path / task

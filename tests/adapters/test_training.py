@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from cooperative import random_state
-from tiny_models import save_checkpoint, save_config
+from tiny_models import save_checkpoint
 
 import lola
 from lola.cli.main import main
 from lola.models.seeding import seeded
-from lola.profiling import Workload, attach_lora, estimate
+from lola.profiling import attach_lora
 from lola.tasks import TrainingSettings, load_classifier, prepare_training
 
 
@@ -49,33 +49,32 @@ def test_it_prepares_the_session_that_follows_from_the_settings(settings, capsys
     assert session.evaluate().keys() == {"accuracy", "f1"}
 
 
+def test_a_profile_of_something_else_is_noted_in_what_differs(settings, tmp_path):
+    session = prepare_training(settings).session
+    profile, path = session.problem.profile, tmp_path / "p.json"
+
+    def noted(profile):
+        lola.save_profile(profile, path)
+        notes = prepare_training(replace(settings, profile=str(path))).notes
+        return [note for note in notes if note.startswith("note: the clock is of another workload")]
+
+    assert noted(profile) == []
+    other = replace(profile.provenance, model="someone/qwen", lora_rank=16, batch_size=8)
+    (note,) = noted(replace(profile, provenance=other, upload_bits=2 * profile.upload_bits))
+    assert note.startswith(
+        "note: the clock is of another workload: model qwen, trained is model; rank 16, trained is 4; batch 8, trained "
+        "is 4; uploads of "
+    )
+    bits = session.depths.upload_bits(1)
+    assert note.endswith(f"uploads of {2 * bits:,.0f} bits at depth 1, trained are {bits:,.0f}")
+
+
 def test_model_and_adapters_are_drawn_from_one_seed(settings):
     prepared = prepare_training(settings).session.depths
     with seeded(3):
         wanted = attach_lora(load_classifier(settings.model, 2, seed=None).model, rank=4)
     ours, theirs = prepared.all_parameters(), wanted.all_parameters()
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
-
-
-def test_a_profile_of_something_else_is_noted(settings, tmp_path):
-    """What was trained is a 3-block BERT, rank 4, 4 x 16; a profile of the very same has no note."""
-    own = tmp_path / "own.json"
-    lola.save_profile(prepare_training(settings).session.problem.profile, own)
-    assert not [text for text in prepare_training(replace(settings, profile=str(own))).notes if "note:" in text]
-    other = tmp_path / "other.json"
-    wide = Workload(
-        save_config(tmp_path / "wide", "bert", hidden_size=24), batch_size=2, sequence_length=16, lora_rank=8
-    )
-    lola.save_profile(estimate(wide), other)
-    (note,) = [text for text in prepare_training(replace(settings, profile=str(other))).notes if "note:" in text]
-    assert note == (
-        "note: the clock is of that profile, which differs from what is trained in model (wide, trained is model), "
-        "batch (2, trained is 4), LoRA's rank (8, trained is 4), upload of depth 1 (26176 bits, trained is 9280)"
-    )
-    profile = lola.load_profile(own)
-    lola.save_profile(replace(profile, upload_bits=1e6, provenance=None), other)
-    (note,) = [text for text in prepare_training(replace(settings, profile=str(other))).notes if "note:" in text]
-    assert "in upload of depth 1 (1e+06 bits, trained is " in note
 
 
 @pytest.mark.parametrize(

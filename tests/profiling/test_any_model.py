@@ -8,51 +8,17 @@ import model_support
 import numpy as np
 import pytest
 import torch
-import transformers
+from plain_model import Plain, plain_batch
 from tiny_models import save_config
 from torch import nn
 
 from lola.cli.main import main
-from lola.models import ModelError, attach_lora, find_blocks
+from lola.models import ModelError
 from lola.models.loading import load_config
 from lola.profiling import Workload, alone, bring_to_reference, estimate, measure
 from lola.profiling.building import build, make_batch
-from lola.profiling.iteration import backward
 
 QUICK = {"threads": 1, "repeats": 1, "limit_s": 0.01, "monotone": "isotonic"}
-
-
-class Block(nn.Module):
-    def __init__(self, width=8):
-        super().__init__()
-        self.norm, self.mix, self.back = nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, width)
-
-    def forward(self, hidden):
-        return hidden + self.back(torch.tanh(self.mix(self.norm(hidden))))
-
-
-class Plain(nn.Module):
-    """A model of one's own: its blocks are called in the order that `order` gives."""
-
-    def __init__(self, n_blocks=4, order=None):
-        super().__init__()
-        self.first = nn.Linear(8, 8)
-        self.stack = nn.ModuleList(Block() for _ in range(n_blocks))
-        self.classifier = nn.Linear(8, 2)
-        self.order = order or range(n_blocks)
-        self.scale = torch.tensor(0.5)  # neither a parameter nor a buffer
-
-    def forward(self, x, labels):
-        hidden = self.first(x) * self.scale
-        for number in self.order:
-            hidden = self.stack[number](hidden)
-        logits = self.classifier(hidden)
-        return type("Output", (), {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits})
-
-
-def plain_batch(rows=6):
-    generator = torch.Generator().manual_seed(0)
-    return {"x": torch.randn(rows, 8, generator=generator), "labels": torch.arange(rows) % 2}
 
 
 # -- types of transformers --------------------------------------------------------------------------------------------
@@ -206,7 +172,15 @@ def test_attention_of_ones_own_is_counted():
         ({"batch": {}}, TypeError, "batch must be a mapping of names to tensors, .*; got {}"),
         ({"batch": {"x": 3}}, TypeError, r"batch must be a mapping of names to tensors, .*; got {'x': 3}"),
         ({"batch_size": 3}, ValueError, "batch_size of Plain and its batch is 6, got 3; leave it out"),
+        ({"batch_size": 32}, ValueError, "batch_size of Plain and its batch is 6, got 32; leave it out"),
+        ({"sequence_length": 128}, ValueError, "sequence_length of Plain and its batch is 8, got 128; leave it out"),
         ({"dtype": "bf16"}, ValueError, "dtype of Plain and its batch is 'float32', got 'bf16'; leave it out"),
+        (
+            {"model": Plain().to(torch.bfloat16), "dtype": "fp32"},
+            ValueError,
+            "dtype of Plain and its batch is 'bfloat16', got 'fp32'; leave it out",
+        ),
+        ({"attention": "eager"}, ValueError, "attention of Plain and its batch is 'own', got 'eager'; leave it out"),
         ({"attention": "sdpa"}, ValueError, "attention of Plain and its batch is 'own', got 'sdpa'; leave it out"),
         ({"model": 3}, TypeError, "model must be a name, a folder or a torch module, got int"),
         (
@@ -227,151 +201,7 @@ def test_what_a_module_cannot_be_run_on_is_said():
     odd = {"y": torch.ones(6, 8), "labels": torch.zeros(6, dtype=torch.long)}
     with pytest.raises(ModelError, match="Plain cannot be run on y, labels: .*unexpected keyword argument 'y'"):
         estimate(Workload(Plain(), batch=odd, lora_targets=["mix"]))
-    with pytest.raises(
-        ModelError, match="a child process builds its model|the child process builds its model from a name"
-    ):
-        measure(Workload(Plain(), batch=plain_batch(), lora_targets=["mix"]), **QUICK, check_process=True)
-
-
-# -- blocks -----------------------------------------------------------------------------------------------------------
-
-
-def test_the_longest_list_is_found_and_two_of_a_length_are_not_told_apart():
-    two = nn.ModuleDict({"text": nn.ModuleList([Block(), Block()]), "image": nn.ModuleList([Block(), Block()])})
-    with pytest.raises(ModelError, match="ModuleDict has lists of 2 modules at text and image, and nothing tells"):
-        find_blocks(two)
-    assert find_blocks(two, "image") == [two["image"][1], two["image"][0]]
-    assert find_blocks(two, "image.0, text") == [two["text"][1], two["text"][0], two["image"][0]]
-    two["text"].append(Block())
-    assert find_blocks(two) == list(two["text"])[::-1]
-    with pytest.raises(ModelError, match="no transformer blocks found in Sequential"):
-        find_blocks(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))  # linear layers are no blocks
-
-
-def test_a_model_cut_short_says_so_or_names_its_blocks(tmp_path):
-    model, _ = build(Workload(save_config(tmp_path / "m", "bert")), "cpu")
-    model.bert.encoder.layer = model.bert.encoder.layer[:2]
-    with pytest.raises(ModelError, match="runs 3 layers on the weights of 2: .* set config.num_hidden_layers to 2"):
-        attach_lora(model)
-    assert attach_lora(model, blocks="bert.encoder.layer").blocks == list(model.bert.encoder.layer)[::-1]
-
-
-def test_blocks_that_overlap_or_run_backwards_are_refused():
-    model = Plain()
-    one, two, *_ = model.stack
-    for blocks, error, message in (
-        (
-            [one, two, one],
-            ModelError,
-            "blocks 1 and 3 of blocks share stack.0.mix: each block must have weights",
-        ),
-        ([one, one.mix], ModelError, "blocks 1 and 2 of blocks share stack.0.mix"),
-        ([two, one], ModelError, "blocks 1 and 2 of blocks are not in the model's order: .* reverse them"),
-        ([nn.ModuleList([two]), one], ModelError, "blocks 1 and 2 of blocks are not in the model's order"),
-        ([one, Block()], ModelError, "block 2 of blocks has a Linear that is no part of Plain"),
-        ([one, "two"], TypeError, "blocks must be modules of the model, got str as number 2"),
-    ):
-        with pytest.raises(error, match=message):
-            attach_lora(model, blocks=blocks, targets=["mix"])
-    assert not [name for name, _ in model.named_parameters() if "lora" in name]
-
-
-class Pair(nn.Module):
-    """Two modules of a model as one block, which never runs itself."""
-
-    def __init__(self, first, second):
-        super().__init__()
-        self.first, self.second = first, second
-
-
-@pytest.mark.parametrize("joined", [Pair, lambda *members: nn.ModuleList(members)])
-@pytest.mark.parametrize("order", [(2, 3, 0, 1), (0, 2, 1, 3)])
-def test_blocks_of_parts_that_run_in_another_order_are_refused(joined, order):
-    model = Plain(4, order=order)
-    depths = attach_lora(model, blocks=[joined(*model.stack[:2]), joined(*model.stack[2:])], targets=["mix"])
-    with pytest.raises(ModelError, match="depth 1: the block of depth 2, which was wanted below it, runs after it"):
-        backward(depths, 1, plain_batch())
-    model.order = range(4)
-    backward(depths, 1, plain_batch())
-
-
-def test_a_decoder_made_of_an_encoder_s_layers_is_a_decoder():
-    small = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
-    for n_encoder, n_decoder in ((2, 2), (2, 3)):
-        encoder = transformers.BertConfig(**small, num_hidden_layers=n_encoder)
-        decoder = transformers.BertConfig(
-            **small, num_hidden_layers=n_decoder, is_decoder=True, add_cross_attention=True
-        )
-        config = transformers.EncoderDecoderConfig.from_encoder_decoder_configs(encoder, decoder)
-        model = transformers.EncoderDecoderModel(config)
-        blocks = [*model.encoder.encoder.layer, *model.decoder.bert.encoder.layer]
-        assert find_blocks(model) == blocks[::-1]
-
-
-@pytest.mark.filterwarnings("ignore:.*deprecated.*:FutureWarning")  # the names that all of transformers 5 has
-def test_a_refused_model_stays_as_it_was(tmp_path):
-    model = Plain(2)
-    model.stack[0].other = model.stack[0].mix
-    del model.stack[0].mix
-    message = "depth 2 has no module named mix; its block would upload nothing; name others"
-    with pytest.raises(ModelError, match=message):
-        attach_lora(model, targets=["mix"])
-    assert not [name for name, _ in model.named_parameters() if "lora" in name]
-    named = Plain(2)
-    with pytest.raises(TypeError, match="targets must be a list of names, got 'mix'; put it in one"):
-        attach_lora(named, targets="mix")
-    # A linear layer that is a block itself is replaced in the model, not in the list of blocks.
-    with pytest.raises(ModelError, match="depth 2 has no module named mix"):
-        attach_lora(named, blocks=[named.stack[0].mix, named.stack[1]], targets=["mix"])
-    assert len(attach_lora(named, targets=["mix"])) == 2
-    checkpointed, _ = build(Workload(save_config(tmp_path / "m", "bert")), "cpu")
-    checkpointed.gradient_checkpointing_enable()
-    with pytest.raises(ModelError, match="gradient checkpointing is on"):
-        attach_lora(checkpointed)
-    assert not [name for name, _ in checkpointed.named_parameters() if "lora" in name]
-
-
-def test_blocks_that_run_in_another_order_are_refused_when_they_run():
-    depths = attach_lora(Plain(3, order=(2, 1, 0)), targets=["mix"])
-    with pytest.raises(ModelError, match="depth 1: the block of depth 2, which was wanted below it, runs after it"):
-        backward(depths, 1, plain_batch())
-    depths = attach_lora(Plain(2, order=(0, 1, 1)), targets=["mix"])
-    with pytest.raises(ModelError, match="depth 1: its block runs again on what it gave"):
-        backward(depths, 1, plain_batch())
-    twice = attach_lora(Plain(2), targets=["mix"])
-    twice.select(1)
-    with twice.guard(1):  # two passes are no loop
-        (twice.model(**plain_batch()).loss + twice.model(**plain_batch()).loss).backward()
-
-
-class Outside(Plain):
-    """Calls the members of its stack, two by two, past the containers that hold them."""
-
-    def __init__(self):
-        super().__init__()
-        self.stack = nn.ModuleList(nn.Sequential(Block(), Block()) for _ in range(2))
-        self.order = ()
-
-    def forward(self, x, labels):
-        for pair in self.stack:
-            for block in pair:
-                x = block(x)
-        return super().forward(x, labels)
-
-
-@pytest.mark.parametrize("joined", [False, True], ids=["containers that never run", "a list made of blocks"])
-def test_several_modules_make_one_block(joined):
-    model = Plain() if joined else Outside()
-    blocks = [nn.ModuleList(model.stack[:2]), nn.ModuleList(model.stack[2:])] if joined else None
-    depths = attach_lora(model, blocks=blocks, targets=["mix"], zero_init=False, seed=0)
-    assert len(depths) == 2
-    assert len(depths.parameters(2)) == 4
-    assert model_support.largest_deviation(depths, plain_batch()) < 1e-5
-    for depth in (1, 2):
-        depths.select(depth)
-        for _ in range(2):
-            backward(depths, depth, plain_batch())
-        trapped = plain_batch()
-        trapped["x"].requires_grad_(True)
-        with pytest.raises(ModelError, match=f"depth {depth}: the input of its block requires a gradient"):
-            backward(depths, depth, trapped)
+    stages, given = [], Workload(Plain(), batch=plain_batch(), lora_targets=["mix"])
+    with pytest.raises(ModelError, match="the child process builds its model from a name or a folder, got a Plain"):
+        measure(given, **QUICK, check_process=True, progress=lambda stage, *_: stages.append(stage))
+    assert stages == ["child process"]  # before anything is measured

@@ -109,6 +109,7 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, capsys):
             ("--out", other),
             "holds another profile (else, batch 2, sequence 6, float32: measured, bench), which differs in model",
         ),
+        (("--out", "-"), "--out must be a file, got '-'; name one, such as p.json"),
         (("--out", tmp_path / "no" / "p.json"), "the folder to write into does not exist"),
         (("--figure", tmp_path / "m" / "config.json"), "config.json: is an input; write to another file than"),
         (("--force", "--out", tmp_path / "m" / "config.json"), "config.json: is an input; write to another file than"),
@@ -200,3 +201,10 @@ def test_damaged_evidence_is_refused(tmp_path):
         (tmp_path / "p.json").write_text(json.dumps(data | {"provenance": known | change}))
         with pytest.raises(lola.FormatError, match=message):
             lola.load_profile(tmp_path / "p.json")
+
+
+def test_a_profile_is_no_stream(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments(tmp_path, "--out", "-")) == 64
+    assert capsys.readouterr().err == "lola: --out must be a file, got '-'; name one, such as p.json\n"
+    assert not (tmp_path / "-").exists()

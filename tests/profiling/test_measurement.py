@@ -1,7 +1,7 @@
 """Measurements on the CPU: what is recorded, and what stops them."""
 
 from dataclasses import replace
-from itertools import count, cycle
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -104,15 +104,33 @@ def test_how_long_it_takes_is_foreseen():
 
 def test_repeats_end_with_the_limit(tmp_path, monkeypatch):
     """A median that stays unknown is repeated until then, and no selection less often than the fewest."""
-    noise = cycle([1.0, 1.0, 1.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr("lola.profiling.timing._time_on_cpu", lambda *_: next(noise))
-    clock = count()
-    monkeypatch.setattr("lola.profiling.timing.time.monotonic", lambda: next(clock))
-    depths, effort = attach_lora(build(quick(tmp_path), "cpu")[0]), Effort(least=2, fewest=2, limit_s=20.0)
+    noise, runs = cycle([1.0, 1.0, 1.0, 2.0, 2.0, 2.0]), []
+    monkeypatch.setattr("lola.profiling.timing._time_on_cpu", lambda *_: runs.append(1) or next(noise))
+    monkeypatch.setattr("lola.profiling.timing.time.monotonic", lambda: len(runs))  # each takes a second
+    depths = attach_lora(build(quick(tmp_path), "cpu")[0])
     selections, reports = [range(1, 2), range(2, 3), range(1, 3)], []
-    times = timing._times(depths, selections, {}, "cpu", effort, lambda *call: reports.append(call))
-    assert [len(series) for series in times] == [7, 7, 7]
-    assert reports[:7] == [("latency", done, 6) for done in range(6)] + [("repeating what is noisy", 4, 20)]
+
+    def timed(effort):
+        runs.clear()
+        return timing._times(depths, selections, {}, "cpu", effort, lambda *call: reports.append(call))
+
+    times = timed(Effort(least=2, fewest=2, limit_s=18.5))
+    assert sorted(map(len, times)) == [6, 6, 7]  # in the middle of a round, too
+    assert reports[:7] == [("latency", done, 6) for done in range(6)] + [("repeating what is noisy", 6, 18)]
+    assert [len(series) for series in timed(Effort(least=5, fewest=3, limit_s=2.5))] == [3, 3, 3]
+
+
+def test_the_guard_stands_outside_the_clock(tmp_path, monkeypatch):
+    """It watches each selection before any is timed, so that what it costs is no latency."""
+    watched, guard = [], Depths.guard
+
+    def watch(self, depths):
+        watched.append(depths)
+        return guard(self, depths)
+
+    monkeypatch.setattr(Depths, "guard", watch)
+    measure(quick(tmp_path), threads=1, repeats=2, limit_s=0.01, monotone="isotonic")
+    assert sorted(watched, key=str) == [range(1, 2), range(1, 4), range(2, 3), range(3, 4)]
 
 
 def test_half_precision_takes_less(tmp_path):
@@ -197,11 +215,13 @@ def test_bad_measurements_are_refused(tmp_path):
             measure(quick(tmp_path), device="cuda")
 
 
-def test_a_child_that_fails_says_why(tmp_path):
-    from lola.profiling.process_peak import process_peaks
-
+def test_a_child_that_fails_says_why_before_anything_is_measured(tmp_path):
+    stages = []
     with pytest.raises(ProfilingError, match=r"the child process that checks the memory failed: .*nobody/nothing"):
-        process_peaks(Workload("nobody/nothing"), 1, 1)
+        measure(
+            Workload("nobody/nothing"), threads=1, check_process=True, progress=lambda stage, *_: stages.append(stage)
+        )
+    assert stages == ["child process"]
 
 
 def test_a_peak_well_above_what_memory_counts_is_said(tmp_path, capsys):

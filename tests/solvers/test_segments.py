@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import LinearConstraint, milp
+from scipy.sparse import coo_array
 
 from lola.solvers import (
     InfeasibleError,
@@ -156,6 +158,40 @@ def test_larger_ones_prove_themselves(instances):
     assert np.median(states) == 1
 
 
+def least_bandwidth(given, deadline):
+    """Ask HiGHS, over all pairs of device and segment, how little bandwidth serves all blocks by a deadline."""
+    n_blocks, n_devices = given["latency_s"].size, given["speed"].size
+    rows, columns, need = [], [], []
+    for first in range(n_blocks):
+        for last in range(first + 1, min(first + given["max_blocks"], n_blocks) + 1):
+            for device in range(n_devices):
+                cost = cost_of(given, device, first, last)
+                if cost is not None and cost[0] < deadline:
+                    served = [*range(first, last), n_blocks + device]
+                    rows += served
+                    columns += [len(need)] * len(served)
+                    need.append(cost[1] / (deadline - cost[0]) / given["bandwidth_hz"])
+    matrix = coo_array((np.ones(len(rows)), (rows, columns)), shape=(n_blocks + n_devices, len(need))).tocsr()
+    once = np.r_[np.ones(n_blocks), np.zeros(n_devices)]
+    answer = milp(
+        np.array(need), constraints=LinearConstraint(matrix, once, 1.0), integrality=1, options={"mip_rel_gap": 1e-9}
+    )
+    return answer.fun * given["bandwidth_hz"] if answer.success else math.inf
+
+
+def test_optimal_against_somebody_elses_solver(instances):
+    """A millionth earlier, all selections of segments need more than the spectrum; a millionth later, one does not."""
+    rng = np.random.default_rng(29)
+    for _ in range(instances(10)):
+        given = instance(rng, int(rng.integers(3, 31)), int(rng.integers(2, 13)))
+        given["memory_bytes"] += 2e9
+        given["max_blocks"] = int(rng.integers(max(2, -(-given["latency_s"].size // given["speed"].size)), 13))
+        given["extra_memory_bytes"] = given["extra_memory_bytes"] * 1e-3
+        latency = segment_allocation(**given).objective
+        assert least_bandwidth(given, latency * (1 - 1e-6)) > given["bandwidth_hz"]
+        assert least_bandwidth(given, latency * (1 + 1e-6)) <= given["bandwidth_hz"]
+
+
 def test_one_block_a_device_is_the_joint_allocation(instances):
     rng = np.random.default_rng(22)
     for _ in range(instances(50)):
@@ -209,6 +245,50 @@ def test_a_city_gets_what_everyone_gets():
     given["spectral_efficiency"] = rng.choice([1.0, 2.5, 4.0], 3000)  # thousands of them tie
     allocation = segment_allocation(**given)
     check(given, allocation)
+
+
+def test_whole_subcarriers_against_brute_force(instances):
+    """Every cut with every placement, with the best whole split; and the potentials, by counts."""
+    rng = np.random.default_rng(30)
+    feasible = 0
+    for _ in range(instances(60)):
+        given = instance(rng, int(rng.integers(1, 6)), int(rng.integers(1, 6)))
+        available = int(rng.integers(1, 12))
+        width = given["bandwidth_hz"] / (available + 0.5)
+        best = math.inf
+
+        def go_on(position, taken, costs, given=given, available=available, width=width):
+            nonlocal best
+            if len(costs) > available:
+                return
+            if position == given["latency_s"].size:
+                counts = [1] * len(costs)
+                for _ in range(available - len(costs)):
+                    ends = [compute + load / (n * width) for (compute, load), n in zip(costs, counts, strict=True)]
+                    counts[int(np.argmax(ends))] += 1
+                ends = [compute + load / (n * width) for (compute, load), n in zip(costs, counts, strict=True)]
+                best = min(best, max(ends))
+                return
+            for last in range(position + 1, min(position + given["max_blocks"], given["latency_s"].size) + 1):
+                for device in range(given["speed"].size):
+                    cost = None if device in taken else cost_of(given, device, position, last)
+                    if cost is not None:
+                        go_on(last, taken | {device}, [*costs, cost])
+
+        go_on(0, frozenset(), [])
+        if best == math.inf:
+            with pytest.raises((InfeasibleError, ValueError), match="no schedule exists|need one each"):
+                segment_allocation(**given, subcarrier_hz=width)
+            continue
+        feasible += 1
+        allocation = segment_allocation(**given, subcarrier_hz=width)
+        assert allocation.objective == pytest.approx(best, rel=1e-12)
+        assert allocation.lower_bound == allocation.objective
+        shares = np.bincount(allocation.device_of_block, allocation.bandwidth_hz) / width
+        np.testing.assert_allclose(shares, np.round(shares), atol=1e-9)
+        prices = allocation.potential_hz[:, -1].min() + allocation.device_price_hz.sum()
+        assert prices / width > available + 1e-9
+    assert feasible > 5
 
 
 @pytest.mark.parametrize("max_blocks", [1, 2, None])
