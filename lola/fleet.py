@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.channel import PATH_LOSS, TRANSMIT_SNR_DB, rayleigh_efficiency
+from lola.channel import spectral_efficiency as efficiency_of
 from lola.solvers.checks import (
     FloatArray,
+    IntArray,
     frozen,
     generator,
     per_block,
@@ -35,6 +37,8 @@ class Fleet:
         Bytes the device offers, ≥ 0.
     spectral_efficiency : (K,) array_like
         r_k in bit/s/Hz, > 0.
+    snr_db : (K,) array_like
+        In its place: the received signal-to-noise ratio in dB, which goes through Shannon's formula.
     name : sequence of str, optional
         Distinct names, one a device.
     headroom : float or (K,) array_like, optional
@@ -67,10 +71,17 @@ class Fleet:
         *,
         speed: ArrayLike,
         memory_bytes: ArrayLike,
-        spectral_efficiency: ArrayLike,
+        spectral_efficiency: ArrayLike | None = None,
+        snr_db: ArrayLike | None = None,
         name: Iterable[str] | None = None,
         headroom: ArrayLike = 0.0,
     ) -> None:
+        if spectral_efficiency is None:
+            if snr_db is None:
+                raise LolaTypeError("spectral_efficiency (bit/s/Hz) or snr_db (received, in dB) is needed; got neither")
+            spectral_efficiency = efficiency_of(snr_db)
+        elif snr_db is not None:
+            raise LolaTypeError("one of spectral_efficiency and snr_db was wanted, got both; leave one out")
         speeds = vector("speed", speed)
         n_devices = speeds.shape[0]
         memory = vector("memory_bytes", memory_bytes, ("speed", speeds), positive=False)
@@ -149,12 +160,11 @@ class Fleet:
                 f"devices must be distinct indices from 0 to {self.n_devices - 1}, got {shown(devices)}; "
                 "leave it out to keep everybody"
             )
-        name = None if self.name is None else [self.name[k] for k in chosen.tolist()]
         return Fleet(
             speed=self.speed[chosen],
             memory_bytes=self.memory_bytes[chosen],
             spectral_efficiency=efficiency[chosen],
-            name=name,
+            name=self.names_of(chosen),
             headroom=self.headroom[chosen],
         )
 
@@ -172,6 +182,10 @@ class Fleet:
         """Name of a device, or its number where the fleet has no names."""
         at = self.index(device)
         return f"device {at}" if self.name is None else self.name[at]
+
+    def names_of(self, devices: IntArray) -> tuple[str, ...] | None:
+        """Names of some devices, by their indices; None where the fleet has no names."""
+        return None if self.name is None else tuple(self.name[k] for k in devices.tolist())
 
     def index(self, device: int | str) -> int:
         """Index of a device given by name or index."""

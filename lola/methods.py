@@ -14,7 +14,7 @@ import numpy as np
 
 from lola.problem import Problem
 from lola.proofs import HallProof, MultiplierProof, PriceProof, Proof
-from lola.solvers.checks import FloatArray, IntArray, frozen, shown
+from lola.solvers.checks import FloatArray, IntArray, frozen, meant, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def method_named(name: object) -> Method:
         If there is none of that name; the message names all.
     """
     if not isinstance(name, str) or name not in BY_NAME:
-        raise LolaValueError(f"a method must be one of {', '.join(BY_NAME)}; got {shown(name)}")
+        raise LolaValueError(f"a method must be one of {', '.join(BY_NAME)}; got {shown(name)}{meant(name, BY_NAME)}")
     return BY_NAME[name]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lola.methods import BY_NAME, Method, Seed, method_named
+from lola.methods import BY_NAME, Method, Seed, listed_methods, method_named
 from lola.problem import Problem, bound_after_broadcast, round_latency_s
 from lola.solution import Schedule
 from lola.solvers.checks import expect, frozen, seed_number, shown
@@ -83,6 +83,7 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
         proof=answer.proof,
         iterations=answer.iterations,
         local_steps=problem.local_steps,
+        name=problem.fleet.names_of(devices),
     )
 
 
@@ -119,7 +120,8 @@ def compare(problem: Problem, methods: Sequence[str] | None = None, *, seed: See
     ba: 2 blocks in 6.17243 s, proven to within 0
     """
     expect("problem", problem, Problem)
-    return {method: _attempt(problem, method, seed) for method in (BY_NAME if methods is None else methods)}
+    chosen = BY_NAME.values() if methods is None else listed_methods(methods)
+    return {method.name: _attempt(problem, method, seed) for method in chosen}
 
 
 def suited_method(name: object, problem: Problem, otherwise: str = "") -> Method:
@@ -138,11 +140,11 @@ def suited_method(name: object, problem: Problem, otherwise: str = "") -> Method
     return method
 
 
-def _attempt(problem: Problem, method: str, seed: Seed) -> Schedule | str:
-    if reason := method_named(method).unsuited(problem):
+def _attempt(problem: Problem, method: Method, seed: Seed) -> Schedule | str:
+    if reason := method.unsuited(problem):
         return reason
     try:
-        answer = schedule(problem, method, seed=seed)
+        answer = schedule(problem, method.name, seed=seed)
     except InfeasibleError:
         return "infeasible"
     answer.verify(problem)

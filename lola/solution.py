@@ -38,6 +38,8 @@ class Schedule:
         Steps the solver took.
     local_steps : int or None
         M of the problem, which `compute_s` counts; None where a schedule was made by hand without it.
+    name : (L,) tuple of str or None
+        Names of the blocks' devices, where the fleet has names.
     """
 
     method: str
@@ -51,6 +53,7 @@ class Schedule:
     proof: Proof | None
     iterations: int
     local_steps: int | None = None
+    name: tuple[str, ...] | None = None
 
     @property
     def gap(self) -> float:
@@ -82,6 +85,8 @@ class Schedule:
     def rows(self) -> list[dict[str, Any]]:
         """Return one line per block, depth 1 first, ready for a data frame; totals begin with the broadcast.
 
+        Devices have their names, too, if they have some.
+
         Examples
         --------
         >>> import lola
@@ -94,6 +99,7 @@ class Schedule:
         before_s = self.latency_s - own_s.max()  # the broadcast
         columns = {
             "device": self.device_of_block,
+            **({} if self.name is None else {"name": np.array(self.name)}),
             "bandwidth_hz": self.bandwidth_hz,
             "compute_s": self.compute_s,
             "upload_s": self.upload_s,

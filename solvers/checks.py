@@ -2,6 +2,8 @@
 
 import math
 import reprlib
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TypeVar
 
 import numpy as np
@@ -38,6 +40,12 @@ _SHORT = _Short()
 def shown(value: object) -> str:
     """Write a value from outside as an error may echo it: escaped, so that no terminal obeys it, and cut short."""
     return _SHORT.repr(value)
+
+
+def meant(value: object, known: Iterable[str]) -> str:
+    """Guess which of the known names was meant; nothing if none is near."""
+    close = get_close_matches(str(value)[:100], known, n=1, cutoff=0.6)
+    return f". Did you mean {close[0]!r}?" if close else ""
 
 
 def expect(name: str, value: object, kind: type) -> None:

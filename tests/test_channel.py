@@ -59,6 +59,18 @@ def test_the_sampled_fleet_is_the_papers():
     assert (again.spectral_efficiency == fleet.spectral_efficiency).all()
 
 
+def test_a_fleet_takes_decibels_as_its_file_does():
+    devices = {"speed": [1.0, 0.5], "memory_bytes": [1e9, 2e9]}
+    fleet = lola.Fleet(**devices, snr_db=[3.0, 20.0])
+    np.testing.assert_array_equal(fleet.spectral_efficiency, channel.spectral_efficiency([3.0, 20.0]))
+    with pytest.raises(TypeError, match=r"spectral_efficiency .* or snr_db \(received, in dB\) is needed"):
+        lola.Fleet(**devices)
+    with pytest.raises(TypeError, match="one of spectral_efficiency and snr_db was wanted, got both"):
+        lola.Fleet(**devices, snr_db=[3.0, 20.0], spectral_efficiency=[1.0, 2.0])
+    with pytest.raises(lola.LolaError, match="snr_db must hold real numbers"):
+        lola.Fleet(**devices, snr_db=["3 dB", "20 dB"])
+
+
 def test_a_fleet_under_another_channel_is_the_same_fleet():
     fleet = lola.Fleet(
         speed=[1.0, 2.0, 3.0],

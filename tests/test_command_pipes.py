@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib import resources
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,9 @@ from scenario import small_problem
 from test_cli import run
 
 import lola
-from lola.cli.common import EXTRAS, Exit, need_extras
+from lola.cli.common import EXTRAS, Exit, laid_out, need_extras
 from lola.cli.main import main
+from lola.cli.tables import profile_table, round_table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,10 +114,75 @@ def test_errors_of_a_file_name_its_keys(scenario, capsys):
 def test_a_fleet_that_is_too_small_is_named_itself(scenario, tmp_path, capsys):
     assert main(["schedule", "--fleet", str(tmp_path / "f.csv")]) == Exit.BAD_INPUT
     said = capsys.readouterr().err
-    assert said.startswith(f"lola: {tmp_path / 'f.csv'}, with {resources.files('lola.data')}")
-    assert said.endswith(
-        ": at least as many devices as blocks are needed, got 5 devices for 12 blocks; add devices or join blocks\n"
+    needed = "at least as many devices as blocks are needed, 12 for the built-in profile (--profile names yours), "
+    assert said.startswith(f"lola: {tmp_path / 'f.csv'}: {needed}")
+    assert said.endswith("; got 5; add devices, or take a profile of fewer blocks\n")
+
+
+def test_the_units_of_a_fleet_that_is_too_small_are_doubted_all_the_same(tmp_path, capsys):
+    fleet = tmp_path / "phones.csv"
+    fleet.write_text("name,speed,memory_bytes,snr_db\n" + "".join(f"p{k},{50 + k},6000,10\n" for k in range(8)))
+    assert main(["schedule", "--fleet", str(fleet)]) == Exit.BAD_INPUT
+    *notes, error = capsys.readouterr().err.splitlines()
+    assert any(
+        re.match(r"lola: note: memory_bytes of the largest device is 6000, .* megabytes", note) for note in notes
     )
+    assert any(re.match(r"lola: note: the slowest device's speed is 50, .* in percent", note) for note in notes)
+    assert "at least as many devices as blocks" in error
+
+
+def test_a_file_of_another_kind_is_told_where_it_belongs(scenario, tmp_path, capsys):
+    for arguments, hint in (
+        (["schedule", str(tmp_path / "f.csv")], "A scenario was wanted; is it a fleet, which --fleet takes, or traces"),
+        (["schedule", str(tmp_path / "p.json")], "A scenario was wanted; is it a profile, which --profile takes, or a"),
+        (["verify", str(scenario)], "A lola schedule was wanted; is it a scenario, which lola schedule takes?"),
+        (["schedule", "--profile", str(tmp_path / "f.csv")], "A lola profile was wanted; is it a fleet, which --fleet"),
+    ):
+        assert main(arguments) == Exit.BAD_INPUT
+        assert hint in capsys.readouterr().err
+    (tmp_path / "s.json").write_text("{")
+    assert main(["verify", str(tmp_path / "s.json")]) == Exit.BAD_INPUT
+    assert "wanted" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["schedule", "--compair"], "lola schedule: unrecognized arguments: --compair. Did you mean '--compare'?"),
+        (["verify", "s.json", "t.json"], "lola verify: unrecognized arguments: t.json"),
+        (
+            ["schedule", "--bandwidth-hz", "20MHz"],
+            "argument --bandwidth-hz: a plain number was wanted, got '20MHz'; write hertz, such as 20e6 for 20 MHz, "
+            "without the unit",
+        ),
+        (
+            ["simulate", "--snr-db", "3dB"],
+            "numbers separated by commas were wanted, got '3dB'; write decibels, without",
+        ),
+        (["schedule", "--local-steps", "2.5"], "argument --local-steps: a whole number was wanted, got '2.5'"),
+    ],
+)
+def test_bad_usage_is_answered_by_the_command_that_was_called(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == Exit.BAD_INPUT
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.startswith(f"usage: lola {arguments[0]} ")
+
+
+def test_tables_of_tiny_models_have_small_units():
+    problem = small_problem()
+    tiny = lola.Profile(memory_bytes=[9.56e6, 2e7, 3e7], latency_s=[1e-4, 2e-4, 4e-4], upload_bits=8)
+    problem = replace(problem, profile=tiny)
+    schedule = lola.schedule(problem)
+    text = laid_out(round_table(schedule, problem))
+    heads = text.splitlines()[:2]
+    assert heads[1].split() == ["depth", "block", "device", "MB", "MB", "MHz", "ms", "ms", "ms"]
+    assert "9.56" in text.splitlines()[2].split()
+    assert laid_out(profile_table(tiny)).splitlines()[1].split() == ["depth", "MB", "ms", "Mbit"]
+    usual = laid_out(profile_table(small_problem().profile))
+    assert usual.splitlines()[1].split() == ["depth", "GB", "s", "Mbit"]
 
 
 def test_what_cannot_run_is_said_first(tmp_path, capsys):

@@ -103,7 +103,8 @@ def test_a_new_method_schedules_verifies_and_is_saved(toy, tmp_path):
 
 
 def test_no_methods_give_no_schedules():
-    assert lola.compare(small_problem(), []) == {}
+    with pytest.raises(lola.LolaError, match="methods must be different methods, at least one; got"):
+        lola.compare(small_problem(), [])
 
 
 def test_a_new_method_is_compared_and_proven_by_the_command(toy, scenario, tmp_path, capsys):
@@ -156,6 +157,16 @@ def test_a_method_that_the_table_does_not_have_ends_in_words():
         lola.schedule(problem, ["jbba"])
     with pytest.raises(lola.VerificationError, match=f"^method: {wanted}"):
         replace(lola.schedule(problem), method="roomiest").verify(problem)
+
+
+def test_a_misspelt_method_and_a_text_for_a_list_are_told_what_was_meant():
+    with pytest.raises(ValueError, match=r"a method must be one of jbba, .*; got 'jba'\. Did you mean 'jbba'\?"):
+        lola.schedule(small_problem(), "jba")
+    for call in (lola.compare, lola.simulate):
+        with pytest.raises(
+            ValueError, match=r"methods must be different methods in a list, such as \['jbba'\]; got one"
+        ):
+            call(small_problem(), "jbba")
 
 
 def test_a_simulation_of_a_method_that_is_gone_is_drawn():

@@ -69,6 +69,7 @@ WRONG = {
     "uploads in Mbit": (lambda: with_profile(upload_bits=0.786, **without_origin()), "is it in bytes or megabits"),
     "uploads times a million": (lambda: with_profile(upload_bits=786e9), "share .* or upload_bits too large"),
     "speeds as scores": (lambda: with_fleet(speed=1500 * FLEET.speed), "speed is 14.*is it a score"),
+    "speeds in percent": (lambda: with_fleet(speed=100 * FLEET.speed), "slowest device's speed is 5.*is it in percent"),
     "speeds in MHz": (lambda: with_fleet(speed=2840 * FLEET.speed), "in megahertz or GFLOPS, not relative"),
     "seconds an operation for speed": (lambda: with_fleet(speed=1e-9 / FLEET.speed), "not relative to the reference"),
     "phones' memory in kB": (lambda: with_fleet(memory_bytes=FLEET.memory_bytes / 1e3), "largest device is 5.98"),

@@ -64,6 +64,20 @@ def test_a_schedule_as_rows_and_as_a_dictionary(method, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["schedule"] == data
 
 
+def test_rows_and_the_notebooks_table_name_the_devices_that_have_names(tmp_path):
+    problem = small_problem()
+    nameless = replace(problem, fleet=replace(problem.fleet, name=None))
+    assert "name" not in lola.schedule(nameless).rows()[0]
+    names = [f"phone <{k}>" for k in range(problem.n_devices)]
+    problem = replace(problem, fleet=replace(problem.fleet, name=names))
+    schedule = lola.schedule(problem)
+    assert [row["name"] for row in schedule.rows()] == [names[k] for k in schedule.device_of_block]
+    assert f"<td>phone &lt;{schedule.device_of_block[0]}&gt;</td>" in schedule._repr_html_()
+    lola.save_schedule(schedule, problem, tmp_path / "s.json")
+    again, _ = lola.load_schedule(tmp_path / "s.json")
+    assert again.rows() == schedule.rows()
+
+
 def test_rows_are_ready_for_a_data_frame(simulation):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(simulation.rows())
@@ -102,7 +116,7 @@ def test_the_version_is_looked_up_when_it_is_asked_for(tmp_path):
 
 def test_only_what_holds_is_saved(tmp_path):
     schedule = lola.schedule(small_problem())
-    with pytest.raises(lola.VerificationError, match="is this the problem that was solved"):
+    with pytest.raises(lola.VerificationError, match="local_steps: is 2, but the problem has 3"):
         lola.save_schedule(schedule, small_problem(local_steps=3), tmp_path / "s.json")
     with pytest.raises(lola.VerificationError, match="the shares sum to"):
         lola.save_schedule(schedule, small_problem(bandwidth_hz=5e5), tmp_path / "s.json")

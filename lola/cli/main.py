@@ -25,6 +25,10 @@ _COMMANDS = {
 
 
 # argparse takes these for options.
+# In words, as argparse is not; and what the ends of options' names say of units.
+_PLAIN = {"float": "plain number", "int": "whole number"}
+_UNITS = {"hz": "hertz, such as 20e6 for 20 MHz", "s": "seconds", "db": "decibels"}
+_WITH_UNIT = re.compile(r"argument --[\w-]+-(hz|s|db): .*wanted, got ")
 _NEGATIVE_LIST = re.compile(r"-[\d.][\d.eE+,-]*")
 
 
@@ -39,9 +43,19 @@ class _Parser(argparse.ArgumentParser):
                 joined[-1] += f"={argument}"
             else:
                 joined.append(argument)
-        return super().parse_known_args(joined, namespace)
+        options, unknown = super().parse_known_args(joined, namespace)
+        if unknown and self._subparsers is None:  # of a command: its own usage helps, not that of all commands
+            from lola.solvers.checks import meant
+
+            hint = meant(unknown[0].split("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
+        """Say how the command is called and what is wrong, a number's unit included."""
+        message = re.sub(r"invalid (float|int) value: ", lambda m: f"a {_PLAIN[m[1]]} was wanted, got ", message)
+        if unit := _WITH_UNIT.match(message):
+            message += f"; write {_UNITS[unit[1]]}, without the unit"
         self.print_usage(sys.stderr)
         self.exit(Exit.BAD_INPUT, f"{self.prog}: {_plain(message)}\n")
 

@@ -12,6 +12,13 @@ from lola.profile import Profile
 from lola.rounds import PARAMETERS
 from lola.simulation import Simulation
 from lola.solution import Schedule
+from lola.solvers.checks import FloatArray
+
+# What a column's numbers are divided by, and its name: the usual unit, and that of tiny models.
+Unit = tuple[float, str]
+_BYTES: tuple[Unit, Unit] = ((1e9, "GB"), (1e6, "MB"))
+_SECONDS: tuple[Unit, Unit] = ((1.0, "s"), (1e-3, "ms"))
+_TIMES = ("compute", "upload", "total")
 
 
 def round_table(schedule: Schedule, problem: Problem) -> Table:
@@ -20,23 +27,30 @@ def round_table(schedule: Schedule, problem: Problem) -> Table:
     table.add_column("depth", justify="right")
     table.add_column("block", justify="right")
     table.add_column("device", overflow="fold")
-    for heading in ("needs\nGB", "offers\nGB", "band\nMHz", "compute\ns", "upload\ns", "total\ns"):
+    totals = schedule.compute_s + schedule.upload_s + problem.broadcast_s
+    (giga, bytes_), (whole, time) = _scale(problem.profile.memory_bytes, *_BYTES), _scale(totals, *_SECONDS)
+    memory, times = (f"needs\n{bytes_}", f"offers\n{bytes_}"), (f"{what}\n{time}" for what in _TIMES)
+    for heading in (*memory, "band\nMHz", *times):
         table.add_column(heading, justify="right", no_wrap=True)
-    totals = [row["total_s"] for row in schedule.rows()]
     for i, device in enumerate(schedule.device_of_block.tolist()):
         wall = bool(schedule.hits_memory_wall[i])
         table.add_row(
             str(i + 1),
             str(problem.n_blocks - i),
             Text(problem.fleet.label(device)),
-            _short(problem.profile.memory_bytes[i] / 1e9, 2),
-            Text(_short(problem.fleet.usable_memory_bytes[device] / 1e9, 2), style="red" if wall else ""),
+            _short(problem.profile.memory_bytes[i] / giga, 2),
+            Text(_short(problem.fleet.usable_memory_bytes[device] / giga, 2), style="red" if wall else ""),
             _short(schedule.bandwidth_hz[i] / 1e6, 3),
-            _short(schedule.compute_s[i], 3),
-            _short(schedule.upload_s[i], 3),
-            _short(totals[i], 3),
+            _short(schedule.compute_s[i] / whole, 3),
+            _short(schedule.upload_s[i] / whole, 3),
+            _short(totals[i] / whole, 3),
         )
     return table
+
+
+def _scale(values: FloatArray, unit: Unit, smaller: Unit) -> Unit:
+    """Choose the unit of a column: the smaller one where all that matters would have fewer than two digits."""
+    return smaller if 0 < values.max() < 0.1 * unit[0] else unit
 
 
 def _short(value: float, decimals: int) -> str:
@@ -95,20 +109,21 @@ def profile_table(profile: Profile) -> Table:
     """Lay out one line per depth: what it needs, how long it takes, what it uploads, and costs on another's way."""
     evidence = profile.evidence.to_dict() if profile.evidence else {}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = {"needs\nGB": profile.memory_bytes / 1e9, "latency\ns": profile.latency_s}
+    (giga, bytes_), (whole, time) = _scale(profile.memory_bytes, *_BYTES), _scale(profile.latency_s, *_SECONDS)
+    columns = {f"needs\n{bytes_}": profile.memory_bytes / giga, f"latency\n{time}": profile.latency_s / whole}
     extra = (
-        ("spread\ns", "latency_iqr_s", 1.0),
+        (f"spread\n{time}", "latency_iqr_s", whole),
         ("runs", "repeats", 1.0),
-        ("saved\nGB", "saved_bytes", 1e9),
-        ("peak\nGB", "peak_bytes", 1e9),
-        ("reserved\nGB", "reserved_bytes", 1e9),
-        ("process\nGB", "process_peak_bytes", 1e9),
+        (f"saved\n{bytes_}", "saved_bytes", giga),
+        (f"peak\n{bytes_}", "peak_bytes", giga),
+        (f"reserved\n{bytes_}", "reserved_bytes", giga),
+        (f"process\n{bytes_}", "process_peak_bytes", giga),
         ("TFLOP", "flops", 1e12),
     )
     columns |= {heading: evidence[name] / scale for heading, name, scale in extra if name in evidence}
     columns["upload\nMbit"] = profile.upload_bits / 1e6
     if profile.extra_latency_s is not None:
-        columns["extra\ns"] = profile.extra_latency_s
+        columns[f"extra\n{time}"] = profile.extra_latency_s / whole
     if profile.extra_memory_bytes is not None:
         columns["extra\nMB"] = profile.extra_memory_bytes / 1e6
     table.add_column("depth", justify="right")
@@ -117,7 +132,9 @@ def profile_table(profile: Profile) -> Table:
     for i in range(profile.n_blocks):
         cells = [f"{int(v[i])}" if heading == "runs" else _short(float(v[i]), 3) for heading, v in columns.items()]
         if "repeats" in evidence and not evidence["repeats"][i]:  # on the line between two depths that were run
-            cells = ["-" if heading in ("spread\ns", "runs") else c for heading, c in zip(columns, cells, strict=True)]
+            cells = [
+                "-" if heading in (f"spread\n{time}", "runs") else c for heading, c in zip(columns, cells, strict=True)
+            ]
         table.add_row(str(i + 1), *cells)
     return table
 

@@ -7,16 +7,21 @@ import math
 import os
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
 
-from lola.solvers.checks import shown
+from lola.solvers.checks import meant, shown
 from lola.solvers.errors import LolaValueError
 
 _log = logging.getLogger(__name__)
 StrPath = str | os.PathLike[str]
 
+# What files that cannot be read as another kind may be, and where they belong.
+_KINDS = {
+    ".csv": "a fleet, which --fleet takes, or traces, which --trace takes",
+    ".json": "a profile, which --profile takes, or a schedule, which lola verify takes",
+    ".toml": "a scenario, which lola schedule takes",
+}
 # Longer messages lose their middle when they are printed.
 _LONGEST = 4000
 
@@ -120,7 +125,11 @@ def parse_json(where: object, text: str) -> Any:
 
 def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
     """Read a versioned JSON object and drop its ``format`` and ``version`` once they are right."""
-    data = parse_json(path, read_text(path))
+    text = read_text(path)
+    try:
+        data = parse_json(path, text)
+    except FormatError as error:
+        raise FormatError(f"{error}{other_kind(path, format_name.replace('-', ' '), '.json')}") from None
     if not isinstance(data, dict):
         raise FormatError(f"{path}: a JSON object was wanted, got {type(data).__name__}")
     if data.pop("format", None) != format_name:
@@ -159,12 +168,17 @@ def check_keys(where: str, keys: Collection[str], required: Collection[str], opt
     known = list(dict.fromkeys([*required, *optional]))  # what stands in for a key is optional, too
     for key in keys:
         if key not in known:
-            close = get_close_matches(str(key)[:100], known, n=1, cutoff=0.6)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise FormatError(f"{where}: unknown key {shown(key)}.{hint} Known are {', '.join(known)}")
+            hint = meant(key, known) or "."
+            raise FormatError(f"{where}: unknown key {shown(key)}{hint} Known are {', '.join(known)}")
     for key in required:
         if key not in keys:
             raise FormatError(f"{where}: {shown(key)} is missing")
+
+
+def other_kind(path: StrPath, wanted: str, suffix: str) -> str:
+    """Guess from its name which other kind of file was given where one of another suffix was wanted."""
+    given = Path(path).suffix.lower()
+    return f" A {wanted} was wanted; is it {_KINDS[given]}?" if given in _KINDS and given != suffix else ""
 
 
 def check_separator(where: str, header: Sequence[str]) -> None:

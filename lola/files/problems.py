@@ -9,7 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lola.channel import MOST_DB, spectral_efficiency
+import numpy as np
+
+from lola.channel import MOST_DB
 from lola.files.formats import (
     FormatError,
     StrPath,
@@ -18,15 +20,15 @@ from lola.files.formats import (
     integer,
     number,
     numbers,
+    other_kind,
     plain,
     read_text,
     write_atomically,
 )
 from lola.files.profiles import load_profile
 from lola.fleet import Fleet
-from lola.problem import Pair, Problem, enough_devices
+from lola.problem import Pair, Problem
 from lola.solvers.checks import expect, shown
-from lola.solvers.errors import LolaValueError
 
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")
 _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
@@ -91,13 +93,7 @@ def load_fleet(path: StrPath) -> Fleet:
         line_of_name[name] = line
     if not line_of_name:
         raise FormatError(f"{path}: no device after the header")
-    efficiency = columns[channel[0]] if channel[0] == "spectral_efficiency" else spectral_efficiency(columns["snr_db"])
-    return Fleet(
-        speed=columns["speed"],
-        memory_bytes=columns["memory_bytes"],
-        spectral_efficiency=efficiency,
-        name=columns["name"],
-    )
+    return Fleet(**columns)
 
 
 def _csv_number(where: str, text: str) -> float:
@@ -165,7 +161,7 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     >>> problem.n_devices, problem.n_blocks
     (20, 12)
     """
-    data = _read_toml(path)
+    data, builtin = _read_toml(path), Path(path).parent == Path(str(resources.files("lola.data")))
     optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz", "broadcast_s")
     replaced = {"fleet": fleet, "profile": profile}
     required = [key for key, override in replaced.items() if override is None]
@@ -173,10 +169,6 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     fleet = fleet or _beside(path, "fleet", data["fleet"])
     profile = profile or _beside(path, "profile", data["profile"])
     devices, costs = load_fleet(fleet), load_profile(profile)
-    try:
-        enough_devices(devices.n_devices, costs.n_blocks)
-    except LolaValueError as error:
-        raise FormatError(f"{fleet}, with {profile}: {error}") from None
     headroom: Any = data.get("headroom")
     if headroom is not None:
         headroom = (numbers if isinstance(headroom, list) else number)(f"{path}, headroom", headroom)
@@ -186,10 +178,25 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     broadcast_s = number(f"{path}, broadcast_s", data.get("broadcast_s", 0.0))
     pairs = {key: _pairs(f"{path}, {key}", data.get(key, [])) for key in ("pinned", "forbidden")}
     try:
+        if devices.n_devices < costs.n_blocks:
+            Problem(costs, _repeated(devices, costs.n_blocks), bandwidth_hz, local_steps)  # says its notes all the same
+            its = "the built-in profile (--profile names yours), " if replaced["profile"] is None and builtin else ""
+            raise FormatError(
+                f"{fleet}: at least as many devices as blocks are needed, {costs.n_blocks} for {its}{profile}; got "
+                f"{devices.n_devices}; add devices, or take a profile of fewer blocks"
+            )
         roomy = devices if headroom is None else replace(devices, headroom=headroom)
         return Problem(costs, roomy, bandwidth_hz, local_steps, **pairs, subcarrier_hz=width, broadcast_s=broadcast_s)
+    except FormatError:
+        raise
     except (TypeError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from None
+
+
+def _repeated(fleet: Fleet, n_devices: int) -> Fleet:
+    """Return a fleet with as many devices, the same ones over and over."""
+    fields = ("speed", "memory_bytes", "spectral_efficiency")
+    return Fleet(**{name: np.resize(getattr(fleet, name), n_devices) for name in fields})
 
 
 def scenario_files(
@@ -224,7 +231,8 @@ def _read_toml(path: StrPath) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path}: not valid TOML: {plain(str(error))}") from None
+        hint = other_kind(path, "scenario", ".toml")
+        raise FormatError(f"{path}: not valid TOML: {plain(str(error))}{hint and f'.{hint}'}") from None
 
 
 def _beside(path: StrPath, key: str, value: object) -> Path:

@@ -1,5 +1,6 @@
 """A schedule as a file that can be proven again from itself alone."""
 
+from dataclasses import replace
 from typing import Any, TextIO
 
 import numpy as np
@@ -113,7 +114,10 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
     )
     if data["digest"] != problem.digest():
         raise VerificationError("digest: the problem in the file is not the one that was solved; it was changed since")
-    return schedule, problem
+    devices = schedule.device_of_block
+    if ((devices < 0) | (devices >= problem.n_devices)).any():  # `verify` says so
+        return schedule, problem
+    return replace(schedule, name=problem.fleet.names_of(devices)), problem
 
 
 def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
