@@ -100,7 +100,7 @@ def _check_latencies(schedule: Schedule, problem: Problem) -> None:
     require(
         schedule.local_steps in (None, problem.local_steps),
         "local_steps",
-        f"is {schedule.local_steps!r}, but the problem has {problem.local_steps}",
+        f"is {schedule.local_steps!r}, but the problem has {problem.local_steps}; is this the problem that was solved?",
     )
     compute = problem.compute_s(schedule.device_of_block)
     upload = problem.upload_s(schedule.device_of_block, schedule.bandwidth_hz)

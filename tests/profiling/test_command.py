@@ -134,6 +134,21 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, capsys):
     assert main(arguments(tmp_path, "--out", other)) == 0  # the same thing again
 
 
+@pytest.mark.parametrize(
+    "command, option, said",
+    [
+        ("profile", "--repeats", "iterations of each depth, at least, whatever --limit-s says"),
+        ("profile", "--limit-s", "begin no repeats beyond --repeats after this"),
+        ("export", "--round", "of the checkpoint to take, of the last two, which a run keeps"),
+    ],
+)
+def test_the_help_says_what_wins_and_what_is_kept(command, option, said, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert said in text[text.index(f" {option} ", text.index("options:")) :]
+
+
 def test_an_interrupted_profile_leaves_what_was_there(tmp_path, capsys, monkeypatch):
     out = tmp_path / "p.json"
     assert main(arguments(tmp_path, "--out", out)) == 0

@@ -241,6 +241,17 @@ def test_a_peak_well_above_what_memory_counts_is_said(tmp_path, capsys):
     assert estimated.memory_note == ""  # whose memory is the peak
 
 
+def test_from_python_it_says_what_it_is_asked_to(tmp_path, capsys):
+    measure(quick(tmp_path), limit_s=0.01, monotone="isotonic")
+    assert capsys.readouterr().out == ""
+    measure(quick(tmp_path), limit_s=0.01, monotone="isotonic", announce=print, progress=print)
+    said = capsys.readouterr().out.splitlines()
+    assert "memory 0 4" in said
+    (announced,) = (line for line in said if not line[0].isalpha())
+    expected, most = map(float, announced.split())
+    assert 0 < expected <= most
+
+
 def test_no_word_of_a_peak_that_is_little_more(tmp_path):
     profile = measure(quick(tmp_path), limit_s=0.01, monotone="isotonic")
     of = replace(profile.evidence, peak_bytes=profile.evidence.saved_bytes + 0.2 * profile.memory_bytes)
