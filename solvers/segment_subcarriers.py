@@ -55,5 +55,5 @@ def descend_whole(first: IntArray, last: IntArray, inputs: Inputs, width: float)
         deadline = latency
     group = np.full(inputs.n_devices, -1)
     group[answer.critical] = np.arange(answer.critical.size)
-    share, potential = counts * width, answer.potential * width
+    share, potential = np.multiply(counts, width, dtype=np.float64), answer.potential * width
     return SegmentOptimum(arc, device, share, latency, latency, potential, price * width, group, steps)
