@@ -33,3 +33,13 @@ def random_problem(seed, n_devices=30, n_blocks=8, equal_uploads=False):
         upload_bits=8e5 if equal_uploads else rng.uniform(5e5, 1e6, n_blocks),
     )
     return lola.Problem(profile, lola.Fleet.sample(n_devices, seed=rng), bandwidth_hz=2e7, local_steps=5)
+
+
+def rich_problem(**changes):
+    """Three blocks that most drawn fleets can hold."""
+    return small_problem(fleet=lola.Fleet.sample(5, seed=1), **changes)
+
+
+def hungry_profile():
+    """Blocks so large that a third of the drawn fleets of five cannot hold them."""
+    return lola.Profile(memory_bytes=[1e9, 3e9, 4.5e9], latency_s=[1.0, 1.2, 1.4], upload_bits=8e5)

@@ -3,13 +3,12 @@
 import csv
 
 import pytest
+from scenario import hungry_profile, rich_problem
 
 import lola
 from lola.cli.main import main
 from lola.files.problems import builtin_scenario
 from lola.simulation import DEFAULT_METHODS
-
-METHODS = (*DEFAULT_METHODS, "ba-crunch")
 
 
 def test_the_command_prints_saves_and_draws(tmp_path, capsys):

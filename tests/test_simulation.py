@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scenario import small_problem
+from scenario import hungry_profile, rich_problem, small_problem
 
 import lola
 from lola.cli.main import main
@@ -15,16 +15,6 @@ from lola.rounds import draw_rounds
 from lola.simulation import DEFAULT_METHODS
 
 METHODS = (*DEFAULT_METHODS, "ba-crunch")
-
-
-def rich_problem(**changes):
-    """Three blocks that most drawn fleets can hold."""
-    return small_problem(fleet=lola.Fleet.sample(5, seed=1), **changes)
-
-
-def hungry_profile():
-    """Blocks so large that a third of the drawn fleets of five cannot hold them."""
-    return lola.Profile(memory_bytes=[1e9, 3e9, 4.5e9], latency_s=[1.0, 1.2, 1.4], upload_bits=8e5)
 
 
 def plainly(problem, methods, rounds, seed, point, redraw="fleet", channel=None):
