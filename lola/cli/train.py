@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="jbba",
-        help="jbba (default), or another of lola schedule --compare; some want --freeze-head",
+        help="jbba (default), or another method of lola schedule; some want --freeze-head",
     )
     parser.add_argument("--fleet", metavar="f.csv", help="devices (default: the built-in scenario's)")
     parser.add_argument("--profile", metavar="p.json", help="what each depth costs (default: estimated for the model)")
