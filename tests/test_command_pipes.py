@@ -16,7 +16,7 @@ from test_cli import run
 import lola
 from lola.cli.common import EXTRAS, Exit, laid_out, need_extras
 from lola.cli.main import main
-from lola.cli.tables import profile_table, round_table
+from lola.cli.tables import percent, profile_table, round_table
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -183,6 +183,11 @@ def test_tables_of_tiny_models_have_small_units():
     assert laid_out(profile_table(tiny)).splitlines()[1].split() == ["depth", "MB", "ms", "Mbit"]
     usual = laid_out(profile_table(small_problem().profile))
     assert usual.splitlines()[1].split() == ["depth", "GB", "s", "Mbit"]
+
+
+@pytest.mark.parametrize("share, text", [(6.5e-16, "less than 0.01 %"), (2.8e-4, "0.028 %"), (0.02, "2 %")])
+def test_rounding_is_not_given_in_digits(share, text):
+    assert percent(share) == text
 
 
 def test_what_cannot_run_is_said_first(tmp_path, capsys):

@@ -154,7 +154,7 @@ def _announce(expected_s: float, most_s: float) -> None:
 
 def _print(profile: "Profile") -> None:
     from lola.cli.common import laid_out
-    from lola.cli.tables import profile_table
+    from lola.cli.tables import percent, profile_table
     from lola.profiling import judge
 
     verdict = judge(profile)
@@ -164,8 +164,7 @@ def _print(profile: "Profile") -> None:
     if profile.memory_note:
         print(f"note: {profile.memory_note}")
     for name, line, unit, scale in (("memory", verdict.memory, "GB", 1e9), ("latency", verdict.latency, "s", 1.0)):
-        percent = 100 * line.left_out_error
-        left_out = f"; a depth left out is predicted to {'less than 0.01' if percent < 0.01 else f'{percent:.2g}'} %"
+        left_out = f"; a depth left out is predicted to {percent(line.left_out_error)}"
         print(
             f"{name}: {line.intercept / scale:.4g} + {line.slope / scale:.4g}·depth {unit}, R² {line.r_squared:.5f}, "
             f"off by at most {line.residual / scale:.2g} {unit}{left_out if line.left_out_error >= 0 else ''}"

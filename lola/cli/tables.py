@@ -73,6 +73,11 @@ def proof_line(schedule: Schedule, problem: Problem) -> str:
     return f"bound: {bound}; this one may be up to {schedule.gap:.1%} from the optimum"
 
 
+def percent(share: float) -> str:
+    """Per cent in two digits, but for what is mere rounding."""
+    return "less than 0.01 %" if share < 1e-4 else f"{100 * share:.2g} %"
+
+
 def seconds(value: float) -> str:
     """Seconds with enough digits to tell two rounds apart."""
     return f"{value:.6f} s" if 1e-3 <= value < 1e6 else f"{value:.9g} s"
