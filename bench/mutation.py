@@ -63,6 +63,9 @@ TARGETS = (
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
     Target("lola/tasks/export.py", ("tests/adapters/test_export_command.py",), USUAL),
+    Target(
+        "lola/tasks/folder.py", ("tests/adapters/test_train_command.py", "tests/adapters/test_export_command.py"), USUAL
+    ),
     *(
         Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
         for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
@@ -74,6 +77,8 @@ TARGETS = (
     Target("solvers/checks.py", ("tests/test_schedule.py", "tests/test_tolerances.py", "tests/solvers"), SOLVERS),
     Target("solvers/lagrangian.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
     Target("solvers/cutting.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
+    Target("solvers/segment*.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
+    Target("solvers/path_prices.py", ("tests/solvers/test_segments.py",), SOLVERS),
     Target("solvers/*.py", ("tests/solvers", "tests/test_properties.py"), SOLVERS),
 )
 
