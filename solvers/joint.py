@@ -10,15 +10,12 @@ from numpy.typing import ArrayLike
 from lola.solvers._inputs import allocation_inputs
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import infeasible_allocation
-from lola.solvers.newton import newton
+from lola.solvers.newton import AFTER_BOUND, newton
 from lola.solvers.selection import NOBODY, devices_that_undercut, equal_split_candidates
 from lola.solvers.subcarriers import allocate_whole
 
 # Up to this many pairs the whole fleet goes into the assignment; beyond, devices are priced in as they are needed.
 _DENSE_PAIRS = 8192
-# Prices hold at a deadline 1e-14 above the bound claimed; half-way between, rounding turns neither a device that ties
-# with a price there into a newcomer, nor one that needs less than its price by the bound into a bystander.
-_AFTER_BOUND = 1.0 + 5e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +157,7 @@ def joint_allocation(
         if everyone:
             device, prices = best.device, best.device_price
             break
-        newcomers = devices_that_undercut(inputs, best.price, best.bound * _AFTER_BOUND, candidates)
+        newcomers = devices_that_undercut(inputs, best.price, best.bound * AFTER_BOUND, candidates)
         if newcomers.shape[0] == 0:
             device, prices = candidates[best.device], np.zeros(n_devices)
             prices[candidates] = best.device_price

@@ -8,11 +8,14 @@ from lola.solvers._jit import kernel
 from lola.solvers.checks import BoolArray, FloatArray, IntArray
 
 # The first proof tried says that nothing is faster by more than this fraction; rounding may call for a wider one.
-_FIRST_GAP = 2.5e-13
+FIRST_GAP = 2.5e-13
 # The bound claimed lies this much below the deadline of the prices: a tie there is clearly above its price here.
-_CLEAR = 1e-14
+CLEAR = 1e-14
+# Prices hold at a deadline that lies so much above the bound claimed. Half-way between, rounding turns neither a device
+# that ties with a price there into a newcomer, nor one that needs less than its price by the bound into a bystander.
+AFTER_BOUND = 1.0 + CLEAR / 2
 # No pair that wants this many times the whole spectrum is ever chosen, so its price need not be told from a higher one.
-_CAP = 2.0
+CAP = 2.0
 # Devices that need at most this many times the spectrum to be as quick as a round ago are tried first. Independent
 # fading rarely passes, and a try that fails costs an assignment.
 _NEARLY_ENOUGH = 1.1
@@ -67,7 +70,7 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
         if not assign_blocks(cost, chosen, device_price, violator):
             return Optimum(best, share, np.inf, np.inf, price, device_price, violator, -1)
         solved, likely = 1, True
-    latency, bound, gap = np.inf, 0.0, _FIRST_GAP
+    latency, bound, gap = np.inf, 0.0, FIRST_GAP
     while True:
         for block in range(n_blocks):
             chosen_compute[block] = compute[block, chosen[block]]
@@ -83,7 +86,7 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
             for k in range(n_devices):
                 left = bound - compute[block, k]
                 needed = upload[block, k] / left
-                cost[block, k] = needed if (left > 0.0) & (needed < _CAP) else _CAP
+                cost[block, k] = needed if (left > 0.0) & (needed < CAP) else CAP
         if not likely or not _price_if_optimal(cost, chosen, price, device_price):
             assign_blocks(cost, chosen, device_price, violator)
         solved, likely = solved + 1, True
@@ -109,7 +112,7 @@ def newton(work, need, bits, speed, memory, efficiency, allowed, bandwidth, star
     price *= bandwidth
     device_price *= bandwidth
     share, latency, _ = split_bandwidth(chosen_compute, bits, chosen_upload, bandwidth)
-    return Optimum(best, share, latency, bound * (1.0 - _CLEAR), price, device_price, violator, solved)
+    return Optimum(best, share, latency, bound * (1.0 - CLEAR), price, device_price, violator, solved)
 
 
 @kernel

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 from lola.solvers._inputs import allocation_inputs
 from lola.solvers._jit import kernel
-from lola.solvers.batch import fleet_rows, in_threads
+from lola.solvers.batch import fleet_rows, in_threads, joint_allocation_batch
 from lola.solvers.checks import BoolArray, FloatArray, IntArray
-from lola.solvers.segment_descent import descend
+from lola.solvers.segment_descent import descend, divided
 from lola.solvers.segments import segments_of
 
 
@@ -111,6 +111,21 @@ def segment_allocation_batch(
         fewer_devices=True,
     )
     arcs = segments_of(inputs, extra_latency_s, extra_memory_bytes, max_blocks, local_steps)
+    if arcs.longest == 1 and inputs.n_devices >= inputs.n_blocks:  # an assignment, of which paths know nothing quicker
+        one = joint_allocation_batch(
+            inputs.work,
+            inputs.need,
+            inputs.bits,
+            rows.speed,
+            rows.memory,
+            rows.efficiency,
+            bandwidth_hz=inputs.bandwidth,
+            allowed=inputs.mask,
+            threads=threads,
+        )
+        return SegmentAllocationBatch(
+            one.feasible, one.objective, one.lower_bound, one.device_of_block, one.bandwidth_hz, one.iterations
+        )
     latency, bound = np.full(n_rounds, np.inf), np.full(n_rounds, np.inf)
     device = np.full((n_rounds, inputs.n_blocks), -1, dtype=np.int64)
     share = np.zeros((n_rounds, inputs.n_blocks))
@@ -151,7 +166,6 @@ def _solve_rounds(
 
     The last five arrays, one row a round, are modified in place.
     """
-    scale = 1.0 - 2.3e-16 * (block_bits.size + 2)  # whatever the order in which a user adds the shares up
     for r in range(begin, end):
         quick, room = speed[r if speed.shape[0] > 1 else 0], memory[r if memory.shape[0] > 1 else 0]
         best = descend(first, last, work, need, bits, quick, room, efficiency[r], allowed, bandwidth)
@@ -159,11 +173,6 @@ def _solve_rounds(
         if best.arc.size == 0:
             continue
         bound[r] = best.bound
-        latency[r] = 0.0
-        for q in range(best.arc.size):
-            a, k = best.arc[q], best.device[q]
-            for block in range(first[a], last[a]):
-                device[r, block] = k
-                share[r, block] = block_bits[block] / bits[a] * best.share[q] * scale
-                upload = block_bits[block] / share[r, block] / efficiency[r, k]
-                latency[r] = max(latency[r], work[a] / quick[k] + upload)
+        device[r, :], share[r, :], latency[r] = divided(
+            best.arc, best.device, best.share, first, last, work, bits, block_bits, quick, efficiency[r]
+        )

@@ -6,16 +6,11 @@ import numpy as np
 
 from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray
-from lola.solvers.newton import split_bandwidth
+from lola.solvers.newton import CAP, CLEAR, FIRST_GAP, split_bandwidth
 from lola.solvers.segment_paths import COSTS_MORE, FITS, decide
 
-# The first proof tried says that nothing is faster by more than this fraction; rounding may call for a wider one, and a
-# decision that takes too many states for one that is wider still.
-_FIRST_GAP, _WIDE_GAP = 2.5e-13, 1e-6
-# The bound claimed lies this much below the deadline of the prices: a tie there is clearly above its price here.
-_CLEAR = 1e-14
-# No pair that wants this many times the whole spectrum is ever chosen, so its price need not be told from a higher one.
-_CAP = 2.0
+# Where a decision takes too many states, the bound claimed is at least this much wider.
+_WIDE_GAP = 1e-6
 
 
 class SegmentOptimum(NamedTuple):
@@ -49,8 +44,7 @@ def descend(first, last, work, need, bits, speed, memory, efficiency, allowed, b
             finish = compute[t, a] + n_blocks * upload[t, a]
             deadline = max(deadline, finish) if finish < np.inf else deadline
     deadline *= 2.0
-    arc, device = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    chosen_kind = np.zeros(0, np.int64)
+    arc, chosen_kind = np.zeros(0, np.int64), np.zeros(0, np.int64)
     latency, gap, steps = np.inf, 0.0, 0
     while True:
         bound = deadline * (1.0 - gap)
@@ -58,7 +52,7 @@ def descend(first, last, work, need, bits, speed, memory, efficiency, allowed, b
             for a in range(n_arcs):
                 left = bound - compute[t, a]
                 needed = upload[t, a] / left
-                cost[t, a] = needed if (left > 0.0) & (needed < _CAP) else _CAP
+                cost[t, a] = needed if (left > 0.0) & (needed < CAP) else CAP
         steps += 1
         answer = decide(first, last, cost, members, 1.0, price)
         if answer.verdict == COSTS_MORE:
@@ -71,7 +65,7 @@ def descend(first, last, work, need, bits, speed, memory, efficiency, allowed, b
             _, finish, _ = split_bandwidth(own, load, one, 1.0)
             if finish < latency:
                 latency, arc, chosen_kind = finish, answer.arc, answer.kind
-                deadline, gap = latency, max(gap, _FIRST_GAP)
+                deadline, gap = latency, max(gap, FIRST_GAP)
                 continue
         elif answer.potential.size == 0:
             gap = max(gap, _WIDE_GAP)
@@ -93,7 +87,7 @@ def descend(first, last, work, need, bits, speed, memory, efficiency, allowed, b
         for c in range(answer.critical.size):
             group[k] = c if answer.critical[c] == kind[k] else group[k]
     potential = answer.potential * bandwidth
-    return SegmentOptimum(arc, device, share, latency, bound * (1.0 - _CLEAR), potential, device_price, group, steps)
+    return SegmentOptimum(arc, device, share, latency, bound * (1.0 - CLEAR), potential, device_price, group, steps)
 
 
 @kernel
@@ -143,3 +137,27 @@ def _members_in_turn(chosen_kind, kind):
         device[q] = k
         start[chosen_kind[q]] = k + 1
     return device
+
+
+@kernel
+def by_block(arc, device, share, first, last, bits, block_bits):
+    """Write a selection down by block: a segment's share is divided in proportion to its blocks' bits."""
+    device_of_block, bandwidth = np.empty(block_bits.size, np.int64), np.empty(block_bits.size)
+    for q in range(arc.size):
+        for block in range(first[arc[q]], last[arc[q]]):
+            device_of_block[block] = device[q]
+            bandwidth[block] = block_bits[block] / bits[arc[q]] * share[q]
+    return device_of_block, bandwidth
+
+
+@kernel
+def divided(arc, device, share, first, last, work, bits, block_bits, speed, efficiency):
+    """Write a selection down by block, with shares that fit in whatever order they are summed, and its latency."""
+    device_of_block, bandwidth = by_block(arc, device, share, first, last, bits, block_bits)
+    bandwidth *= 1.0 - 2.3e-16 * (block_bits.size + 2)
+    latency = 0.0
+    for q in range(arc.size):
+        a, k = arc[q], device[q]
+        for block in range(first[a], last[a]):
+            latency = max(latency, work[a] / speed[k] + block_bits[block] / bandwidth[block] / efficiency[k])
+    return device_of_block, bandwidth, latency

@@ -12,14 +12,13 @@ from lola.solvers._inputs import Inputs, allocation_inputs, checked
 from lola.solvers.checks import FloatArray, IntArray, per_block, positive_integer, positive_number
 from lola.solvers.errors import InfeasibleError, infeasible_segments
 from lola.solvers.joint import joint_allocation
-from lola.solvers.segment_descent import SegmentOptimum, descend
+from lola.solvers.newton import AFTER_BOUND
+from lola.solvers.segment_descent import SegmentOptimum, by_block, descend, divided
 from lola.solvers.segment_subcarriers import descend_whole
 from lola.solvers.selection import candidate_devices, devices_that_undercut, fastest
 
 # Up to this many pairs of device and segment the whole fleet enters; beyond, devices are priced in as they are needed.
 _DENSE_PAIRS = 1 << 14
-# Prices hold at a deadline 1e-14 above the bound claimed; see `lola.solvers.joint`.
-_AFTER_BOUND = 1.0 + 5e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +63,10 @@ class SegmentAllocation:
 class Arcs(NamedTuple):
     """All segments of at most so many blocks, sorted by their first block."""
 
-    longest: int  # blocks in a segment, at most
-
     first: IntArray  # (A,) index of the shallowest block
     last: IntArray  # (A,) one beyond the deepest
     inputs: Inputs  # of an allocation whose "blocks" are the segments
+    longest: int  # blocks in a segment, at most
 
 
 def segment_allocation(
@@ -172,23 +170,20 @@ def segment_allocation(
             break
         rise = (best.potential[arcs.last] - best.potential[arcs.first]).max(axis=1)
         if width is None:
-            newcomers = devices_that_undercut(arcs.inputs, rise, best.bound * _AFTER_BOUND, candidates)
+            newcomers = devices_that_undercut(arcs.inputs, rise, best.bound * AFTER_BOUND, candidates)
         else:  # a device outside matters only if fewer subcarriers would do
             fewer = (np.ceil(rise / width * (1 - 1e-12)) - 1) * width
             newcomers = devices_that_undercut(arcs.inputs, fewer, best.bound, candidates)
         if newcomers.shape[0] == 0:
             break
         candidates = np.union1d(candidates, newcomers)
-    device, share, compute = np.empty(n_blocks, np.int64), np.empty(n_blocks), np.empty(n_blocks)
-    for arc, who, hertz in zip(best.arc, candidates[best.device], best.share, strict=True):
-        blocks = slice(arcs.first[arc], arcs.last[arc])
-        device[blocks] = who
-        share[blocks] = inputs.bits[blocks] / arcs.inputs.bits[arc] * hertz
-        compute[blocks] = arcs.inputs.work[arc] / inputs.speed[who]
-    latency = best.latency
+    selection = best.arc, candidates[best.device], best.share, arcs.first, arcs.last
     if width is None:
-        share *= 1.0 - 2.3e-16 * (n_blocks + 2)  # whatever the order in which a user adds them up
-        latency = float((compute + inputs.bits / share / inputs.efficiency[device]).max())
+        device, share, latency = divided(
+            *selection, arcs.inputs.work, arcs.inputs.bits, inputs.bits, inputs.speed, inputs.efficiency
+        )
+    else:
+        (device, share), latency = by_block(*selection, arcs.inputs.bits, inputs.bits), best.latency
     price, counter = np.zeros(n_devices), np.full(n_devices, -1)
     price[candidates], counter[candidates] = best.device_price, best.group
     return SegmentAllocation(
@@ -234,7 +229,7 @@ def segments_of(
     allowed = inputs.allowed
     if allowed.size:
         allowed = np.stack([allowed[:, i:j].all(axis=1) for i, j in pairs], axis=1)
-    return Arcs(longest, first, last, inputs._replace(work=work, need=need, bits=bits, allowed=allowed))
+    return Arcs(first, last, inputs._replace(work=work, need=need, bits=bits, allowed=allowed), longest)
 
 
 def _of_one_block(inputs: Inputs, subcarrier_hz: float | None) -> SegmentAllocation:

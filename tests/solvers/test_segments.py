@@ -234,6 +234,15 @@ def test_a_batch_gives_what_its_rounds_give(instances, max_blocks):
         assert batch.bandwidth_hz[row].sum() <= given["bandwidth_hz"]
 
 
+def test_a_batch_of_single_blocks_for_as_many_devices_is_proven():
+    """Where everyone must serve, prices may all be shifted; paths alone took seconds and proved little."""
+    given = instance(np.random.default_rng(2), 24, 24) | {"max_blocks": 1, "memory_bytes": np.full(24, 9e9)}
+    given["spectral_efficiency"] = np.random.default_rng(3).uniform(0.2, 5.0, (20, 24))
+    batch = segment_allocation_batch(**given)
+    assert batch.feasible.all()
+    assert (batch.objective <= batch.lower_bound * (1 + 1e-11)).all()
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6, 1e12])
 def test_units_do_not_matter(scale):
     given = instance(np.random.default_rng(25), 8, 5) | {"max_blocks": 3}
