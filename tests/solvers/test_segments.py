@@ -236,8 +236,11 @@ def test_a_batch_gives_what_its_rounds_give(instances, max_blocks):
 
 def test_a_batch_of_single_blocks_for_as_many_devices_is_proven():
     """Where everyone must serve, prices may all be shifted; paths alone took seconds and proved little."""
-    given = instance(np.random.default_rng(2), 24, 24) | {"max_blocks": 1, "memory_bytes": np.full(24, 9e9)}
-    given["spectral_efficiency"] = np.random.default_rng(3).uniform(0.2, 5.0, (20, 24))
+    given = instance(np.random.default_rng(34), 24, 24, spread=0.0) | {
+        "max_blocks": 1,
+        "memory_bytes": np.full(24, 9e9),
+    }
+    given |= {"latency_s": np.linspace(0.8, 2.0, 24), "spectral_efficiency": given["spectral_efficiency"][None]}
     batch = segment_allocation_batch(**given)
     assert batch.feasible.all()
     assert (batch.objective <= batch.lower_bound * (1 + 1e-11)).all()
