@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from page import Template, claim, rows
 
-RARE = 0.01  # a device that takes part in fewer rounds is named rare
+RARE = 0.05  # a device that takes part in fewer rounds is named rare
 # What was asked for: seconds, times the MILP's, rounds a second, reads, and the fleet's own memory.
 CELL_S, MILP_RATIO, THOUSAND_S, ROUNDS_PER_S, CITY_READS = 2e-3, 100.0, 0.1, 4000.0, 400.0
 
@@ -175,10 +175,7 @@ def timings(data: dict) -> str:
     cell, thousand, city, batch = (data[name] for name in ("cell", "thousand", "city", "batch"))
     ours = np.array([case["seconds"]["segment_allocation"] for case in cell])
     one = np.array([case["seconds"]["joint_allocation"] for case in cell])
-    milp = [
-        (case["seconds"]["MILP"], case["seconds"]["segment_allocation"]) for case in cell if "MILP" in case["seconds"]
-    ]
-    slower = min(theirs / own for theirs, own in milp)
+    milp = np.array([case["seconds"]["MILP"] for case in cell])
     size = f"K = {cell[0]['devices']}, L = {cell[0]['blocks']}"
     each = batch["seconds_each"]
     rate = 1 / each["segment_allocation_batch"]
@@ -195,11 +192,11 @@ def timings(data: dict) -> str:
             met(ours.max() <= CELL_S),
         ],
         [
-            f"the same, the MILP on {len(milp)} of these fleets",
-            f"{min(theirs for theirs, _ in milp):.2f} to {max(theirs for theirs, _ in milp):.2f} s",
-            f"at least {slower:,.0f} × `segment_allocation`",
+            "the MILP on the same fleets, as precise",
+            f"{np.median(milp):.2f} s; {milp.max():.2f} s",
+            f"{np.median(milp / ours):,.0f} × `segment_allocation`; least {(milp / ours).min():,.0f} ×",
             f"≥ {MILP_RATIO:g} ×",
-            met(slower >= MILP_RATIO),
+            met((milp / ours).min() >= MILP_RATIO),
         ],
         [
             f"K = {thousand['devices']:,}, L = 24",
@@ -231,7 +228,7 @@ def timings(data: dict) -> str:
             met(rate >= ROUNDS_PER_S),
         ],
     ]
-    claim(all(case.get("difference", 0.0) <= 1e-6 for case in cell), "the MILP and segment_allocation agree")
+    claim(all(case["difference"] <= 1e-6 for case in cell), "the MILP and segment_allocation agree")
     solvers = dict.fromkeys(name.split(",")[0] for name in city["extra_bytes"])
     city_rows = []
     for solver in solvers:

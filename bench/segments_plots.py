@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from segments_page import longest_name, medians
 
+RATIOS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _BLUE, _RED, _GREEN, _YELLOW = "#33608c", "#b0473a", "#6a9f58", "#e8a33d"
 
 
@@ -35,6 +36,7 @@ def finish(axes: Axes, title: str, **labels: str) -> None:
     axes.set_title(title, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
 
 
 def draw_devices(figure: Figure, data: dict) -> None:
@@ -43,7 +45,7 @@ def draw_devices(figure: Figure, data: dict) -> None:
     x = [line["devices"] for line in lines]
     band(latency, x, lines, "one_s", _RED, "one block")
     band(latency, x, lines, "seconds", _BLUE, "segments")
-    latency.set_yscale("log")
+    latency.set_ylim(bottom=0)
     latency.legend(frameon=False)
     finish(latency, "Latency: median and quartiles", xlabel="devices K", ylabel="seconds")
     band(ratio, x, lines, "ratio", _BLUE, "")
@@ -63,6 +65,8 @@ def draw_upload(figure: Figure, data: dict) -> None:
     for axes, key in ((ratio, "ratio"), (part, "taking_part")):
         band(axes, x, lines, key, _BLUE, "")
         axes.set_xscale("log")
+        axes.set_xticks(RATIOS, [f"{ratio:g}" for ratio in RATIOS])
+        axes.set_xticks([], minor=True)
     ratio.set_ylim(0, 1)
     part.set_ylim(0, data["blocks"] + 1)
     at = "computation / upload, one block a device"
@@ -98,7 +102,7 @@ def draw_longest(figure: Figure, data: dict) -> None:
             band(axes, list(range(len(names))), lines, key, colour, f"K = {devices}")
     for axes in (latency, ratio):
         axes.set_xticks(range(len(names)), names)
-    latency.set_yscale("log")
+    latency.set_ylim(bottom=0)
     latency.legend(frameon=False)
     ratio.set_ylim(0, 1.05)
     at = "blocks in a segment, at most"
@@ -116,7 +120,8 @@ def draw_participation(figure: Figure, data: dict) -> None:
         count.bar(np.arange(rounds.size), 100 * rounds, 0.8, color=colour, label=name)
     labels = [f"{data['speed'][k]:.2f}\n{data['memory_bytes'][k] / 1e9:.1f}" for k in order]
     share.set_xticks(at, labels, fontsize=7)
-    share.legend(frameon=False)
+    share.legend(frameon=False, loc="upper right", bbox_to_anchor=(1.0, 1.08))
+    count.set_xticks(range(0, len(data["segments"]["devices"]), 2))
     finish(share, "How often each device takes part", xlabel="device: speed, and memory in GB", ylabel="% of rounds")
     finish(count, "Devices in a round", xlabel="devices", ylabel="% of rounds")
 
