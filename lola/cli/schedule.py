@@ -2,7 +2,9 @@
 
 import argparse
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from lola.cli.common import add_max_blocks
 
 if TYPE_CHECKING:
     from lola.problem import Problem
@@ -20,6 +22,7 @@ class Settings:
     subcarrier_hz: float | None
     local_steps: int | None
     broadcast_s: float | None
+    max_blocks: "int | Literal['all'] | None"
     method: str
     seed: int
     json: str | None
@@ -31,8 +34,8 @@ class Settings:
         from lola.cli.common import naming_options
         from lola.files.problems import builtin_scenario, load_scenario
 
-        files = {"fleet": self.fleet, "profile": self.profile}
-        scenario = load_scenario(self.scenario, **files) if self.scenario else builtin_scenario(**files)
+        asked: Any = {"fleet": self.fleet, "profile": self.profile, "max_blocks": self.max_blocks}
+        scenario = load_scenario(self.scenario, **asked) if self.scenario else builtin_scenario(**asked)
         named = {name: getattr(self, name) for name in ("bandwidth_hz", "subcarrier_hz", "local_steps", "broadcast_s")}
         changes: Any = {name: value for name, value in named.items() if value is not None}
         with naming_options(*changes):
@@ -48,11 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subcarrier-hz", type=float, metavar="HZ", help="give bandwidth in whole subcarriers")
     parser.add_argument("--local-steps", type=int, metavar="M", help="local iterations in a round")
     parser.add_argument("--broadcast-s", type=float, metavar="S", help="seconds that the downlink adds to the round")
+    add_max_blocks(parser)
     parser.add_argument("--method", default="jbba", help="jbba (default), or another of --compare")
     parser.add_argument("--seed", type=int, default=0, help="of the method 'random' (default 0)")
     parser.add_argument("--json", metavar="out.json", help="save the schedule with its proof (-: print it)")
     parser.add_argument("--figure", metavar="out.png", help="draw the round (needs lola-deft[plot])")
-    parser.add_argument("--compare", action="store_true", help="all methods side by side")
+    parser.add_argument(
+        "--compare", action="store_true", help="all methods side by side, and one block a device beside several"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
