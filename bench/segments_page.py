@@ -14,11 +14,31 @@ say = Template("segments")
 
 def blocks(state: dict) -> list[str]:
     """Return Markdown, from the numbers alone."""
-    share, extra_bytes = state["gains"]["measured_extra"]
-    parts = [say("head", share=share, megabytes=extra_bytes / 1e6)]
+    parts = [head(state)]
     for name, section in SECTIONS.items():
         parts += [section(state[name]), say("where", machine=state[name]["machine"], date=state[name]["date"])]
     return parts
+
+
+def head(state: dict) -> str:
+    data = state["gains"]
+    share, extra_bytes = data["measured_extra"]
+    few, some, many = (next(line for line in data["devices"] if line["devices"] == k) for k in (data["blocks"], 20, 50))
+    slowest = int(np.argmin(state["participation"]["speed"]))
+    claim(state["participation"]["segments"]["share"][slowest] < RARE, "the slowest hardly ever take part")
+    return say(
+        "head",
+        share=share,
+        megabytes=extra_bytes / 1e6,
+        blocks=data["blocks"],
+        few=few["devices"],
+        few_ratio=few["ratio"][1],
+        some=some["devices"],
+        some_ratio=some["ratio"][1],
+        many=many["devices"],
+        many_ratio=many["ratio"][1],
+        devices=some["taking_part"][1],
+    )
 
 
 def three(values: list[float] | None, form: str = "{:.2f}") -> str:
