@@ -95,8 +95,8 @@ def segment_milp(
     def need(deadline: float, some: IntArray | slice) -> FloatArray:
         """Return how much spectrum these candidates must have to finish in time."""
         left = deadline - compute[some]
-        least = np.divide(load[some] / unit, left, out=np.full(left.shape, np.inf), where=left > 0)
-        return least if subcarrier_hz is None else np.ceil(least * (1 - 1e-12))
+        least: FloatArray = np.divide(load[some] / unit, left, out=np.full(left.shape, np.inf), where=left > 0)
+        return least if subcarrier_hz is None else np.asarray(np.ceil(least * (1 - 1e-12)))
 
     def finish(chosen: IntArray, by: float) -> float:
         """Return when these candidates finish at the earliest; they do by the deadline."""
@@ -157,5 +157,9 @@ def _all_pairs(
             pairs.append(np.stack([np.full(device.size, first), np.full(device.size, last), device]))
             seconds.append((inputs.work[last - 1] + local_steps * extra_s[passed].sum()) / inputs.speed[device])
             loads.append(inputs.bits[first:last].sum() / inputs.efficiency[device])
-    candidates = Candidates(*np.concatenate(pairs, axis=1), n_blocks, n_devices)
-    return candidates, np.concatenate(seconds), np.concatenate(loads)
+    first_block, beyond, served_by = np.concatenate(pairs, axis=1)
+    return (
+        Candidates(first_block, beyond, served_by, n_blocks, n_devices),
+        np.concatenate(seconds),
+        np.concatenate(loads),
+    )

@@ -113,7 +113,8 @@ def by_highs(cost: FloatArray, candidates: Candidates, time_limit_s: float) -> t
     # Scipy cannot stop HiGHS, but waiting for a thread ends with Ctrl-C; what runs on ends with the limit or Python.
     worker = threading.Thread(target=run, daemon=True)
     worker.start()
-    worker.join()
+    while worker.is_alive():
+        worker.join(0.1)
     (answer,) = answers
     status = {0: Status.OPTIMAL, 1: Status.TIME_LIMIT, 2: Status.INFEASIBLE}.get(answer.status, Status.FAILED)
     return status, None if answer.x is None else np.flatnonzero(answer.x > 0.5)
