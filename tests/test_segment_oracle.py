@@ -77,6 +77,13 @@ def test_whole_subcarriers(instances):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_a_spectrum_without_a_subcarrier_serves_nobody(solver):
+    given = roomy(np.random.default_rng(58), 4, 3)
+    answer = oracle.segment_milp(**given, subcarrier_hz=2 * given["bandwidth_hz"], solver=solver)
+    assert answer.status is Status.INFEASIBLE
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_units_do_not_matter(solver, scale):
     """The solvers' tolerances are absolute, the costs that they see are not."""

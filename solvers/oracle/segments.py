@@ -116,7 +116,7 @@ def segment_milp(
         cost = need(deadline, slice(None))
         (affordable,) = (cost <= budget).nonzero()
         model = candidates.subset(affordable)
-        status, columns = cheapest(cost[affordable] * (_SPECTRUM / budget), model, rest)
+        status, columns = cheapest(cost[affordable] / budget * _SPECTRUM, model, rest)
         if columns is not None and cost[affordable[columns]].sum() <= budget * (1 + 1e-12):
             earlier = finish(affordable[columns], deadline)
             if earlier < objective:
