@@ -147,8 +147,8 @@ def _joined(blocks: Iterable[Block]) -> Block:
 def _by_block(answer: BlockGradient, blocks: Mapping[int, Block]) -> list[BlockGradient]:
     """Part an answer for several blocks into one for each."""
     return [
-        replace(answer, depths=depth, gradients={name: answer.gradients[name] for name in blocks[depth]})
-        for depth in answer.depths
+        replace(answer, depths=range(i, i + 1), gradients={name: answer.gradients[name] for name in blocks[i]})
+        for i in answer.depths
     ]
 
 
