@@ -58,7 +58,7 @@ TARGETS = (
         Target(
             file, tuple(f"tests/test_{name}.py" for name in ("tolerances", "verification", "proofs", "schedule")), USUAL
         )
-        for file in ("lola/verification.py", "lola/proofs.py")
+        for file in ("lola/verification.py", "lola/proofs/*.py")
     ),
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
@@ -98,8 +98,8 @@ class Mutant(NamedTuple):
 
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
-    paths = [ROOT / "lola/verification.py", ROOT / "lola/proofs.py"]
-    paths += [path for folder in ("solvers", "lola/adapters", "lola/tasks") for path in (ROOT / folder).glob("*.py")]
+    paths = [ROOT / "lola/verification.py"]
+    paths += [path for folder in ("solvers", "lola/proofs", "lola/adapters", "lola/tasks") for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
 

@@ -27,8 +27,8 @@ from lola.adapters.tensorboard import tensorboard_log
 from lola.channel import Channel
 from lola.files.formats import FormatError, StrPath
 from lola.models.depths import Loss, loss_of_output
+from lola.outages import wait_for_devices
 from lola.problem import Problem, of_a_round
-from lola.rounds import wait_for_devices
 from lola.scheduling import schedule
 from lola.solution import Schedule
 from lola.solvers.checks import FloatArray, IntArray, positive_integer
@@ -239,7 +239,7 @@ class CooperativeSession:
         fleet, blocks, longest = self.problem.fleet, self.problem.n_blocks, self.problem.max_blocks
         draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(fleet.n_devices)
         efficiency, waited_s = wait_for_devices(
-            self._channel_of, self.version, self.clock_s, fleet.usable_memory_bytes, self.problem.profile.memory_bytes
+            self.problem, self._channel_of, self.version, self.clock_s, fleet.usable_memory_bytes
         )
         everybody = np.flatnonzero(efficiency)
         present = np.flatnonzero((draws < self.setting.participation) & (efficiency != 0))
