@@ -99,7 +99,11 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
-    paths += [path for folder in ("solvers", "lola/proofs", "lola/adapters", "lola/tasks") for path in (ROOT / folder).glob("*.py")]
+    paths += [
+        path
+        for folder in ("solvers", "lola/proofs", "lola/adapters", "lola/tasks")
+        for path in (ROOT / folder).glob("*.py")
+    ]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
 

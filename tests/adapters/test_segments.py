@@ -208,6 +208,27 @@ def test_fewer_devices_than_blocks_train_and_the_metrics_say_who(tmp_path):
     assert {row["device_of_block"] for row in rows} == {" ".join(map(str, schedule.device_of_block))}
 
 
+def test_a_round_waits_for_nobody_whose_blocks_another_can_take(tmp_path):
+    """Where one device may take all blocks, an outage of the other is no reason to wait; of both, it is."""
+
+    def channel(version, clock_s):
+        return np.array([0.0 if version == 1 or (version == 2 and clock_s < back_s) else 2.0, float(version != 2)])
+
+    back_s = np.inf
+    session = tiny_session(tmp_path, keep=False, problem=few_devices(), channel=channel)
+    rounds = session.run(3)
+    both, one = next(rounds), next(rounds)
+    back_s = one.clock_s + 6.5
+    late = next(rounds)
+    assert (both.participants, one.participants, late.participants) == (2, 1, 1)
+    assert (one.device_of_block, late.device_of_block) == ((1, 1, 1), (0, 0, 0))
+    alone = session.problem.fleet.with_channel(np.array([2.0, 1.0]))
+    for record, device, waited_s in ((one, [1], 0.0), (late, [0], 7.0)):
+        fleet = alone.with_channel(alone.spectral_efficiency, np.array(device))
+        latency = lola.schedule(replace(session.problem, fleet=fleet)).latency_s
+        assert record.latency_s == pytest.approx(waited_s + latency)
+
+
 def test_a_device_without_the_memory_for_its_whole_segment_never_answers(tmp_path):
     """Each of its blocks alone would fit."""
     session = tiny_session(tmp_path, keep=False, problem=few_devices())
