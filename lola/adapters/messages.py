@@ -237,9 +237,9 @@ class BlockGradient:
 
     @classmethod
     def from_bytes(cls, data: bytes, depths: Depths, *, limit: int | None = None) -> BlockGradient:
-        """Read a gradient of any neighbouring blocks of a model; `apply_round` looks whether they were asked for.
+        """Read a gradient of any neighbouring blocks of a model.
 
-        Whether its values are finite, too.
+        `apply_round` looks whether they were asked for, and whether it is finite.
 
         Parameters
         ----------
