@@ -72,7 +72,8 @@ TARGETS = (
     ),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
-    Target("solvers/oracle.py", ("tests/test_oracles.py",), USUAL),
+    Target("solvers/oracle/se*.py", ("tests/test_segment_oracle.py", "tests/test_oracles.py"), USUAL),
+    Target("solvers/oracle/*.py", ("tests/test_oracles.py",), USUAL),
     Target("solvers/_jit.py", ("tests/test_imports.py", "tests/solvers/test_allocations.py"), USUAL),
     Target("solvers/checks.py", ("tests/test_schedule.py", "tests/test_tolerances.py", "tests/solvers"), SOLVERS),
     Target("solvers/lagrangian.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
@@ -99,11 +100,8 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
-    paths += [
-        path
-        for folder in ("solvers", "lola/proofs", "lola/adapters", "lola/tasks")
-        for path in (ROOT / folder).glob("*.py")
-    ]
+    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/tasks")
+    paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
 
