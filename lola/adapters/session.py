@@ -53,7 +53,8 @@ class CooperativeSession:
     optimizer : torch.optim.Optimizer
         The server's, over ``depths.all_parameters()``.
     problem : Problem
-        Profile, fleet, bandwidth and local steps. Its channel holds in every round unless `channel` gives others.
+        Profile, fleet, bandwidth, local steps and how many blocks a device may take. Its channel holds in every round
+        unless `channel` gives others.
     data : ShardedData or None
         One shard a device of the fleet; None with `devices` of your own, who have theirs.
     setting : Setting, optional
