@@ -1,6 +1,7 @@
 """Rounds whose devices are partly in outage: who can serve, and how long to wait for the others."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -79,8 +80,13 @@ def wait_for_devices(
         return efficiency, 0.0
     if not can_serve(problem, memory_bytes, np.ones(memory_bytes.size)):
         problem = _of_no_memory(problem)
+
+    @cache
+    def suffices(serving: bytes) -> bool:
+        return can_serve(problem, memory_bytes, np.frombuffer(serving, dtype=np.bool_).astype(np.float64))
+
     waited = 0
-    while (efficiency == 0).any() and not can_serve(problem, memory_bytes, efficiency):
+    while (efficiency == 0).any() and not suffices((efficiency > 0).tobytes()):
         if waited == _LONGEST_WAIT_S:
             raise _still_too_few(problem, round_index, clock_s, memory_bytes, efficiency)
         waited += 1

@@ -16,6 +16,7 @@ SHOWN = {
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
     **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule")},
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows")},
+    "BlockTask": lola.adapters.BlockTask,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -12,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.adapters.apply import NormBound, apply_round
+from lola.adapters.apply import apply_round
+from lola.adapters.bound import NormBound
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.devices import Devices, SimulatedDevices
 from lola.adapters.identity import frozen_parts, tensor_bytes, told
 from lola.adapters.lock import held, lock_of
-from lola.adapters.messages import RoundPlan
+from lola.adapters.plan import RoundPlan
 from lola.adapters.record import RoundRecord
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
@@ -51,7 +53,8 @@ class CooperativeSession:
     optimizer : torch.optim.Optimizer
         The server's, over ``depths.all_parameters()``.
     problem : Problem
-        Profile, fleet, bandwidth and local steps. Its channel holds in every round unless `channel` gives others.
+        Profile, fleet, bandwidth, local steps and how many blocks a device may take. Its channel holds in every round
+        unless `channel` gives others.
     data : ShardedData or None
         One shard a device of the fleet; None with `devices` of your own, who have theirs.
     setting : Setting, optional
@@ -226,6 +229,7 @@ class CooperativeSession:
             memory_wall=int(chosen.hits_memory_wall.sum()),
             refused="; ".join(f"device {device} at depth {depth}: {why}" for device, depth, why in report.refused),
             scores=self._scores() if last or self.version % self.setting.evaluate_every == 0 else {},
+            device_of_block=plan.device_of_block,
         )
 
     def _schedule(self) -> tuple[Schedule, IntArray, float]:
@@ -233,14 +237,14 @@ class CooperativeSession:
 
         Return their numbers too, and how long the round waited for enough devices to come out of outage.
         """
-        fleet, blocks = self.problem.fleet, self.problem.n_blocks
+        fleet, blocks, longest = self.problem.fleet, self.problem.n_blocks, self.problem.max_blocks
         draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(fleet.n_devices)
         efficiency, waited_s = wait_for_devices(
             self.problem, self._channel_of, self.version, self.clock_s, fleet.usable_memory_bytes
         )
         everybody = np.flatnonzero(efficiency)
         present = np.flatnonzero((draws < self.setting.participation) & (efficiency != 0))
-        if len(present) >= blocks:
+        if len(present) >= math.ceil(blocks / (longest or blocks)):
             try:
                 return self._schedule_of(present, efficiency), present, waited_s
             except InfeasibleError:

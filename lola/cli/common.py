@@ -47,14 +47,15 @@ def settings_of(kind: type[_Settings], options: Namespace) -> _Settings:
     return kind(**values)
 
 
-def add_max_blocks(parser: ArgumentParser) -> None:
-    """Declare the option that lets a device take several blocks."""
+def add_max_blocks(parser: ArgumentParser, default: int | None = None) -> None:
+    """Declare the option that lets a device take several blocks; without a default, the scenario has it."""
+    usual = "the scenario's, which is 1 unless it says otherwise" if default is None else default
     parser.add_argument(
         "--max-blocks",
         type=_block_limit,
+        default=default,
         metavar="N|all",
-        help="let a device take up to N consecutive blocks, or any number of them (default: the scenario's, which is 1 "
-        "unless it says otherwise)",
+        help=f"let a device take up to N consecutive blocks, or any number of them (default: {usual})",
     )
 
 
