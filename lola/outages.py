@@ -44,7 +44,7 @@ def _why_not(problem: Problem, memory_bytes: FloatArray, efficiency: FloatArray)
     ones = np.ones(int(serving.sum()))
     fleet = Fleet(speed=ones, memory_bytes=memory_bytes[serving], spectral_efficiency=ones)
     try:
-        schedule(of_a_round(problem, fleet))
+        schedule(of_a_round(problem, fleet, pinned=(), forbidden=()))
     except InfeasibleError as error:
         return error
     return None

@@ -156,13 +156,15 @@ class Problem:
     ) -> None:
         expect("profile", profile, Profile)
         expect("fleet", fleet, Fleet)
+        if isinstance(max_blocks, str):
+            raise LolaTypeError(f"max_blocks must be an integer, or None for no limit; got {shown(max_blocks)}")
         longest = None if max_blocks is None else positive_integer("max_blocks", max_blocks)
         enough_devices(fleet.n_devices, profile.n_blocks, longest)
         if longest != 1 and (profile.extra_latency_s is None or profile.extra_memory_bytes is None):
             raise LolaValueError(
-                f"max_blocks {longest or 'None'} needs a profile that knows what one more block costs a device, "
-                "extra_latency_s and extra_memory_bytes; got one that does not. Profile the model anew, give both (0 "
-                "where it costs nothing), or leave max_blocks at 1"
+                "several blocks a device (max_blocks) need a profile that knows what one more block costs, "
+                "extra_latency_s and extra_memory_bytes; got one that does not. Profile the model anew, add them by "
+                "lola.profiling.measure_extras, or give both (0 where it costs nothing)"
             )
         object.__setattr__(self, "max_blocks", longest)
         object.__setattr__(self, "profile", profile)
@@ -206,6 +208,11 @@ class Problem:
     def n_devices(self) -> int:
         """Number of devices, K."""
         return self.fleet.n_devices
+
+    @property
+    def longest(self) -> int:
+        """The most blocks that one device may take: `max_blocks`, and at most all."""
+        return self.n_blocks if self.max_blocks is None else min(self.max_blocks, self.n_blocks)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:

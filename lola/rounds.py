@@ -176,8 +176,8 @@ class Rounds:
         """
         enough = can_hold(self.memory_bytes, self.spectral_efficiency, problem.profile.memory_bytes)
         if problem.max_blocks != 1:
-            rows = zip(self.memory_bytes, self.spectral_efficiency, strict=True)
-            enough = np.array([can_serve(problem, *row) for row in rows])
+            for row in np.flatnonzero(~enough):
+                enough[row] = can_serve(problem, self.memory_bytes[row], self.spectral_efficiency[row])
         if enough.sum() >= 2:
             return self.some(enough)
         failing = int(np.argmin(enough))

@@ -31,9 +31,10 @@ class InfeasibleError(LolaError):
     ----------
     violator : tuple of int
         Indices of the rows (columns where a matrix has more rows than columns; blocks, index 0 being depth 1, in an
-        allocation) that together have fewer partners than members.
+        allocation) that together have fewer partners than members. Empty where devices may take several blocks and no
+        set of blocks proves it.
     partners : int
-        How many columns (rows; devices) can serve any of them. ``partners < len(violator)``.
+        How many columns (rows; devices) can serve any of them. ``partners < len(violator)`` unless that is empty.
     bytes_needed : float or None
         For an allocation, the least memory that any block of the violator needs.
     """
@@ -82,8 +83,8 @@ def infeasible_allocation(
     return InfeasibleError(message, tuple(blocks), n_able, needed)
 
 
-def infeasible_segments(held: np.ndarray, most: np.ndarray) -> InfeasibleError:
-    """Word the error where no selection of segments exists.
+def infeasible_segments(held: np.ndarray, most: np.ndarray, longest: int, pairs: bool) -> InfeasibleError:
+    """Word the error where no selection of segments exists; the violator is empty where no set of blocks proves it.
 
     Parameters
     ----------
@@ -91,15 +92,32 @@ def infeasible_segments(held: np.ndarray, most: np.ndarray) -> InfeasibleError:
         Whether any device could take a segment with the block.
     most : (K,) int64 array
         Blocks of the longest segment that each device could take.
+    longest : int
+        The most blocks that any may take.
+    pairs : bool
+        Whether some pairs of device and depth are ruled out.
     """
     (nobody,) = (~held).nonzero()
-    mend = "Free memory on the devices, add some, allow longer segments, or lower what a depth needs."
+    longer = "allow longer segments (max_blocks), " if longest < held.size else ""
+    relax = "drop a pinned or forbidden pair, " if pairs else ""
+    mend = f"Free memory on the devices, add some, {longer}{relax}or lower what a depth needs."
+    heeded = ", pinned and forbidden pairs heeded" if pairs else ""
     if nobody.size:
         depths = ", ".join(str(block + 1) for block in nobody)
-        return InfeasibleError(f"no schedule exists: no device can take depth(s) {depths}. {mend}", tuple(nobody), 0)
-    blocks, able = tuple(range(held.size)), int((most > 0).sum())
+        reason = f"no device can take depth(s) {depths}{heeded}"
+        return InfeasibleError(f"no schedule exists: {reason}. {mend}", tuple(nobody), 0)
     if most.sum() < held.size:
         reason = f"the devices can take {most.sum()} block(s) in all, and there are {held.size}"
     else:
-        reason = f"{able} device(s) can take something, but no way to deal out the {held.size} blocks fits them"
-    return InfeasibleError(f"no schedule exists: {reason}. {mend}", blocks, able)
+        reason = (
+            f"{(most > 0).sum()} device(s) can take something, but no way to deal out the {held.size} blocks fits them"
+        )
+    return InfeasibleError(f"no schedule exists: {reason}{heeded}. {mend}", (), 0)
+
+
+def undecided_segments() -> LolaValueError:
+    """Word the error where segments were neither allocated nor shown to be impossible."""
+    return LolaValueError(
+        "segments: neither an allocation nor a proof that there is none was found within the paths and states allowed; "
+        "lower max_blocks, leave subcarrier_hz out, or ask lola.solvers.oracle.segment_milp"
+    )

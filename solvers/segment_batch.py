@@ -11,6 +11,7 @@ from lola.solvers._inputs import allocation_inputs
 from lola.solvers._jit import kernel
 from lola.solvers.batch import fleet_rows, in_threads, joint_allocation_batch
 from lola.solvers.checks import BoolArray, FloatArray, IntArray
+from lola.solvers.errors import undecided_segments
 from lola.solvers.segment_descent import descend, divided
 from lola.solvers.segments import segments_of
 
@@ -154,6 +155,8 @@ def segment_allocation_batch(
         )
 
     in_threads(solve, n_rounds, threads)
+    if (bound < 0.0).any():
+        raise undecided_segments()
     return SegmentAllocationBatch(latency < np.inf, latency, bound, device, share, steps)
 
 
@@ -170,9 +173,11 @@ def _solve_rounds(
         quick, room = speed[r if speed.shape[0] > 1 else 0], memory[r if memory.shape[0] > 1 else 0]
         best = descend(first, last, work, need, bits, quick, room, efficiency[r], allowed, bandwidth)
         steps[r] = best.steps
-        if best.arc.size == 0:
+        if best.arc.size == 0 and best.bound >= 0.0:
             continue
         bound[r] = best.bound
+        if best.arc.size == 0:
+            continue
         device[r, :], share[r, :], latency[r] = divided(
             best.arc, best.device, best.share, first, last, work, bits, block_bits, quick, efficiency[r]
         )

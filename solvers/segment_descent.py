@@ -16,11 +16,11 @@ _WIDE_GAP = 1e-6
 class SegmentOptimum(NamedTuple):
     """What `descend` finds: the segments and who takes them, and potentials that prove them optimal."""
 
-    arc: IntArray  # (Q,) deepest first; empty where no selection exists
+    arc: IntArray  # (Q,) deepest first; empty where no selection exists, or none was found
     device: IntArray  # (Q,)
     share: FloatArray  # (Q,) hertz
     latency: float  # s
-    bound: float  # s
+    bound: float  # s; 0 where nothing is proven, −1 where not even that no selection exists
     potential: FloatArray  # (L + 1, states) hertz
     device_price: FloatArray  # (K,) hertz
     group: IntArray  # (K,) which counter of the states a device belongs to, −1 for none
@@ -70,8 +70,8 @@ def descend(first, last, work, need, bits, speed, memory, efficiency, allowed, b
         elif answer.potential.size == 0:
             gap = max(gap, _WIDE_GAP)
         gap *= 4.0  # what was faster was an illusion of rounding, or too hard to rule out: prove a little less
-        if gap > 0.5:
-            bound = 0.0  # nothing is proven
+        if gap > 0.5 or latency == np.inf:
+            bound = -1.0 if latency == np.inf else 0.0  # nothing is proven
             break
     n = arc.size
     device = _members_in_turn(chosen_kind, kind)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lola.solvers._jit import kernel
+from lola.solvers.arc_prices import arc_prices
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.newton import assign_blocks
 from lola.solvers.path_prices import best_prices
@@ -12,7 +13,10 @@ from lola.solvers.path_prices import best_prices
 # So many steps along the subgradient, each aimed this fraction above the limit, less and less: aimed at the limit
 # itself, they would only creep towards prices that prove it. Most decisions need no more.
 _STEPS, _AIM, _AIM_SHRINKS = 40, 0.05, 0.9
-_MOST_PATHS = 2000  # looked at for one decision: many times what was ever needed
+_MOST_PATHS = 2000  # looked at for one decision
+# After so many of them the linear program is asked over all segments: among dozens of blocks paths can be too many.
+_PATIENCE = 100
+_BLURRED = 1e-11  # a bound that is below the limit by no more may be so by rounding alone
 _MOST_STATES = 1 << 23  # times positions: 64 MiB of potentials
 
 FITS, COSTS_MORE, UNDECIDED = 0, 1, 2
@@ -50,7 +54,7 @@ def decide(first, last, cost, members, limit, price):
     critical, is_critical = np.zeros(0, np.int64), np.zeros(n_kinds, np.bool_)
     pool, pool_cost, seen = np.full((_MOST_PATHS, n_blocks), -1), np.empty(_MOST_PATHS), 0
     row, n_rows, basis = np.zeros(n_kinds, np.int64), 1, np.zeros(n_kinds + 1, np.int64)
-    attempt, n_states, at_best = 0, 1, False
+    attempt, n_states, at_best, rows_asked = 0, 1, False, 0
     reach = np.empty((n_blocks + 1, n_states))
     while True:
         attempt += 1
@@ -92,11 +96,20 @@ def decide(first, last, cost, members, limit, price):
             return Decision(FITS, arc[:n].copy(), kind[:n].copy(), reach[:0], critical)
         if attempt < _STEPS and _step(members, used, limit * (1.0 + _AIM * _AIM_SHRINKS**attempt) - bound, price):
             continue
-        disputed = best_prices(pool[:seen], pool_cost[:seen], members, row, n_rows, basis, price)
-        settled = at_best and known
-        at_best = True
-        if not settled:
-            continue
+        disputed = -1
+        if seen > _PATIENCE and critical.size == 0:
+            if rows_asked < n_rows:
+                arc_prices(first, last, cost, members, row, n_rows, limit, price)
+                rows_asked = n_rows
+                continue
+            if bound > limit * (1.0 - _BLURRED):
+                return Decision(UNDECIDED, arc[:0], kind[:0], reach, critical)
+        else:
+            disputed = best_prices(pool[:seen], pool_cost[:seen], members, row, n_rows, basis, price)
+            settled = at_best and known
+            at_best = True
+            if not settled:
+                continue
         for t in range(n_kinds):
             amiss = used[t] > members[t] or (used[t] < members[t] and price[t] < 0.0)
             disputed = t if disputed < 0 and amiss and not is_critical[t] else disputed

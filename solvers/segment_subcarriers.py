@@ -6,7 +6,7 @@ import numpy as np
 
 from lola.solvers._inputs import Inputs
 from lola.solvers.checks import IntArray
-from lola.solvers.errors import LolaValueError
+from lola.solvers.errors import undecided_segments
 from lola.solvers.segment_descent import SegmentOptimum
 from lola.solvers.segment_paths import COSTS_MORE, FITS, decide
 from lola.solvers.subcarriers import available_subcarriers, deal_out, least_counts
@@ -43,9 +43,7 @@ def descend_whole(first: IntArray, last: IntArray, inputs: Inputs, width: float)
         if answer.verdict == COSTS_MORE:
             break
         if answer.verdict != FITS:
-            raise LolaValueError(
-                "segments in whole subcarriers: too many devices are alike to prove an optimum; leave subcarrier_hz out"
-            )
+            raise undecided_segments()
         pairs = answer.kind, answer.arc
         own, bits, rate = compute[pairs], inputs.bits[answer.arc], inputs.efficiency[answer.kind]
         for count in (deal_out(own, bits / rate, width, available), cost[pairs].astype(np.int64)):
@@ -56,4 +54,4 @@ def descend_whole(first: IntArray, last: IntArray, inputs: Inputs, width: float)
     group = np.full(inputs.n_devices, -1)
     group[answer.critical] = np.arange(answer.critical.size)
     share, potential = np.multiply(counts, width, dtype=np.float64), answer.potential * width
-    return SegmentOptimum(arc, device, share, latency, latency, potential, price * width, group, steps)
+    return SegmentOptimum(arc, device, share, latency, min(latency, deadline), potential, price * width, group, steps)

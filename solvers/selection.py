@@ -11,6 +11,8 @@ _SLACK = 1.0 + 1e-14
 # Devices looked at together, so that the compiler can compare eight at a time within the first-level cache.
 _CHUNK = 256
 NOBODY = np.zeros(0, np.int64)
+# Of each block, found in one pass; who else undercuts is found in the next.
+_MOST_NEWCOMERS = 256
 
 
 def candidate_devices(device: IntArray) -> IntArray:
@@ -28,9 +30,13 @@ def equal_split_candidates(inputs: Inputs) -> IntArray:
 
 
 def devices_that_undercut(inputs: Inputs, offer_hz: FloatArray, deadline: float, known: IntArray) -> IntArray:
-    """Find devices outside `known` that would finish a block before a deadline with the bandwidth offered for it."""
+    """Find devices outside `known` that would finish a block before a deadline with the bandwidth offered for it.
+
+    Of each block (or segment) no more than the 256 fastest, and none only if there are none.
+    """
     load = np.divide(inputs.bits, offer_hz, out=np.full(inputs.n_blocks, np.inf), where=offer_hz > 0)
-    _, device = fastest(inputs, load, np.full(inputs.n_blocks, inputs.n_blocks), deadline, known)
+    keep = np.full(inputs.n_blocks, min(inputs.n_blocks, _MOST_NEWCOMERS))
+    _, device = fastest(inputs, load, keep, deadline, known)
     return candidate_devices(device)
 
 
@@ -65,7 +71,7 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
         Seconds at unit speed, seconds at unit efficiency, bytes.
     speed, memory, efficiency : (K,) float64
     allowed : (K, L) or (0, 0) bool
-    keep : (L,) int64, at most L
+    keep : (L,) int64
     deadline : float
         Seconds; ``inf`` for none.
     known : (n,) int64
@@ -73,9 +79,9 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
 
     Returns
     -------
-    latency : (L, L) float64
+    latency : (L, largest of `keep`) float64
         Row l is a max-heap of the `keep[l]` smallest latencies; `deadline` where fewer devices can take the block.
-    device : (L, L) int64
+    device : (L, largest of `keep`) int64
         The devices, −1 where there is none. Of equal latencies the earlier device stays.
 
     Notes
@@ -84,8 +90,8 @@ def fastest_per_block(work, load, need, speed, memory, efficiency, allowed, keep
     chunk's start, and the rare device that passes is measured exactly.
     """
     n_devices, n_blocks = speed.size, work.size
-    latency = np.full((n_blocks, n_blocks), deadline)
-    device = np.full((n_blocks, n_blocks), -1, np.int64)
+    latency = np.full((n_blocks, keep.max()), deadline)
+    device = np.full((n_blocks, keep.max()), -1, np.int64)
     limit = np.full(n_blocks, deadline * _SLACK)
     passed = 0
     slowness, hardness, hit = np.empty(_CHUNK), np.empty(_CHUNK), np.empty(_CHUNK, np.bool_)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+import lola
 from lola.solvers import bandwidth_split
 
 
@@ -116,3 +117,28 @@ def check(given, allocation):
     total = math.fsum([potential[:, n_blocks].min(), *price, -n_blocks * excess])
     assert total > given["bandwidth_hz"]
     return strides[-1]
+
+
+def problem_of(given, **changes):
+    """A problem from the arrays of a solver's round."""
+    profile = lola.Profile(
+        memory_bytes=given["depth_memory_bytes"],
+        latency_s=given["latency_s"],
+        upload_bits=given["upload_bits"],
+        extra_latency_s=given["extra_latency_s"],
+        extra_memory_bytes=given["extra_memory_bytes"],
+    )
+    fleet = {name: given[name] for name in ("speed", "memory_bytes", "spectral_efficiency")}
+    same = {name: given[name] for name in ("bandwidth_hz", "local_steps", "max_blocks")}
+    return lola.Problem(profile, lola.Fleet(**fleet), **same | changes)
+
+
+def solved(seed, n_devices, n_blocks, **changes):
+    """The first feasible problem that the seed draws, and its schedule."""
+    rng = np.random.default_rng(seed)
+    while True:
+        problem = problem_of(instance(rng, n_devices, n_blocks), **{"max_blocks": None} | changes)
+        try:
+            return problem, lola.schedule(problem)
+        except lola.InfeasibleError:
+            continue

@@ -117,7 +117,8 @@ def test_a_fleet_that_is_too_small_is_named_itself(scenario, tmp_path, capsys):
     needed = "at least as many devices as blocks are needed, 12 for the built-in profile (--profile names yours), "
     assert said.startswith(f"lola: {tmp_path / 'f.csv'}: {needed}")
     assert said.endswith(
-        "; got 5; add devices, take a profile of fewer blocks, or let a device take several (max_blocks)\n"
+        "; got 5; add devices, take a profile of fewer blocks, or let a device take several (max_blocks; --max-blocks "
+        "all)\n"
     )
 
 

@@ -62,7 +62,7 @@ def add_max_blocks(parser: ArgumentParser, default: int | None = None) -> None:
 def _block_limit(text: str) -> "int | Literal['all']":
     if text == "all":
         return "all"
-    if text.isascii() and text.isdigit() and int(text):
+    if text.isascii() and text.isdigit() and len(text) < 16 and int(text):
         return int(text)
     from lola.solvers.checks import shown
 

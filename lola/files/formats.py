@@ -243,6 +243,6 @@ def block_limit(where: str, value: object) -> int | None:
     """Return the most blocks that a device may take, None for ``"all"``, or say what stands in its place."""
     if value == NO_LIMIT:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2**53:
         raise FormatError(f'{where}: a whole number from 1 on was wanted, or "all", got {shown(value)}')
     return value

@@ -195,7 +195,12 @@ def load_scenario(
             raise FormatError(
                 f"{fleet}: at least as many devices as blocks are needed, {costs.n_blocks} for {its}{profile}; got "
                 f"{devices.n_devices}; add devices, take a profile of fewer blocks, or let a device take several "
-                "(max_blocks)"
+                "(max_blocks; --max-blocks all)"
+            )
+        if longest != 1 and (costs.extra_latency_s is None or costs.extra_memory_bytes is None):
+            raise FormatError(
+                f"{profile}: knows no extra_latency_s and extra_memory_bytes, what one more block costs a device, "
+                "which max_blocks needs; profile the model anew, or add both (0 where it costs nothing)"
             )
         roomy = devices if headroom is None else replace(devices, headroom=headroom)
         return Problem(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -61,8 +61,6 @@ class PotentialProof:
         check_sane("price", potential, price)
         require((price <= 0).all(), "proof", "a device's price is above 0")
         require(potential[0, 0] == 0, "proof", "the potential at the start is not 0")
-        segments = _segments(problem)
-        rise = _rises(potential, sizes, segments)
         unit, available = 1.0, problem.bandwidth_hz
         if problem.subcarrier_hz is not None:
             unit = problem.subcarrier_hz
@@ -71,18 +69,20 @@ class PotentialProof:
         if problem.subcarrier_hz is not None:
             rounding += _COUNT_ROUNDING
         excess = 0.0
-        for rows, compute, load, possible in _chunks(problem, segments):
-            worth = (rise[group[rows]] + price[rows, None]) / unit
-            if problem.subcarrier_hz is None:
-                left = bound - compute
-                needed = np.divide(load, left, out=np.full_like(left, np.inf), where=possible & (left > 0))
-                excess = max(excess, float((worth - needed).max()))
-            else:
-                # With fewer whole subcarriers than it is worth a segment must not finish before the bound.
-                fewer = (np.ceil(worth - rounding) - 1) * unit
-                finish = compute + np.divide(load, fewer, out=np.full_like(load, np.inf), where=fewer > 0)
-                quick = (finish < bound * (1 - ROUNDING)) & possible
-                require(not quick.any(), "proof", "a segment needs fewer subcarriers than the potentials rise by")
+        for first in range(problem.n_blocks):
+            rise = _rises(potential, sizes, first, first + problem.longest)
+            for rows, compute, load, possible in _chunks(problem, first):
+                worth = (rise[group[rows]] + price[rows, None]) / unit
+                if problem.subcarrier_hz is None:
+                    left = bound - compute
+                    needed = np.divide(load, left, out=np.full_like(left, np.inf), where=possible & (left > 0))
+                    excess = max(excess, float((worth - needed).max()))
+                else:
+                    # With fewer whole subcarriers than it is worth a segment must not finish before the bound.
+                    fewer = (np.ceil(worth - rounding) - 1) * unit
+                    finish = compute + np.divide(load, fewer, out=np.full_like(load, np.inf), where=fewer > 0)
+                    quick = (finish < bound * (1 - ROUNDING)) & possible
+                    require(not quick.any(), "proof", "a segment needs fewer subcarriers than the potentials rise by")
         # What the potentials rise too much, as far as rounding can hide it, is paid for, once per block.
         least, priced = float(potential[:, -1].min()) / unit, (price[price < 0] / unit).tolist()
         total = math.fsum([least, *priced, -problem.n_blocks * (excess + rounding)])
@@ -133,57 +133,44 @@ class PotentialProof:
         return cls(np.stack(rows), prices_from_json(where, data, problem.n_devices), tuple(counters))
 
 
-class _Segments(NamedTuple):
-    """All segments that the problem allows: depths ``first`` + 1 … ``last``, and what they cost."""
+def _rises(potential: FloatArray, sizes: list[int], first: int, last: int) -> FloatArray:
+    """Return by how much the potential rises at most from a position to those after it, up to the last.
 
-    first: IntArray
-    last: IntArray
-    work: FloatArray
-    need: FloatArray
-    bits: FloatArray
-
-
-def _segments(problem: Problem) -> _Segments:
-    profile, n_blocks, extra = problem.profile, problem.n_blocks, problem.segment_arguments()
-    longest = n_blocks if problem.max_blocks is None else problem.max_blocks
-    ends = [(i, j) for i in range(n_blocks) for j in range(i + 1, min(i + longest, n_blocks) + 1)]
-    work = [profile.latency_s[j - 1] + extra["extra_latency_s"][i : j - 1].sum() for i, j in ends]
-    need = [profile.memory_bytes[j - 1] + extra["extra_memory_bytes"][i : j - 1].sum() for i, j in ends]
-    bits = [profile.upload_bits[i:j].sum() for i, j in ends]
-    first, last = np.array(ends).T
-    return _Segments(first, last, problem.local_steps * np.array(work), np.array(need), np.array(bits))
-
-
-def _rises(potential: FloatArray, sizes: list[int], segments: _Segments) -> FloatArray:
-    """Return by how much the potential rises at most along each segment, for devices of each group; (groups, arcs)."""
-    state = np.arange(potential.shape[0])
-    rises, stride = [_rise(potential, state, state, segments)], 1
+    A row for each group of devices: those that no counter counts, and those of each counter.
+    """
+    state, ends = np.arange(potential.shape[0]), slice(first + 1, last + 1)
+    rises, stride = [(potential[:, ends] - potential[:, first, None]).max(axis=0)], 1
     for size in sizes:
         before = state[state // stride % size < size - 1]
-        rises.append(_rise(potential, before, before + stride, segments))
+        rises.append((potential[before + stride, ends] - potential[before, first, None]).max(axis=0))
         stride *= size
     return np.stack(rises)
 
 
-def _rise(potential: FloatArray, before: IntArray, after: IntArray, segments: _Segments) -> FloatArray:
-    ends = zip(segments.first, segments.last, strict=True)
-    return np.array([(potential[after, j] - potential[before, i]).max() for i, j in ends])
+def _chunks(problem: Problem, first: int) -> Iterator[tuple[slice, FloatArray, FloatArray, BoolArray]]:
+    """Yield rows of devices, seconds of computation, bits over efficiency, and what is possible.
 
-
-def _chunks(problem: Problem, segments: _Segments) -> Iterator[tuple[slice, FloatArray, FloatArray, BoolArray]]:
-    """Yield rows of devices, seconds of computation, bits over efficiency, and what is possible; by segments."""
-    fleet, step = problem.fleet, max(1, _PAIRS // segments.first.size)
-    memory = fleet.usable_memory_bytes
+    By the segments that begin after the first blocks: the shortest, of one block, first.
+    """
+    profile, fleet, extra = problem.profile, problem.fleet, problem.segment_arguments()
+    blocks = slice(first, min(first + problem.longest, problem.n_blocks))
+    work, need = (
+        alone[blocks] + np.concatenate([[0.0], np.cumsum(more[blocks][:-1])])
+        for alone, more in (
+            (profile.latency_s, extra["extra_latency_s"]),
+            (profile.memory_bytes, extra["extra_memory_bytes"]),
+        )
+    )
+    bits = np.cumsum(profile.upload_bits[blocks])
+    step = max(1, _PAIRS // bits.size)
     for start in range(0, problem.n_devices, step):
         rows = slice(start, start + step)
-        possible = memory[rows, None] >= segments.need
+        possible = fleet.usable_memory_bytes[rows, None] >= need
         if problem.allowed is not None:
-            allowed = problem.allowed[rows]
-            ends = zip(segments.first, segments.last, strict=True)
-            possible &= np.stack([allowed[:, i:j].all(axis=1) for i, j in ends], axis=1)
+            possible &= np.logical_and.accumulate(problem.allowed[rows, blocks], axis=1)
         yield (
             rows,
-            segments.work / fleet.speed[rows, None],
-            segments.bits / fleet.spectral_efficiency[rows, None],
+            problem.local_steps * work / fleet.speed[rows, None],
+            bits / fleet.spectral_efficiency[rows, None],
             possible,
         )
