@@ -56,7 +56,12 @@ class Target(NamedTuple):
 TARGETS = (
     *(
         Target(
-            file, tuple(f"tests/test_{name}.py" for name in ("tolerances", "verification", "proofs", "schedule")), USUAL
+            file,
+            tuple(
+                f"tests/test_{name}.py"
+                for name in ("tolerances", "verification", "proofs", "segment_proofs", "schedule")
+            ),
+            USUAL,
         )
         for file in ("lola/verification.py", "lola/proofs/*.py")
     ),
@@ -79,7 +84,7 @@ TARGETS = (
     Target("solvers/lagrangian.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
     Target("solvers/cutting.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
     Target("solvers/segment*.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
-    Target("solvers/path_prices.py", ("tests/solvers/test_segments.py",), SOLVERS),
+    Target("solvers/*_prices.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/*.py", ("tests/solvers", "tests/test_properties.py"), SOLVERS),
 )
 

@@ -225,3 +225,24 @@ def test_a_scenario_says_how_many_blocks_a_device_may_take(tmp_path):
         (tmp_path / "s.toml").write_text(text + value)
         with pytest.raises(lola.FormatError, match='max_blocks: a whole number from 1 on was wanted, or "all", got'):
             lola.load_scenario(tmp_path / "s.toml")
+
+
+def test_segments_that_could_not_be_proven_are_not_called_optimal(monkeypatch):
+    """A solver that stops short of a proof: lola says so, and hands nobody a schedule that would not verify."""
+    problem = replace(builtin_scenario(), max_blocks=None)
+
+    def short(solve):
+        def solved_short(*arguments, **keywords):
+            answer = solve(*arguments, **keywords)
+            return replace(answer, lower_bound=answer.lower_bound * (1 - 1e-6))
+
+        return solved_short
+
+    for name in ("segment_allocation", "segment_allocation_batch"):
+        monkeypatch.setattr(lola.solvers, name, short(getattr(lola.solvers, name)))
+    with pytest.raises(
+        ValueError, match=r"found that end after 11.81\d+ s, but only 11.81\d+ s are proven to be needed"
+    ):
+        lola.schedule(problem)
+    with pytest.raises(ValueError, match="too many blocks and devices for a proof; lower max_blocks, or take"):
+        lola.simulate(problem, rounds=3)

@@ -13,11 +13,14 @@ from lola.proofs.multipliers import MultiplierProof
 from lola.proofs.potentials import PotentialProof
 from lola.proofs.prices import PriceProof
 from lola.solvers.checks import IntArray, frozen
+from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     from lola.rounds import Rounds
     from lola.solvers import BlockAllocation, CutAllocation
 
+# How close to its bound an optimum is; `lola.verification` asks for no more.
+_PROVEN = 1e-9
 # What differs between rounds, as solvers call it.
 _OF_FLEET = ("speed", "memory_bytes", "spectral_efficiency")
 
@@ -39,6 +42,7 @@ def jbba(problem: Problem, seed: Seed) -> Answer:
     several = solvers.segment_allocation(
         **problem.solver_arguments(), **problem.segment_arguments(), subcarrier_hz=width
     )
+    _proven(several.objective, several.lower_bound)
     counter = several.counter_of_device
     counters = tuple(frozen(np.flatnonzero(counter == c)) for c in range(counter.max() + 1))
     potentials = PotentialProof(frozen(several.potential_hz), frozen(several.device_price_hz), counters)
@@ -53,7 +57,19 @@ def jbba_rounds(problem: Problem, rounds: Rounds, seed: int) -> Outcome:
     if problem.max_blocks == 1:
         return solvers.joint_allocation_batch(**arguments).objective, _no_wall(rounds)
     batch = solvers.segment_allocation_batch(**arguments, **problem.segment_arguments())
+    for latency, bound in zip(batch.objective.tolist(), batch.lower_bound.tolist(), strict=True):
+        _proven(latency, bound)
     return batch.objective, _no_wall(rounds)
+
+
+def _proven(latency_s: float, bound_s: float) -> None:
+    """Refuse segments that could not be proven optimal within the paths and states that a decision may take."""
+    if latency_s > bound_s * (1 + _PROVEN):
+        raise LolaValueError(
+            f"segments were found that end after {latency_s:.6g} s, but only {bound_s:.6g} s are proven to be needed: too "
+            "many blocks and devices for a proof; lower max_blocks, or take lola.solvers.segment_allocation, which gives "
+            "both, or lola.solvers.oracle.segment_milp"
+        )
 
 
 def dual_ascent(problem: Problem, seed: Seed) -> Answer:
