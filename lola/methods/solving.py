@@ -66,9 +66,9 @@ def _proven(latency_s: float, bound_s: float) -> None:
     """Refuse segments that could not be proven optimal within the paths and states that a decision may take."""
     if latency_s > bound_s * (1 + _PROVEN):
         raise LolaValueError(
-            f"segments were found that end after {latency_s:.6g} s, but only {bound_s:.6g} s are proven to be needed: too "
-            "many blocks and devices for a proof; lower max_blocks, or take lola.solvers.segment_allocation, which gives "
-            "both, or lola.solvers.oracle.segment_milp"
+            f"segments were found that end after {latency_s:.6g} s, but only {bound_s:.6g} s are proven to be needed: "
+            "too many blocks and devices for a proof; lower max_blocks, or take lola.solvers.segment_allocation, which "
+            "gives both, or lola.solvers.oracle.segment_milp"
         )
 
 
