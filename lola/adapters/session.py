@@ -14,7 +14,7 @@ import numpy as np
 
 from lola.adapters.apply import NormBound, apply_round
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
-from lola.adapters.devices import Devices, SimulatedDevices
+from lola.adapters.devices import Devices, LiveDevices, SimulatedDevices
 from lola.adapters.identity import frozen_parts, tensor_bytes, told
 from lola.adapters.lock import held, lock_of
 from lola.adapters.messages import RoundPlan
@@ -24,6 +24,7 @@ from lola.adapters.shards import ShardedData
 from lola.adapters.tensorboard import tensorboard_log
 from lola.channel import Channel
 from lola.files.formats import FormatError, StrPath
+from lola.fleet import Fleet
 from lola.models.depths import Loss, loss_of_output
 from lola.problem import Problem, of_a_round
 from lola.rounds import wait_for_devices
@@ -64,7 +65,8 @@ class CooperativeSession:
         See `block_gradient`.
     devices : Devices, optional
         Who answers each round's plan. Left out, they are `SimulatedDevices` with `data`, `loss` and the setting's
-        failures; given, they have data, loss and failures of their own.
+        failures; given, they have data, loss and failures of their own. `LiveDevices` are scheduled as they last said
+        they are, and the problem's fleet is not looked at.
     folder : path-like, optional
         Where checkpoints, ``metrics.csv`` and, with TensorBoard installed, its scalars go. A session that finds
         checkpoints there goes on from the latest that is intact, with the optimizer's settings kept in it, and ends
@@ -113,6 +115,8 @@ class CooperativeSession:
                 "devices have data, loss and failures of their own, got some beside them; give data=None, no loss, and "
                 "a setting without failure"
             )
+        if channel is not None and isinstance(devices, LiveDevices):
+            raise LolaValueError("live devices say what their channel is, got another beside them; give channel=None")
         self.devices = devices
         self.folder = None if folder is None else Path(folder)
         self._digest: str | None = None
@@ -233,20 +237,38 @@ class CooperativeSession:
 
         Return their numbers too, and how long the round waited for enough devices to come out of outage.
         """
-        fleet, blocks = self.problem.fleet, self.problem.n_blocks
-        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(fleet.n_devices)
+        if isinstance(self.devices, LiveDevices):
+            return (*self._schedule_live(self.devices), 0.0)
+        fleet = self.problem.fleet
         efficiency, waited_s = wait_for_devices(
             self._channel_of, self.version, self.clock_s, fleet.usable_memory_bytes, self.problem.profile.memory_bytes
         )
         everybody = np.flatnonzero(efficiency)
-        present = np.flatnonzero((draws < self.setting.participation) & (efficiency != 0))
-        if len(present) >= blocks:
+        return (*self._choose(everybody, lambda some: fleet.with_channel(efficiency, some)), waited_s)
+
+    def _schedule_live(self, devices: LiveDevices) -> tuple[Schedule, IntArray]:
+        """Schedule those who are there, once they can hold the model."""
+        after = -1
+        while True:
+            roster = devices.roster(self.problem, after)
+            if len(roster.numbers) >= self.problem.n_blocks:
+                try:
+                    return self._choose(roster.numbers, roster.fleet_of)
+                except InfeasibleError as error:
+                    _log.warning("round %d waits for other devices: %s", self.version, error)
+            after = roster.serial
+
+    def _choose(self, everybody: IntArray, fleet_of: Callable[[IntArray], Fleet]) -> tuple[Schedule, IntArray]:
+        """Schedule those of the devices numbered who take part, or everybody where they cannot hold the model."""
+        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(int(everybody[-1]) + 1)
+        present = everybody[draws[everybody] < self.setting.participation]
+        if len(present) >= self.problem.n_blocks:
             try:
-                return self._schedule_of(present, efficiency), present, waited_s
+                return self._schedule_of(fleet_of(present)), present
             except InfeasibleError:
                 if len(present) == len(everybody):
                     raise
-        return self._schedule_of(everybody, efficiency), everybody, waited_s
+        return self._schedule_of(fleet_of(everybody)), everybody
 
     def _channel_of(self, version: int, clock_s: float) -> FloatArray:
         fleet = self.problem.fleet
@@ -259,8 +281,8 @@ class CooperativeSession:
             )
         return efficiency
 
-    def _schedule_of(self, present: IntArray, efficiency: FloatArray) -> Schedule:
-        round_of = of_a_round(self.problem, self.problem.fleet.with_channel(efficiency, present))
+    def _schedule_of(self, fleet: Fleet) -> Schedule:
+        round_of = of_a_round(self.problem, fleet)
         return schedule(round_of, self.setting.method, seed=self.setting.rng(self.version, Purpose.SCHEDULE))
 
     def _scores(self) -> dict[str, float]:
@@ -281,7 +303,10 @@ class CooperativeSession:
 
         Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
         """
-        state, frozen = hashlib.sha256(self.problem.digest().encode()), hashlib.sha256()
+        problem, one = self.problem, np.ones(self.problem.n_blocks)
+        if isinstance(self.devices, LiveDevices):  # who was there when the run began does not matter when it goes on
+            problem = of_a_round(problem, Fleet(speed=one, memory_bytes=one, spectral_efficiency=one))
+        state, frozen = hashlib.sha256(problem.digest().encode()), hashlib.sha256()
         setting = {name: value for name, value in asdict(self.setting).items() if not name.endswith("_every")}
         channel, devices = (told(one) if is_dataclass(one) else "" for one in (self.channel, self.devices))
         data = (devices,) if self.data is None else (self.data.seed, self.data.batch_size)
