@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypedDict
 
 import numpy as np
@@ -17,6 +18,7 @@ from lola.profile import Profile
 from lola.solvers.checks import (
     BoolArray,
     FloatArray,
+    IntArray,
     duration_s,
     expect,
     positive_integer,
@@ -42,18 +44,32 @@ class SolverArguments(TypedDict):
     allowed: BoolArray | None
 
 
+class SegmentArguments(TypedDict):
+    """What the allocations of segments take besides, by keyword."""
+
+    extra_latency_s: FloatArray
+    extra_memory_bytes: FloatArray
+    max_blocks: int | None
+
+
 def round_latency_s(compute_s: FloatArray, upload_s: FloatArray) -> FloatArray:
     """Latency of rounds after the broadcast, blocks along the last axis: compute, then upload; the slowest counts."""
     return np.asarray((compute_s + upload_s).max(axis=-1))
 
 
-def enough_devices(n_devices: int, n_blocks: int) -> None:
-    """Refuse fewer devices than blocks."""
-    if n_devices < n_blocks:
+def enough_devices(n_devices: int, n_blocks: int, max_blocks: int | None) -> None:
+    """Refuse fewer devices than blocks where each takes one; longer segments may do with fewer."""
+    if max_blocks == 1 and n_devices < n_blocks:
         raise LolaValueError(
             f"at least as many devices as blocks are needed, got {n_devices} devices for {n_blocks} blocks; "
-            "add devices or join blocks"
+            "add devices, join blocks, or let a device take several (max_blocks)"
         )
+
+
+def segments(device_of_block: IntArray) -> list[range]:
+    """Return the depths that each device takes, consecutive ones together, such as ``[range(1, 4), range(4, 5)]``."""
+    cuts = np.flatnonzero(np.diff(device_of_block)) + 1
+    return [range(i + 1, j + 1) for i, j in pairwise([0, *cuts.tolist(), len(device_of_block)])]
 
 
 def bound_after_broadcast(broadcast_s: float, bound_s: float) -> float:
@@ -73,24 +89,29 @@ class Problem:
     profile : Profile
         What each of the L depths costs.
     fleet : Fleet
-        The K ≥ L devices.
+        The K devices; K ≥ L where each takes one block.
     bandwidth_hz : float
         B: the uplink spectrum in hertz.
     local_steps : int
         M: local iterations in a round.
     pinned : iterable of (device, depth), optional
-        Pairs that must be chosen: the device (index or name) takes the depth (1…L, from the output) and no other.
+        Pairs that must be chosen: the device (index or name) takes the depth (1…L, from the output), and no other
+        beyond what `max_blocks` lets it take.
     forbidden : iterable of (device, depth), optional
         Pairs that must not be chosen.
     subcarrier_hz : float, optional
         Bandwidths are whole multiples of this (``"jbba"`` alone can heed it); any real number without it.
     broadcast_s : float
         What the downlink adds to every round: the server sends the update to all devices at once, before they begin.
+    max_blocks : int, optional
+        The most consecutive blocks that one device may take, a segment; None is no limit. 1, as in the paper, if left
+        out. Others than 1 need a profile that knows what one more block costs, and methods that can heed it
+        (``"jbba"``).
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or the pairs contradict each other.
+        If an argument is not as described, the pairs contradict each other, or there are too few devices.
 
     Warns
     -----
@@ -114,6 +135,7 @@ class Problem:
     forbidden: tuple[tuple[int, int], ...]
     subcarrier_hz: float | None
     broadcast_s: float
+    max_blocks: int | None
 
     def __init__(
         self,
@@ -125,10 +147,19 @@ class Problem:
         forbidden: Iterable[Pair] = (),
         subcarrier_hz: float | None = None,
         broadcast_s: float = 0.0,
+        max_blocks: int | None = 1,
     ) -> None:
         expect("profile", profile, Profile)
         expect("fleet", fleet, Fleet)
-        enough_devices(fleet.n_devices, profile.n_blocks)
+        longest = None if max_blocks is None else positive_integer("max_blocks", max_blocks)
+        enough_devices(fleet.n_devices, profile.n_blocks, longest)
+        if longest != 1 and (profile.extra_latency_s is None or profile.extra_memory_bytes is None):
+            raise LolaValueError(
+                f"max_blocks {longest or 'None'} needs a profile that knows what one more block costs a device, "
+                "extra_latency_s and extra_memory_bytes; got one that does not. Profile the model anew, give both (0 "
+                "where it costs nothing), or leave max_blocks at 1"
+            )
+        object.__setattr__(self, "max_blocks", longest)
         object.__setattr__(self, "profile", profile)
         object.__setattr__(self, "fleet", fleet)
         object.__setattr__(self, "bandwidth_hz", positive_number("bandwidth_hz", bandwidth_hz))
@@ -141,10 +172,9 @@ class Problem:
         for axis, what in enumerate(("device", "depth")):
             used = [pair[axis] for pair in self.pinned]
             twice = next((x for x in used if used.count(x) > 1), None)
-            if twice is not None:
-                raise LolaValueError(
-                    f"pinned names {what} {twice} twice; a device takes one depth and a depth one device"
-                )
+            if twice is not None and (what == "depth" or longest == 1):
+                rule = "a device takes one depth and a depth one device" if longest == 1 else "a depth takes one device"
+                raise LolaValueError(f"pinned names {what} {twice} twice; {rule}")
         both = set(self.pinned) & set(self.forbidden)
         if both:
             device, depth = min(both)
@@ -184,7 +214,8 @@ class Problem:
             return None
         mask = np.ones((self.n_devices, self.n_blocks), dtype=np.bool_)
         for device, depth in self.pinned:
-            mask[device, :] = False
+            if self.max_blocks == 1:
+                mask[device, :] = False
             mask[:, depth - 1] = False
         for device, depth in self.pinned:
             mask[device, depth - 1] = True
@@ -207,12 +238,39 @@ class Problem:
             "allowed": self.allowed,
         }
 
-    def compute_s(self, device_of_block: np.ndarray) -> FloatArray:
-        """Seconds each block's device computes, J_kl = M·d(l)/f_k, (L,)."""
-        return np.asarray(self.local_steps * self.profile.latency_s / self.fleet.speed[device_of_block])
+    def segment_arguments(self) -> SegmentArguments:
+        """Return what `lola.solvers.segment_allocation` takes besides.
 
-    def upload_s(self, device_of_block: np.ndarray, bandwidth_hz: FloatArray) -> FloatArray:
-        """Seconds each block's device uploads, S_l/(B_k·r_k), (L,)."""
+        Where one block a device is asked for, what another would cost does not matter, and 0 stands for what is not
+        known.
+        """
+        extra_s, extra_bytes = self.profile.extra_latency_s, self.profile.extra_memory_bytes
+        nothing = np.zeros(self.n_blocks)
+        return {
+            "extra_latency_s": nothing if extra_s is None else extra_s,
+            "extra_memory_bytes": nothing if extra_bytes is None else extra_bytes,
+            "max_blocks": self.max_blocks,
+        }
+
+    def compute_s(self, device_of_block: IntArray) -> FloatArray:
+        """Seconds each block's device computes, (L,): M·d(l)/f_k, and with a segment the same for all its blocks."""
+        local = self._of_segments(device_of_block, self.profile.latency_s, self.profile.extra_latency_s)
+        return np.asarray(self.local_steps * local / self.fleet.speed[device_of_block])
+
+    def memory_bytes_of(self, device_of_block: IntArray) -> FloatArray:
+        """Bytes that each block's device needs, (L,), with a segment the same for all its blocks."""
+        return self._of_segments(device_of_block, self.profile.memory_bytes, self.profile.extra_memory_bytes)
+
+    def _of_segments(self, device_of_block: IntArray, alone: FloatArray, extra: FloatArray | None) -> FloatArray:
+        """Of each block's segment: what its deepest depth costs alone, and what the others add."""
+        if self.max_blocks == 1 or extra is None:
+            return alone
+        depths = segments(device_of_block)
+        whole = [alone[s[-1] - 1] + extra[s.start - 1 : s[-1] - 1].sum() for s in depths]
+        return np.repeat(whole, [len(s) for s in depths])
+
+    def upload_s(self, device_of_block: IntArray, bandwidth_hz: FloatArray) -> FloatArray:
+        """Seconds each block's device uploads it, S_l/(B_l·r_k), (L,); the blocks of a segment go side by side."""
         return np.asarray(self.profile.upload_bits / bandwidth_hz / self.fleet.spectral_efficiency[device_of_block])
 
     def digest(self) -> str:
@@ -228,6 +286,9 @@ class Problem:
         rest = [self.pinned, self.forbidden, self.fleet.name, provenance, self.subcarrier_hz]
         # Where there is none, as before there could be one: digests in older files still hold.
         state.update(json.dumps([*rest, self.broadcast_s] if self.broadcast_s else rest).encode())
+        if self.max_blocks != 1:
+            longer = {name: np.asarray(value).tolist() for name, value in self.segment_arguments().items()}
+            state.update(json.dumps(longer).encode())
         return state.hexdigest()
 
 
