@@ -16,8 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.adapters.wire import HEADER_BYTES, layouts_of, pack, read_tensors, room_for, unlike, unpack
-from lola.files.formats import FormatError, check_keys, integer, number, table
+from lola.adapters.wire import (
+    HEADER_BYTES,
+    count,
+    layouts_of,
+    pack,
+    positive,
+    read_tensors,
+    room_for,
+    unlike,
+    unpack,
+)
+from lola.files.formats import FormatError, check_keys, number, table
 from lola.solution import Schedule
 from lola.solvers.checks import expect, positive_integer, shown
 from lola.solvers.errors import LolaValueError
@@ -78,11 +88,11 @@ class BlockTask:
     @classmethod
     def _checked(cls, where: str, entry: Mapping[str, Any], n_blocks: int) -> BlockTask:
         return cls(
-            version=_count(where, entry, "version", 0),
-            device=_count(where, entry, "device", 0),
-            depth=_count(where, entry, "depth", 1, n_blocks),
-            bandwidth_hz=_positive(where, entry, "bandwidth_hz"),
-            local_steps=_count(where, entry, "local_steps", 1),
+            version=count(where, entry, "version", 0),
+            device=count(where, entry, "device", 0),
+            depth=count(where, entry, "depth", 1, n_blocks),
+            bandwidth_hz=positive(where, entry, "bandwidth_hz"),
+            local_steps=count(where, entry, "local_steps", 1),
         )
 
 
@@ -161,7 +171,7 @@ class RoundPlan:
             If the bytes are no plan for this model.
         """
         header, _ = unpack("RoundPlan", data, _names(cls), limit, header_bytes=HEADER_BYTES * (1 + len(depths)))
-        where, version = "a RoundPlan", _count("a RoundPlan", header, "version", 0)
+        where, version = "a RoundPlan", count("a RoundPlan", header, "version", 0)
         listed = header["tasks"]
         if not isinstance(listed, list) or len(listed) != len(depths):
             raise FormatError(f"{where}: {len(depths)} tasks were wanted, one a depth; got {shown(listed)}")
@@ -175,7 +185,7 @@ class RoundPlan:
                     f"{task_of}: version {version} and depth {depth} were wanted, got {task.version} and {task.depth}"
                 )
             tasks.append(task)
-        return cls(version, tuple(tasks), _positive(where, header, "latency_s"))
+        return cls(version, tuple(tasks), positive(where, header, "latency_s"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,17 +197,21 @@ class ModelUpdate:
     version : int
     parameters : dict of str to torch.Tensor
         Of all depths, by their names in the model; on the CPU.
+    alpha : float
+        LoRA's, which no shape tells: with another, gradients would be of another model.
     """
 
     version: int
     parameters: dict[str, torch.Tensor]
+    alpha: float
 
     @classmethod
     def from_depths(cls, depths: Depths, version: int) -> ModelUpdate:
         """Copy what a model has learnt by a version."""
         named = depths.all_named_parameters()
         with depths.lock:
-            return cls(version, {name: weight.detach().to("cpu", copy=True) for name, weight in named.items()})
+            parameters = {name: weight.detach().to("cpu", copy=True) for name, weight in named.items()}
+        return cls(version, parameters, depths.alpha)
 
     def apply_to(self, depths: Depths) -> None:
         """Put the parameters into a model of the same kind, all of them or none.
@@ -209,6 +223,11 @@ class ModelUpdate:
         """
         import torch
 
+        if self.alpha != depths.alpha:
+            raise LolaValueError(
+                f"the update must be of LoRA with the model's alpha, {depths.alpha:g}, got {self.alpha:g}; adapt the "
+                "model with the server's"
+            )
         wanted = depths.all_named_parameters()
         if self.parameters.keys() != wanted.keys():
             name = min(self.parameters.keys() ^ wanted.keys())
@@ -227,11 +246,11 @@ class ModelUpdate:
 
     def to_bytes(self) -> bytes:
         """Write the update, to be sent."""
-        return pack("ModelUpdate", {"version": self.version}, self.parameters)
+        return pack("ModelUpdate", {"version": self.version, "alpha": self.alpha}, self.parameters)
 
     @classmethod
     def from_bytes(cls, data: bytes, depths: Depths, *, limit: int | None = None) -> ModelUpdate:
-        """Read an update of a model; `apply_to` looks whether its values are finite.
+        """Read an update of a model; `apply_to` looks whether its values are finite, and its alpha the model's.
 
         Parameters
         ----------
@@ -247,9 +266,9 @@ class ModelUpdate:
             If the bytes are no update of this model.
         """
         layouts = layouts_of(depths.all_named_parameters())
-        header, packed = unpack("ModelUpdate", data, ("version",), limit, tensor_bytes=room_for(layouts))
-        version = _count("a ModelUpdate", header, "version", 0)
-        return cls(version, read_tensors(packed, layouts))
+        header, packed = unpack("ModelUpdate", data, ("version", "alpha"), limit, tensor_bytes=room_for(layouts))
+        version, alpha = count("a ModelUpdate", header, "version", 0), positive("a ModelUpdate", header, "alpha")
+        return cls(version, read_tensors(packed, layouts), alpha)
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,25 +319,11 @@ class BlockGradient:
         names = ("version", "device", "depth", "loss")
         header, packed = unpack("BlockGradient", data, names, limit, tensor_bytes=room)
         where = "a BlockGradient"
-        version, device = (_count(where, header, name, 0) for name in ("version", "device"))
-        depth = _count(where, header, "depth", 1, len(depths))
+        version, device = (count(where, header, name, 0) for name in ("version", "device"))
+        depth = count(where, header, "depth", 1, len(depths))
         loss = math.nan if header["loss"] is None else number(f"{where}'s loss", header["loss"])
         return cls(version, device, depth, read_tensors(packed, layouts[depth]), loss)
 
 
 def _names(kind: type[BlockTask] | type[RoundPlan]) -> list[str]:
     return [field.name for field in fields(kind)]
-
-
-def _count(where: str, entry: Mapping[str, Any], name: str, least: int, most: int = 2**53) -> int:
-    value = integer(f"{where}'s {name}", entry[name])
-    if not least <= value <= most:
-        raise FormatError(f"{where}'s {name} must lie in {least}…{most}, got {shown(value)}; is it of this model?")
-    return value
-
-
-def _positive(where: str, entry: Mapping[str, Any], name: str) -> float:
-    value = number(f"{where}'s {name}", entry[name])
-    if value <= 0:
-        raise FormatError(f"{where}'s {name} must be positive, got {value}")
-    return value

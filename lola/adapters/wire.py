@@ -15,7 +15,7 @@ import struct
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lola.files.formats import FormatError, check_keys, integer, parse_json, table
+from lola.files.formats import FormatError, check_keys, integer, number, parse_json, table
 from lola.solvers.checks import shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -190,6 +190,22 @@ def read_tensors(packed: bytes, wanted: Mapping[str, Layout]) -> dict[str, torch
     except SafetensorError as error:
         raise FormatError(f"no tensors that safetensors can read: {shown(str(error))}") from None
     return {name: made[name] for name in wanted}
+
+
+def count(where: str, entry: Mapping[str, Any], name: str, least: int, most: int = 2**53) -> int:
+    """Return an integer of a header, or say how it lies outside its range."""
+    value = integer(f"{where}'s {name}", entry[name])
+    if not least <= value <= most:
+        raise FormatError(f"{where}'s {name} must lie in {least}…{most}, got {shown(value)}; is it of this model?")
+    return value
+
+
+def positive(where: str, entry: Mapping[str, Any], name: str) -> float:
+    """Return a positive number of a header, or say that it is none."""
+    value = number(f"{where}'s {name}", entry[name])
+    if value <= 0:
+        raise FormatError(f"{where}'s {name} must be positive, got {value}")
+    return value
 
 
 def unlike(tensor: object, parameter: torch.nn.Parameter) -> str:

@@ -1,0 +1,10 @@
+from lola.devices.broker import EmbeddedBroker as EmbeddedBroker
+from lola.devices.connection import BrokerAddress as BrokerAddress
+from lola.devices.connection import BrokerError as BrokerError
+from lola.devices.edge import EdgeDevice as EdgeDevice
+from lola.devices.exchange import Exchange as Exchange
+from lola.devices.server import DevicesGoneError as DevicesGoneError
+from lola.devices.server import MqttDevices as MqttDevices
+from lola.devices.status import DeviceStatus as DeviceStatus
+from lola.devices.status import State as State
+from lola.devices.status import model_identity as model_identity

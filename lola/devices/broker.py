@@ -1,0 +1,150 @@
+"""A broker in this process, for trying out and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from lola.devices.connection import BrokerAddress
+from lola.solvers.errors import LolaError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_log = logging.getLogger(__name__)
+_STARTED_S = 30.0
+_LISTENER = "default"
+_ANYONE = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+
+
+class EmbeddedBroker:
+    """An MQTT broker (``amqtt``) in a thread of this process, on 127.0.0.1.
+
+    Whoever can reach this machine's own address can take part: there are no certificates and no access list. It keeps
+    nothing when it stops. Use it as a context manager.
+
+    Parameters
+    ----------
+    port : int
+        0 takes one that is free.
+    most_bytes : int
+        A client that sends a larger packet is disconnected before more of it is read.
+
+    Attributes
+    ----------
+    address : BrokerAddress
+        Where it listens, once it is started.
+
+    Raises
+    ------
+    ImportError
+        If the extra ``devices`` is not installed.
+    """
+
+    def __init__(self, port: int = 0, *, most_bytes: int = 2**26) -> None:
+        try:
+            import amqtt.broker  # noqa: F401
+        except ImportError as error:
+            raise ImportError("an embedded broker is needed; install lola-deft[devices]") from error
+        self.most_bytes = most_bytes
+        self._port = port
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._ready = threading.Event()
+        self._fault: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Where it listens."""
+        return BrokerAddress("127.0.0.1", self._port)
+
+    def start(self) -> EmbeddedBroker:
+        """Listen.
+
+        Raises
+        ------
+        OSError
+            If the port is taken.
+        LolaError
+            If it does not start in half a minute.
+        """
+        self._ready.clear()
+        self._fault = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="broker", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(_STARTED_S):
+            raise LolaError(f"the embedded broker was to start in {_STARTED_S:g} s, and did not; use another broker")
+        if self._fault is not None:
+            self._thread.join()
+            raise self._fault
+        return self
+
+    def stop(self) -> None:
+        """Disconnect everybody and forget everything."""
+        if self._thread is None or self._loop is None or self._stopping is None:
+            return
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+
+    def __enter__(self) -> EmbeddedBroker:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def _serve(self) -> None:
+        from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
+        from amqtt.broker import Broker
+        from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType
+
+        most_bytes = self.most_bytes
+
+        class BoundedReader(StreamReaderAdapter):
+            """What a client sends, until it announces more than it may."""
+
+            async def read(self, n: int = -1) -> bytes:
+                if not 0 <= n <= most_bytes:
+                    _log.warning("a client announces %d bytes; at most %d are taken. It is disconnected", n, most_bytes)
+                    raise asyncio.IncompleteReadError(b"", n)
+                return bytes(await super().read(n))
+
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        # "External": connections are accepted here, so that what they send can be bounded.
+        listeners: dict[str, Any] = {_LISTENER: ListenerConfig(type=ListenerType.EXTERNAL)}
+        broker = Broker(BrokerConfig(listeners=listeners, plugins=_ANYONE))
+        clients: set[asyncio.Task[Any]] = set()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            clients.add(task)
+            try:
+                await broker.external_connected(BoundedReader(reader), StreamWriterAdapter(writer), _LISTENER)
+            except (OSError, EOFError):
+                pass  # it is gone
+            finally:
+                clients.discard(task)
+                writer.close()
+
+        try:
+            await broker.start()
+            server = await asyncio.start_server(serve, "127.0.0.1", self._port)
+        except OSError as error:
+            self._fault = error
+            await broker.shutdown()
+            self._ready.set()
+            return
+        self._port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stopping.wait()
+        server.close()
+        await broker.shutdown()
+        for task in list(clients):
+            task.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)

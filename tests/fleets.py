@@ -1,0 +1,53 @@
+"""A tiny session whose devices are on the other side of a broker, and such devices, in threads of this process."""
+
+from contextlib import ExitStack, contextmanager
+
+import torch
+from cooperative import tiny_columns, tiny_depths, tiny_problem
+
+from lola.adapters import CooperativeSession, ShardedData, iid_shards
+from lola.devices import EdgeDevice, MqttDevices
+
+NAMES = ("ann", "bob", "cem", "dee")
+PROBLEM = tiny_problem(3, n_devices=len(NAMES))
+
+
+def data():
+    return ShardedData(
+        tiny_columns("bert", 90, seed=1), iid_shards(90, PROBLEM.n_devices, seed=2), batch_size=4, seed=5
+    )
+
+
+def device(folder, address, name, **changes):
+    """Return a device of the fleet, with a model of its own."""
+    number, fleet = NAMES.index(name), PROBLEM.fleet
+    (folder / name).mkdir(exist_ok=True)
+    depths = changes.pop("depths", None) or tiny_depths(folder / name)
+    depths.model.train()  # with dropout
+    said = {
+        "speed": fleet.speed[number],
+        "memory_bytes": fleet.memory_bytes[number],
+        "uplink_bps": fleet.spectral_efficiency[number] * PROBLEM.bandwidth_hz,
+        "rows": 22,
+    }
+    batches = changes.pop("batches", data().batches)
+    return EdgeDevice(depths, batches, address, changes.pop("run", "tiny"), name, **said | changes)
+
+
+@contextmanager
+def devices_of(folder, address, names=NAMES, **changes):
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(device(folder, address, name, **changes)) for name in names}
+
+
+@contextmanager
+def over(folder, address, *, names=NAMES, setting=None, keep=False, **options):
+    """Yield a session over a broker, whose model and optimizer are those of `tiny_session`."""
+    (folder / "server").mkdir(exist_ok=True)
+    depths = tiny_depths(folder / "server")
+    depths.model.train()
+    optimizer = torch.optim.Adam(depths.all_parameters(), lr=1e-2)
+    with MqttDevices(depths, address, "tiny", names=names, **options) as devices:
+        yield CooperativeSession(
+            depths, optimizer, PROBLEM, None, setting=setting, devices=devices, folder=folder / "run" if keep else None
+        )
