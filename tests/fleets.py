@@ -1,15 +1,21 @@
 """A tiny session whose devices are on the other side of a broker, and such devices, in threads of this process."""
 
+import time
 from contextlib import ExitStack, contextmanager
 
 import torch
 from cooperative import tiny_columns, tiny_depths, tiny_problem
 
+import lola
 from lola.adapters import CooperativeSession, ShardedData, iid_shards
 from lola.devices import EdgeDevice, MqttDevices
 
 NAMES = ("ann", "bob", "cem", "dee")
-PROBLEM = tiny_problem(3, n_devices=len(NAMES))
+PROBLEM = tiny_problem(
+    3,
+    profile=lola.Profile(memory_bytes=[5e8, 1e9, 2e9], latency_s=[0.05, 0.07, 0.1], upload_bits=8e4),
+    fleet=lola.Fleet(speed=[1.0, 0.9, 0.8, 0.7], memory_bytes=[3e9] * 4, spectral_efficiency=[2.0, 4.0, 3.0, 5.0]),
+)
 
 
 def data():
@@ -18,7 +24,7 @@ def data():
     )
 
 
-def device(folder, address, name, **changes):
+def device(folder, address, name, kind=EdgeDevice, **changes):
     """Return a device of the fleet, with a model of its own."""
     number, fleet = NAMES.index(name), PROBLEM.fleet
     (folder / name).mkdir(exist_ok=True)
@@ -31,7 +37,7 @@ def device(folder, address, name, **changes):
         "rows": 22,
     }
     batches = changes.pop("batches", data().batches)
-    return EdgeDevice(depths, batches, address, changes.pop("run", "tiny"), name, **said | changes)
+    return kind(depths, batches, address, changes.pop("run", "tiny"), name, **said | changes)
 
 
 @contextmanager
@@ -51,3 +57,22 @@ def over(folder, address, *, names=NAMES, setting=None, keep=False, **options):
         yield CooperativeSession(
             depths, optimizer, PROBLEM, None, setting=setting, devices=devices, folder=folder / "run" if keep else None
         )
+
+
+def until(holds, within_s=20.0):
+    """Wait until something holds, and say how long that took."""
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun < within_s, "it never came to hold"
+        time.sleep(0.01)
+    return time.monotonic() - begun
+
+
+def everybody(session, names=NAMES):
+    """Wait until devices are there, and no others."""
+
+    def there():
+        statuses = session.devices.statuses()
+        return {n for n, (_, status, suspect) in statuses.items() if not suspect and status.state != "gone"} == {*names}
+
+    return until(there)

@@ -108,10 +108,14 @@ class EmbeddedBroker:
         class BoundedReader(StreamReaderAdapter):
             """What a client sends, until it announces more than it may."""
 
+            def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                super().__init__(reader)
+                self._transport = writer.transport
+
             async def read(self, n: int = -1) -> bytes:
                 if not 0 <= n <= most_bytes:
                     _log.warning("a client announces %d bytes; at most %d are taken. It is disconnected", n, most_bytes)
-                    raise asyncio.IncompleteReadError(b"", n)
+                    self._transport.abort()
                 return bytes(await super().read(n))
 
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
@@ -125,9 +129,9 @@ class EmbeddedBroker:
             assert task is not None
             clients.add(task)
             try:
-                await broker.external_connected(BoundedReader(reader), StreamWriterAdapter(writer), _LISTENER)
-            except (OSError, EOFError):
-                pass  # it is gone
+                await broker.external_connected(BoundedReader(reader, writer), StreamWriterAdapter(writer), _LISTENER)
+            except Exception as error:  # a client that fails, or fails it, ends alone, and may come again
+                _log.info("the embedded broker loses a client: %s: %s", type(error).__name__, error)
             finally:
                 clients.discard(task)
                 writer.close()

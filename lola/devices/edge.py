@@ -255,8 +255,9 @@ class EdgeDevice:
         update.apply_to(self.depths)
         where = self.depths.all_parameters()[0].device.type
         rng = self._setting.rng(task.version, Purpose.DROPOUT, task.device)
+        batches = self.batches(task.device, task.version)
         with _random_state, seeded(int(rng.integers(2**63)), where):
-            answer = block_gradient(self.depths, task, self.batches(task.device, task.version), loss=self.loss)
+            answer = block_gradient(self.depths, task, batches, loss=self.loss)
         return answer.to_bytes()
 
     def _upload(self, task: BlockTask, answer: bytes) -> None:
