@@ -150,7 +150,8 @@ class Certificates:
         key, now = _new_key(), _now()
         name = _named("lola authority")
         certificate = (
-            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - _EARLIER)
+            x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - _EARLIER)
             .not_valid_after(now + datetime.timedelta(days=_AUTHORITY_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs=True), critical=True)
@@ -218,9 +219,11 @@ class Certificates:
 
         issuer, now = self._read(self.authority), _now()
         # As long as the authority: with a list that has run out, a broker lets nobody in.
-        builder = x509.CertificateRevocationListBuilder(issuer.subject, now - _EARLIER, issuer.not_valid_after_utc)
+        builder = x509.CertificateRevocationListBuilder(issuer.subject)
+        builder = builder.last_update(now - _EARLIER).next_update(issuer.not_valid_after_utc)
         for serial in serials:
-            builder = builder.add_revoked_certificate(x509.RevokedCertificateBuilder(serial, now - _EARLIER).build())
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - _EARLIER)
+            builder = builder.add_revoked_certificate(entry.build())
         listed = builder.sign(self._authority_key(), hashes.SHA256())
         write_atomically(self.revoked, listed.public_bytes(serialization.Encoding.PEM).decode("ascii"))
 

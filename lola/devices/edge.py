@@ -132,7 +132,9 @@ class EdgeDevice:
         self._last: _Answered | None = None
         self._rest_s = 1.0
         self._rested_s: float | None = None  # when it says again that it is there
+        self._met = False
         self._thread: threading.Thread | None = None
+        self._fault: LolaError | None = None
         gone = (self._topic("status"), self._said(State.GONE).to_bytes())
         self._connection = Connection(
             address,
@@ -147,7 +149,7 @@ class EdgeDevice:
         )
 
     def __enter__(self) -> EdgeDevice:
-        self._thread = threading.Thread(target=self.run, name=f"device-{self.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run_beside, name=f"device-{self.name}", daemon=True)
         self._thread.start()
         return self
 
@@ -157,9 +159,23 @@ class EdgeDevice:
         self.stop()
         if self._thread is not None:
             self._thread.join()
+        if self._fault is not None and error is None:
+            raise self._fault
+
+    def _run_beside(self) -> None:
+        try:
+            self.run()
+        except LolaError as error:
+            self._fault = error
 
     def run(self) -> None:
-        """Take part until `stop` is called, from another thread or a signal's handler."""
+        """Take part until `stop` is called, from another thread or a signal's handler.
+
+        Raises
+        ------
+        BrokerError
+            If the broker does not let this device in, the first time.
+        """
         self._connection.start()
         try:
             while self._wait():
@@ -170,7 +186,8 @@ class EdgeDevice:
                         self._pending = None
                         self._do(raw, task, self._current)
         finally:
-            self._connection.publish(self._topic("status"), self._said(State.GONE).to_bytes(), retain=True)(1.0)
+            if self._connection.connected:
+                self._connection.publish(self._topic("status"), self._said(State.GONE).to_bytes(), retain=True)(1.0)
             self._connection.close()
 
     def stop(self) -> None:
@@ -203,6 +220,7 @@ class EdgeDevice:
         """Wait until there is something to look at; say whether to go on."""
         with self._wake:
             while not (self._stopping or self._task is not None or self._update is not None):
+                self._met = self._met or self._connection.wait(0.0)
                 left_s = None if self._rested_s is None else self._rested_s - time.monotonic()
                 if left_s is not None and left_s <= 0:
                     self._rested_s = None
