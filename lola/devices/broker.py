@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STARTED_S = 30.0
+_SETTLING_S = 0.05
 _LISTENER = "default"
 _ANYONE = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 
@@ -105,7 +106,7 @@ class EmbeddedBroker:
 
         most_bytes = self.most_bytes
 
-        class BoundedReader(StreamReaderAdapter):
+        class BoundedReader(StreamReaderAdapter):  # type: ignore[misc]  # amqtt has no types
             """What a client sends, until it announces more than it may."""
 
             def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -134,7 +135,7 @@ class EmbeddedBroker:
                 _log.info("the embedded broker loses a client: %s: %s", type(error).__name__, error)
             finally:
                 clients.discard(task)
-                writer.close()
+                writer.transport.abort()
 
         try:
             await broker.start()
@@ -149,6 +150,8 @@ class EmbeddedBroker:
         await self._stopping.wait()
         server.close()
         await broker.shutdown()
+        await asyncio.sleep(_SETTLING_S)  # so that whoever connected just now is among the clients
         for task in list(clients):
             task.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
+        await asyncio.sleep(_SETTLING_S)  # so that what was aborted is closed

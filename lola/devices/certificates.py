@@ -171,6 +171,7 @@ class Certificates:
     ) -> None:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes
+        from cryptography.x509.oid import ExtendedKeyUsageOID
 
         if (self.folder / f"{stem}.pem").exists():
             raise FileExistsError(
@@ -179,7 +180,7 @@ class Certificates:
         issuer, issuer_key = self._read(self.authority), self._authority_key()
         key, now = _new_key(), _now()
         end = now + datetime.timedelta(days=positive_integer("days", days))
-        purpose = x509.ExtendedKeyUsageOID.SERVER_AUTH if server else x509.ExtendedKeyUsageOID.CLIENT_AUTH
+        purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
         builder = (
             x509.CertificateBuilder(issuer.subject, _named(name), key.public_key(), x509.random_serial_number())
