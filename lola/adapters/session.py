@@ -126,6 +126,7 @@ class CooperativeSession:
         self._lock = None if self.folder is None else lock_of(self.folder)
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
+        self.schedule: Schedule | None = None  # of the round that is on, or of the last one
         norms: dict[int, list[float]] = {}
         if self.folder is not None and self._lock is not None and self.folder.exists():
             with held(self._lock):
@@ -214,6 +215,7 @@ class CooperativeSession:
 
     def _round(self, last: bool) -> RoundRecord:
         chosen, present, waited_s = self._schedule()
+        self.schedule = chosen
         plan = RoundPlan.from_schedule(chosen, self.version, present)
         answers = self.devices.answers(plan)
         report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound)

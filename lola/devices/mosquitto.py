@@ -15,10 +15,12 @@ _ACCESS = f"""\
 user {SERVER}
 topic readwrite {ROOT}/#
 
+pattern read {ROOT}/+/announcement
 pattern read {ROOT}/+/update
 pattern read {ROOT}/+/task/%u
 pattern write {ROOT}/+/answer/%u
 pattern write {ROOT}/+/status/%u
+pattern write {ROOT}/+/probe/%u
 """
 
 
@@ -28,7 +30,8 @@ def write_mosquitto(
     """Write ``mosquitto.conf`` and ``access.txt`` beside the certificates, and return their paths.
 
     Clients must show a certificate of the authority, are who it says, and may do what the access list says: a device
-    reads the update and its own task, and writes its own answer and status; the server may do all of it.
+    reads what the run is, the update and its own task, and writes its own answer, status and probe; the server may do
+    all of it.
 
     Parameters
     ----------

@@ -14,8 +14,13 @@ def update_topic(run: str) -> str:
     return f"{ROOT}/{run}/update"
 
 
+def announcement_topic(run: str) -> str:
+    """Where a server says, retained, what its run is; every device reads it."""
+    return f"{ROOT}/{run}/announcement"
+
+
 def topic_of(run: str, kind: str, device: str) -> str:
-    """Return where one device's messages of a kind go: its ``task``, its ``answer`` or its ``status``."""
+    """Return where one device's messages of a kind go: ``task``, ``answer``, ``status`` or ``probe``."""
     return f"{ROOT}/{run}/{kind}/{device}"
 
 
