@@ -37,6 +37,7 @@ from lola.files.formats import write_atomically
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 STATE, PAGE = HERE / "mutation.json", HERE / "MUTATION.md"
+FOLDERS = ("solvers", "lola/adapters", "lola/devices", "lola/tasks")  # mutated, beside two files
 CODE = ("lola", "solvers", "profiling", "tests")
 
 UNCOMPILED, COMPILED = {"NUMBA_DISABLE_JIT": "1"}, {"LOLA_NUMBA_CACHE": "0"}
@@ -70,6 +71,15 @@ TARGETS = (
         Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
         for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
     ),
+    *(
+        Target(f"lola/devices/{file}.py", tuple(f"tests/devices/test_{name}.py" for name in tests), USUAL)
+        for file, tests in {
+            "status": ("status", "certificates"),
+            "certificates": ("certificates", "mosquitto"),
+            "mosquitto": ("certificates", "mosquitto"),
+        }.items()
+    ),
+    Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle.py", ("tests/test_oracles.py",), USUAL),
@@ -99,7 +109,7 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py", ROOT / "lola/proofs.py"]
-    paths += [path for folder in ("solvers", "lola/adapters", "lola/tasks") for path in (ROOT / folder).glob("*.py")]
+    paths += [path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
 
