@@ -37,7 +37,6 @@ from lola.files.formats import write_atomically
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 STATE, PAGE = HERE / "mutation.json", HERE / "MUTATION.md"
-FOLDERS = ("solvers", "lola/adapters", "lola/devices", "lola/tasks")  # mutated, beside two files
 CODE = ("lola", "solvers", "profiling", "tests")
 
 UNCOMPILED, COMPILED = {"NUMBA_DISABLE_JIT": "1"}, {"LOLA_NUMBA_CACHE": "0"}
@@ -59,7 +58,7 @@ TARGETS = (
         Target(
             file, tuple(f"tests/test_{name}.py" for name in ("tolerances", "verification", "proofs", "schedule")), USUAL
         )
-        for file in ("lola/verification.py", "lola/proofs.py")
+        for file in ("lola/verification.py", "lola/proofs/*.py")
     ),
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
@@ -82,7 +81,8 @@ TARGETS = (
     Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
-    Target("solvers/oracle.py", ("tests/test_oracles.py",), USUAL),
+    Target("solvers/oracle/se*.py", ("tests/test_segment_oracle.py", "tests/test_oracles.py"), USUAL),
+    Target("solvers/oracle/*.py", ("tests/test_oracles.py",), USUAL),
     Target("solvers/_jit.py", ("tests/test_imports.py", "tests/solvers/test_allocations.py"), USUAL),
     Target("solvers/checks.py", ("tests/test_schedule.py", "tests/test_tolerances.py", "tests/solvers"), SOLVERS),
     Target("solvers/lagrangian.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
@@ -108,8 +108,9 @@ class Mutant(NamedTuple):
 
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
-    paths = [ROOT / "lola/verification.py", ROOT / "lola/proofs.py"]
-    paths += [path for folder in FOLDERS for path in (ROOT / folder).glob("*.py")]
+    paths = [ROOT / "lola/verification.py"]
+    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/devices", "lola/tasks")
+    paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
 
