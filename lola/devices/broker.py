@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
-from lola.devices.connection import BrokerAddress
+from lola.devices.address import BrokerAddress
 from lola.solvers.errors import LolaError
 
 if TYPE_CHECKING:

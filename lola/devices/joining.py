@@ -8,7 +8,8 @@ import time
 from types import TracebackType
 from typing import Any
 
-from lola.devices.connection import BrokerAddress, BrokerError, Connection, Message
+from lola.devices.address import BrokerAddress
+from lola.devices.connection import BrokerError, Connection, Message
 from lola.devices.edge import EdgeDevice
 from lola.devices.status import check_name
 from lola.devices.topics import announcement_topic, check_device, topic_of

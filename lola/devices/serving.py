@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 from lola.adapters.apply import Refusal
 from lola.adapters.devices import Roster
-from lola.adapters.messages import BlockGradient, RoundPlan
-from lola.devices.connection import BrokerAddress
+from lola.adapters.messages import BlockGradient
+from lola.adapters.plan import RoundPlan
+from lola.devices.address import BrokerAddress
 from lola.devices.exchange import Exchange
 from lola.devices.server import MqttDevices
 from lola.devices.topics import announcement_topic, check_device
@@ -73,7 +74,7 @@ class ServedDevices(MqttDevices):
         """Say who is there; see `MqttDevices.roster`. The first time, wait for those that the run needs."""
         with self._interruptible():
             with self._changed:
-                present = [one.name for one in self._present()]
+                present = [one.name for one in self.register.present()]
             if after >= 0 or not present:
                 self._say_waiting("devices that can hold the model", present)
             while True:

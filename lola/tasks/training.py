@@ -14,7 +14,7 @@ from lola.adapters.devices import Devices
 from lola.adapters.session import CooperativeSession
 from lola.adapters.shards import ShardedData, trim_padding
 from lola.channel import Channel, fading
-from lola.files.formats import StrPath
+from lola.files.formats import StrPath, block_limit
 from lola.files.problems import builtin_scenario, load_fleet
 from lola.files.profiles import load_profile
 from lola.files.traces import TraceReplay, load_traces
@@ -111,7 +111,8 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     channel = channel_of(settings, fleet)
     classifier, depths = adapted_classifier(settings)
     profile = profile_of(settings, classifier)
-    problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps)
+    longest = block_limit("max_blocks", settings.max_blocks)
+    problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps, max_blocks=longest)
     check_method(settings, problem)
     session = make_session(settings, depths, classifier, data, problem, channel=channel, folder=folder)
     dealt = "evenly" if settings.alpha is None else f"by Dirichlet({settings.alpha:g})"

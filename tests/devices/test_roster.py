@@ -33,7 +33,7 @@ def test_a_fleet_is_what_its_devices_say(tmp_path, broker):
             later = session.devices.roster(PROBLEM, roster.serial)
             assert (later.fleet.speed[2], later.fleet.memory_bytes[2]) == (0.25, 5e9)
             assert later.fleet_of(np.array([0, 2])).name == ("ann", "dee")
-        until(lambda: {one.state for _, one, _ in session.devices.statuses().values()} == {"gone"})
+        until(lambda: all(one.gone for one in session.devices.devices()))
 
 
 def test_devices_come_and_go_between_rounds(tmp_path, broker):
