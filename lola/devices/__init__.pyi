@@ -4,10 +4,15 @@ from lola.devices.certificates import Certificates as Certificates
 from lola.devices.connection import BrokerError as BrokerError
 from lola.devices.edge import EdgeDevice as EdgeDevice
 from lola.devices.exchange import Exchange as Exchange
+from lola.devices.joining import JoinedDevice as JoinedDevice
+from lola.devices.joining import Visit as Visit
 from lola.devices.mosquitto import write_mosquitto as write_mosquitto
 from lola.devices.register import KnownDevice as KnownDevice
 from lola.devices.server import DevicesGoneError as DevicesGoneError
 from lola.devices.server import MqttDevices as MqttDevices
+from lola.devices.serving import ServedDevices as ServedDevices
 from lola.devices.status import DeviceStatus as DeviceStatus
 from lola.devices.status import State as State
 from lola.devices.status import model_identity as model_identity
+from lola.devices.timings import BlockTiming as BlockTiming
+from lola.devices.timings import timings_of as timings_of

@@ -104,7 +104,7 @@ class Certificates:
             If there is no such certificate.
         """
         certificate, key = self.paths(name)
-        serial = self._read(certificate).serial_number
+        serial = _read(certificate).serial_number
         self._write_revoked([*self._revoked(), serial])
         for path in (certificate, key):
             path.rename(path.with_name(f"{path.name}.revoked-{serial:x}"))
@@ -177,7 +177,7 @@ class Certificates:
             raise FileExistsError(
                 f"{self.folder / stem}.pem: {name} has a certificate already; revoke it first, or choose another name"
             )
-        issuer, issuer_key = self._read(self.authority), self._authority_key()
+        issuer, issuer_key = _read(self.authority), self._authority_key()
         key, now = _new_key(), _now()
         end = now + datetime.timedelta(days=positive_integer("days", days))
         purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -218,7 +218,7 @@ class Certificates:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization
 
-        issuer, now = self._read(self.authority), _now()
+        issuer, now = _read(self.authority), _now()
         # As long as the authority: with a list that has run out, a broker lets nobody in.
         builder = x509.CertificateRevocationListBuilder(issuer.subject)
         builder = builder.last_update(now - _EARLIER).next_update(issuer.not_valid_after_utc)
@@ -227,14 +227,6 @@ class Certificates:
             builder = builder.add_revoked_certificate(entry.build())
         listed = builder.sign(self._authority_key(), hashes.SHA256())
         write_atomically(self.revoked, listed.public_bytes(serialization.Encoding.PEM).decode("ascii"))
-
-    def _read(self, path: Path) -> x509.Certificate:
-        from cryptography import x509
-
-        try:
-            return x509.load_pem_x509_certificate(path.read_bytes())
-        except ValueError as error:
-            raise FormatError(f"{path}: a certificate in PEM was wanted: {error}; make it anew") from None
 
     def _authority_key(self) -> EllipticCurvePrivateKey:
         from cryptography.hazmat.primitives import serialization
@@ -248,6 +240,31 @@ class Certificates:
         if not isinstance(key, EllipticCurvePrivateKey):
             raise FormatError(f"{path}: an elliptic curve's key was wanted, got {type(key).__name__}")
         return key
+
+
+def _read(path: Path) -> x509.Certificate:
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as error:
+        raise FormatError(f"{path}: a certificate in PEM was wanted: {error}; make it anew") from None
+
+
+def name_of(certificate: StrPath) -> str:
+    """Return the device that a certificate is for.
+
+    Raises
+    ------
+    FormatError, ValueError
+        If it is no certificate, or of no device.
+    OSError
+        If it cannot be read.
+    """
+    from cryptography.x509.oid import NameOID
+
+    named = _read(Path(certificate)).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return check_device(str(named[0].value) if named else "")
 
 
 def _alternative_names(hosts: Iterable[str]) -> list[x509.GeneralName]:

@@ -27,8 +27,9 @@ class ServedDevices(MqttDevices):
     depths : lola.models.Depths
     address : BrokerAddress
     run : str
-    announcement : bytes
-        What devices read of the run; it is published again whenever the broker may have forgotten it.
+    announce : callable
+        ``announce(identity)`` gives what devices read of the run, whose model has this identity. It is published
+        whenever the broker may not have it.
     say : callable
         ``say(line)`` is told whom the run waits for, when that changes.
     names : iterable of str
@@ -49,7 +50,7 @@ class ServedDevices(MqttDevices):
         depths: Depths,
         address: BrokerAddress,
         run: str,
-        announcement: bytes,
+        announce: Callable[[str], bytes],
         say: Callable[[str], None],
         *,
         names: Iterable[str] = (),
@@ -59,7 +60,7 @@ class ServedDevices(MqttDevices):
         patience_s: float = 600.0,
     ) -> None:
         super().__init__(depths, address, run, names=names, slack=slack, message_s=message_s, patience_s=patience_s)
-        self.announcement, self._say = announcement, say
+        self.announcement, self._say = announce(self.register.identity), say
         self._needed = [check_device(name) for name in needed]
         self._waiting = self._interrupted = False
         self._said = ""

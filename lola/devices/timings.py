@@ -61,14 +61,9 @@ def timings_of(version: int, schedule: Schedule, exchanges: Iterable[Exchange]) 
             max(finished) if all(end == end for end in finished) else math.nan,
         )
         for one in done
-        for depth in depths_of(one)
+        for depth in one.task.depths
     ]
     return sorted(rows, key=lambda row: row.depth)
-
-
-def depths_of(exchange: Exchange) -> range:
-    """Return the depths that a device was asked for."""
-    return range(exchange.task.depth, exchange.task.depth + 1)
 
 
 def _between(start_s: float | None, end_s: float | None) -> float:
