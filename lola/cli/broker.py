@@ -22,7 +22,9 @@ def add_broker(parser: argparse.ArgumentParser, *, default: str | None) -> None:
         metavar="HOST[:PORT]",
         help=f"where it is (port {PORT}, or {TLS_PORT} with certificates, if left out{usual})",
     )
-    parser.add_argument("--run", default="run", metavar="NAME", help="the same for server and devices (default run)")
+    parser.add_argument(
+        "--run", dest="run_name", default="run", metavar="NAME", help="the same for server and devices (default run)"
+    )
     parser.add_argument(
         "--log", choices=LEVELS, default="warning", help="least that is said on standard error (default warning)"
     )

@@ -9,7 +9,7 @@ from lola.cli.broker import add_broker
 
 if TYPE_CHECKING:
     from lola.devices import BrokerAddress, JoinedDevice, Visit
-    from lola.tasks import Announcement, Member
+    from lola.tasks import RunAnnouncement, Member
 
 # An uplink that is shared changes; one upload must not decide.
 _UPLINK_WEIGHT = 0.3
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     wait_quietly()
     from lola.devices import JoinedDevice, Visit
     from lola.devices.status import check_measures
-    from lola.tasks import Announcement, prepare_member
+    from lola.tasks import RunAnnouncement, prepare_member
     from lola.tasks.announcement import ANNOUNCEMENT_BYTES
     from lola.tasks.joining import available_memory_bytes
 
@@ -57,10 +57,10 @@ def run(options: argparse.Namespace) -> None:
     with naming_options("speed", "uplink_bps", memory_bytes="--memory"):
         check_measures(*(1.0 if one is None else one for one in (options.speed, options.memory, options.uplink_bps)))
     memory_bytes = available_memory_bytes() if options.memory is None else options.memory  # before the model is here
-    with Visit(address, options.run, name, most_bytes=ANNOUNCEMENT_BYTES) as visit:
-        print(plain(f"{name} joins run {options.run} at {address}"), flush=True)
+    with Visit(address, options.run_name, name, most_bytes=ANNOUNCEMENT_BYTES) as visit:
+        print(plain(f"{name} joins run {options.run_name} at {address}"), flush=True)
         told = visit.announcement()
-        announcement = Announcement.from_bytes(told)
+        announcement = RunAnnouncement.from_bytes(told)
         set_up_torch(options.threads)
         member = prepare_member(announcement, options.model, options.data, shard=shard)
         print(plain(f"data: {member.source}; {member.rows} rows"), flush=True)
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
         member.depths,
         member.batches,
         address,
-        options.run,
+        options.run_name,
         name,
         speed=speed,
         memory_bytes=memory_bytes,
@@ -85,8 +85,8 @@ def run(options: argparse.Namespace) -> None:
         uplink_weight=_UPLINK_WEIGHT if options.uplink_bps is None and not options.pace else 0.0,
     )
     if _run_until_interrupted(device):
-        raise KeyboardInterrupt(f"{name} has left run {options.run}; the same command joins it again")
-    print(plain(f"run {options.run} has ended"))
+        raise KeyboardInterrupt(f"{name} has left run {options.run_name}; the same command joins it again")
+    print(plain(f"run {options.run_name} has ended"))
 
 
 def _who_and_where(options: argparse.Namespace) -> "tuple[str, BrokerAddress]":
@@ -124,7 +124,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _speed(member: "Member", announcement: "Announcement") -> float:
+def _speed(member: "Member", announcement: "RunAnnouncement") -> float:
     import torch
     from platformdirs import user_cache_dir
 

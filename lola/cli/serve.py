@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
             training = prepare_serving(
                 settings,
                 address,
-                options.run,
+                options.run_name,
                 folder=out,
                 say=lambda line: print(plain(line), flush=True),
                 names=[] if options.devices is None else options.devices.split(","),
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
             session, devices = training.session, training.session.devices
             assert isinstance(devices, ServedDevices)
             print(*map(plain, training.notes), sep="\n")
-            print(plain(f"run {options.run} is served at {address}"), flush=True)
+            print(plain(f"run {options.run_name} is served at {address}"), flush=True)
             stack.enter_context(session.alone())
             check_folder(out, settings)  # another run may have begun there meanwhile
             write_settings(out, settings)
@@ -99,6 +99,8 @@ def run(options: argparse.Namespace) -> None:
 @contextmanager
 def _broker(options: argparse.Namespace) -> "Iterator[BrokerAddress]":
     """Give the address of the broker that options name, or of one that runs meanwhile."""
+    import logging
+
     from lola.cli.broker import address_of
     from lola.devices import Certificates, EmbeddedBroker
     from lola.solvers.errors import LolaValueError
@@ -111,6 +113,7 @@ def _broker(options: argparse.Namespace) -> "Iterator[BrokerAddress]":
     if options.embedded:
         if options.certificates is not None:
             raise LolaValueError("the embedded broker knows no certificates, got --certificates; start mosquitto")
+        logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it takes a choice of protocol for an error
         with EmbeddedBroker(options.port) as embedded:
             yield embedded.address
         return

@@ -100,6 +100,8 @@ class Visit:
         return 8 * n_bytes / min(times)
 
     def _came(self, message: Message) -> None:
+        if message.topic != announcement_topic(self.run_name):  # what a device of this name was to get before
+            return
         with self._changed:
             self._heard = message.payload
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-from lola.tasks.announcement import Announcement as Announcement
+from lola.tasks.announcement import RunAnnouncement as RunAnnouncement
 from lola.tasks.glue import Examples as Examples
 from lola.tasks.glue import GlueData as GlueData
 from lola.tasks.glue import glue_task as glue_task

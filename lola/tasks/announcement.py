@@ -33,7 +33,7 @@ _TOLD = (
 
 
 @dataclass(frozen=True, eq=False)
-class Announcement:
+class RunAnnouncement:
     """What a server tells devices of its run.
 
     Attributes
@@ -51,7 +51,7 @@ class Announcement:
     profile: Profile
 
     @classmethod
-    def of_run(cls, identity: str, settings: TrainingSettings, profile: Profile) -> Announcement:
+    def of_run(cls, identity: str, settings: TrainingSettings, profile: Profile) -> RunAnnouncement:
         """Say of a run what its devices need to know, and nothing of the server's folders."""
         told = {name: getattr(settings, name) for name in _TOLD}
         if Path(settings.model).is_dir():
@@ -62,10 +62,10 @@ class Announcement:
         """Write the announcement, to be sent."""
         told = {name: value for name, value in asdict(self.settings).items() if name in _TOLD}
         profile = profile_to_json(self.profile)
-        return pack("Announcement", {"identity": self.identity, "settings": told, "profile": profile})
+        return pack("RunAnnouncement", {"identity": self.identity, "settings": told, "profile": profile})
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, limit: int | None = None) -> Announcement:
+    def from_bytes(cls, data: bytes, *, limit: int | None = None) -> RunAnnouncement:
         """Read an announcement.
 
         Raises
@@ -73,8 +73,8 @@ class Announcement:
         FormatError
             If the bytes are none.
         """
-        where, names = "an Announcement", ("identity", "settings", "profile")
-        header, _ = unpack("Announcement", data, names, limit, header_bytes=ANNOUNCEMENT_BYTES)
+        where, names = "a RunAnnouncement", ("identity", "settings", "profile")
+        header, _ = unpack("RunAnnouncement", data, names, limit, header_bytes=ANNOUNCEMENT_BYTES)
         identity = header["identity"]
         if not isinstance(identity, str) or not re.fullmatch("[0-9a-f]{64}", identity):
             raise FormatError(f"{where}'s identity must be a SHA-256 in hexadecimal, got {shown(identity)}")

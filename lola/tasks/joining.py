@@ -22,7 +22,7 @@ from lola.models.depths import Depths
 from lola.models.seeding import seeded
 from lola.profile import Profile
 from lola.solvers.errors import LolaValueError
-from lola.tasks.announcement import Announcement
+from lola.tasks.announcement import RunAnnouncement
 from lola.tasks.dealing import deal, training_data
 from lola.tasks.training import adapted_classifier
 
@@ -60,13 +60,13 @@ class Member:
 
 
 def prepare_member(
-    announcement: Announcement, model: str, data: str, *, shard: tuple[int, int] | None = None
+    announcement: RunAnnouncement, model: str, data: str, *, shard: tuple[int, int] | None = None
 ) -> Member:
     """Load the model, adapt it as the server does, and read what the device has to train on.
 
     Parameters
     ----------
-    announcement : Announcement
+    announcement : RunAnnouncement
         What the server says of the run.
     model : str
         Folder or hub name of the run's model, here.

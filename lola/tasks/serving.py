@@ -11,7 +11,7 @@ from lola.files.formats import FormatError, block_limit, check_keys, read_json, 
 from lola.fleet import Fleet
 from lola.models.loading import import_transformers
 from lola.problem import Problem
-from lola.tasks.announcement import Announcement
+from lola.tasks.announcement import RunAnnouncement
 from lola.tasks.dealing import training_data
 from lola.tasks.glue import score
 from lola.tasks.settings import TrainingSettings
@@ -73,7 +73,7 @@ def prepare_serving(
         depths,
         address,
         run,
-        lambda identity: Announcement.of_run(identity, settings, profile).to_bytes(),
+        lambda identity: RunAnnouncement.of_run(identity, settings, profile).to_bytes(),
         say,
         names=[*numbered, *(name for name in needed if name not in numbered)],
         needed=needed,
