@@ -9,7 +9,7 @@ from lola.cli.broker import add_broker
 
 if TYPE_CHECKING:
     from lola.devices import BrokerAddress, JoinedDevice, Visit
-    from lola.tasks import RunAnnouncement, Member
+    from lola.tasks import Member, RunAnnouncement
 
 # An uplink that is shared changes; one upload must not decide.
 _UPLINK_WEIGHT = 0.3

@@ -1,6 +1,7 @@
 """What a round that is on looks like: a table that follows it on a terminal, and lines elsewhere."""
 
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -31,11 +32,15 @@ class RoundsShown:
         The session's.
     rounds : int
         Until which it runs.
+    console : rich.console.Console, optional
+        Standard error if left out.
     """
 
-    def __init__(self, session: "CooperativeSession", devices: "ServedDevices", rounds: int) -> None:
+    def __init__(
+        self, session: "CooperativeSession", devices: "ServedDevices", rounds: int, console: Console | None = None
+    ) -> None:
         self.session, self.devices, self.rounds = session, devices, rounds
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True) if console is None else console
         self._last = ""
 
     @contextmanager
@@ -44,7 +49,13 @@ class RoundsShown:
         if not self._console.is_terminal:
             yield
             return
-        with Live(console=self._console, get_renderable=self._table, refresh_per_second=_PER_SECOND):
+        to_terminal = sys.stdout.isatty()  # then lines go above the table, else where they were sent
+        with Live(
+            console=self._console,
+            get_renderable=self._table,
+            refresh_per_second=_PER_SECOND,
+            redirect_stdout=to_terminal,
+        ):
             yield
 
     def ended(self, record: "RoundRecord", timings: list[BlockTiming]) -> None:

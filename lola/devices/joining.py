@@ -17,6 +17,7 @@ from lola.solvers.errors import LolaError
 
 _log = logging.getLogger(__name__)
 _SILENCE_S = 30.0  # after which a device that waits says so again
+_LOOK_S = 1.0
 _UPLOAD_S = 60.0
 _PROBES = 3
 
@@ -70,15 +71,16 @@ class Visit:
         BrokerError
             If the broker does not let this device in.
         """
-        address = self._connection.address
+        address, said_at = self._connection.address, time.monotonic()
         while True:
-            if not self._connection.wait(_SILENCE_S):
-                _log.warning("%s waits for a broker at %s", self.name, address)
-                continue
+            connected = self._connection.wait(_LOOK_S)
             with self._changed:
-                if self._changed.wait_for(lambda: self._heard, timeout=_SILENCE_S):
+                if connected and self._changed.wait_for(lambda: self._heard, timeout=_LOOK_S):
                     return self._heard
-            _log.warning("%s waits for the server of run %s at %s", self.name, self.run_name, address)
+            if time.monotonic() - said_at > _SILENCE_S:
+                said_at = time.monotonic()
+                awaited = f"the server of run {self.run_name}" if connected else "a broker"
+                _log.warning("%s waits for %s at %s", self.name, awaited, address)
 
     def uplink_bps(self, n_bytes: int) -> float:
         """Time uploads of so many bytes, which nobody reads, and return the bit/s of the quickest.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lola.devices.address import BrokerAddress
+from lola.devices.register import Register
 from lola.devices.serving import ServedDevices
 from lola.files.formats import FormatError, block_limit, check_keys, read_json, write_json
 from lola.fleet import Fleet
@@ -59,6 +60,11 @@ def prepare_serving(
     ImportError
         If a package of the extras ``train`` and ``devices`` is missing.
     """
+    needed, numbered = list(names), recorded_devices(folder)
+    numbered += [name for name in needed if name not in numbered]
+    Register(
+        [*numbered, *needed[len(set(needed)) :]], ""
+    )  # what is wrong with names is better said before a model is read
     import_transformers()
     score(settings.task, [0], [0])  # a missing package is better missed now than at the first evaluation
     data = training_data(settings)

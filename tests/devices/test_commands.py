@@ -4,24 +4,15 @@ import csv
 import json
 import re
 import socket
-import ssl
-import threading
 from contextlib import closing
 
 import pytest
 from fleets import until
 from nonsense import make_place
 from processes import Command
-from tiny_models import save_checkpoint
 
 import lola
 from lola.cli.main import main
-from lola.devices import Certificates, EmbeddedBroker, ServedDevices
-from lola.devices.connection import Connection
-from lola.devices.topics import announcement_topic
-from lola.models import attach_lora
-from lola.tasks import RunAnnouncement, TrainingSettings, load_classifier
-from lola.tasks.training import adapted_classifier, profile_of
 
 NAMES = ("ann", "bob", "cem")
 BANDWIDTH_HZ = 1e6
