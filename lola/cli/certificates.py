@@ -1,4 +1,4 @@
-"""``lola certificates``: who may take part, and a broker's configuration. Only the standard library is imported."""
+"""``lola certificates``: who may take part. Only the standard library is imported before it runs."""
 
 import argparse
 from pathlib import Path
@@ -6,47 +6,43 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("folder", metavar="FOLDER", help="of the certificates; made if it is not there or empty")
+    parser.add_argument("folder", metavar="FOLDER", help="where they are, or shall be; it holds the authority's key")
     parser.add_argument(
-        "--host", nargs="+", action="extend", default=[], help="names or addresses of the broker; for a new folder"
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name or address that clients know the broker by; makes a new authority, and mosquitto's configuration",
     )
-    parser.add_argument(
-        "--device", nargs="+", action="extend", default=[], metavar="NAME", help="make certificates for devices"
-    )
-    parser.add_argument(
-        "--revoke", nargs="+", action="extend", default=[], metavar="NAME", help="let devices in no more, or the server"
-    )
-    parser.add_argument("--days", type=int, default=825, metavar="N", help="that new ones are valid for (default 825)")
-    parser.add_argument("--port", type=int, default=8883, help="that the broker listens on (default 8883)")
-    parser.add_argument("--bind", default="", metavar="ADDRESS", help="the one it listens on (default: all)")
+    parser.add_argument("--port", type=int, metavar="N", help="that a new broker listens on (default: 8883)")
+    parser.add_argument("--device", action="append", default=[], metavar="NAME", help="make a device's certificate")
+    parser.add_argument("--revoke", action="append", default=[], metavar="NAME", help="let a device in no more")
+    parser.add_argument("--days", type=int, default=825, help="that new certificates are valid for (default: 825)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.common import need_extras
-    from lola.devices import Certificates, write_mosquitto
+    from lola.devices.certificates import Certificates
+    from lola.devices.mosquitto import write_mosquitto
     from lola.files.formats import plain
     from lola.solvers.errors import LolaValueError
 
-    need_extras("devices")
     folder = Path(options.folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        if options.host:
-            raise LolaValueError(
-                f"{folder}: hosts are named when an authority is made, and there is one; leave --host out, or name a "
-                "new folder"
-            )
-        certificates = Certificates(folder)
-    else:
-        if not options.host:
-            raise LolaValueError(f"{folder}: is new, so the broker's --host is needed; such as --host 192.0.2.1")
+    if options.host:
         certificates = Certificates.create(folder, options.host, days=options.days)
-        for path in write_mosquitto(certificates, port=options.port, bind=options.bind):
-            print(plain(f"written: {path}"))
+        configuration, _ = write_mosquitto(certificates, port=8883 if options.port is None else options.port)
+        print(plain(f"written: {folder}, a new authority; its key decides who takes part, so keep it"))
+        print(plain(f"start the broker as whoever may read the keys: mosquitto -c {configuration}"))
+        print(plain(f"lola's server shows {', '.join(map(str, certificates.paths('server')))}"))
+    else:
+        certificates = Certificates(folder)
+        if not certificates.authority.is_file():
+            raise LolaValueError(f"{folder}: there is no authority; make one, by --host and a name of the broker")
+        if options.port is not None:
+            raise LolaValueError("--port is of a new broker, and needs --host; or change mosquitto.conf")
     for name in options.revoke:
         certificates.revoke(name)
-        print(plain(f"revoked: {name}; restart the broker, so that it reads {certificates.revoked}"))
+        print(plain(f"revoked: {name}; restart the broker"))
     for name in options.device:
         certificate, key = certificates.add_device(name, days=options.days)
-        print(plain(f"for {name}: {certificate}, {key} and {certificates.authority}"))
-    print(plain(f"devices: {', '.join(certificates.devices()) or 'none yet; --device NAME adds one'}"))
+        print(plain(f"{name} needs {certificate}, {key} and {certificates.authority}"))

@@ -74,14 +74,13 @@ def prepare_serving(
     nobody_yet = Fleet.sample(profile.n_blocks, seed=0)  # each round's fleet is of those who are there
     problem = Problem(profile, nobody_yet, settings.bandwidth_hz, settings.local_steps, max_blocks=longest)
     check_method(settings, problem)
-    needed, numbered = list(names), recorded_devices(folder)
     devices = ServedDevices(
         depths,
         address,
         run,
         lambda identity: RunAnnouncement.of_run(identity, settings, profile).to_bytes(),
         say,
-        names=[*numbered, *(name for name in needed if name not in numbered)],
+        names=numbered,
         needed=needed,
         slack=slack,
         patience_s=patience_s,

@@ -209,6 +209,7 @@ def test_another_model_or_alpha_ends_the_device_with_the_reason(announce, announ
     assert "lola: a RunAnnouncement was wanted, got b'hello'" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 def test_who_has_no_certificate_of_the_brokers_authority_is_told_so(place, tmp_path, capsys):
     """Whether it is the broker's or the device's own that is wrong: the connection is refused."""
     ours, theirs = (Certificates.create(tmp_path / name, ["127.0.0.1"]) for name in ("ours", "theirs"))
@@ -286,12 +287,10 @@ def test_what_a_server_cannot_be_told(place, tmp_path, capsys):
             ((*here, "--certificates", tmp_path), "there is no certificate of server"),
             ((*here, "--devices", "ann,ann"), "devices must have different names, got ann, ann; name each once"),
             ((*here, "--devices", "ann,,bob"), "a device must be named by 1 to 64 of the characters"),
-            ((*here, "--slack", 0.5), "slack must be at least 1"),
             (
                 (*here, "--patience-s", 0.2),
                 "run run waited 0.2 s for devices that can hold the model; 0 are there (none)",
             ),
-            ((*here, "--method", "jbba-dual-ascent"), "or freeze the head (freeze_head, --freeze-head)"),
             ((*here, "--rounds", 0), "rounds must be at least 1, got 0"),
         ):
             assert main([str(option) for option in (*setting, "--seq", 16, *more)]) == 64, more
@@ -299,33 +298,3 @@ def test_what_a_server_cannot_be_told(place, tmp_path, capsys):
     (out / "devices.json").write_text('{"format": "lola-devices", "version": 1, "names": [3]}')
     assert main([str(option) for option in (*setting, "--seq", 16, "--embedded", "--port", 0)]) == 64
     assert "names must be a list of the devices' names; take it from a copy of the run" in capsys.readouterr().err
-
-
-def test_certificates_are_made_added_to_and_revoked(tmp_path, capsys):
-    folder = tmp_path / "c"
-
-    def command(*options):
-        code = main(["certificates", str(folder), *map(str, options)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    assert command() == (64, f"lola: {folder}: is new, so the broker's --host is needed; such as --host 192.0.2.1\n")
-    code, said = command("--host", "127.0.0.1", "broker.example.org", "--device", "ann", "bob", "--port", 8884)
-    assert code == 0
-    assert f"for ann: {folder}/devices/ann.pem, {folder}/devices/ann.key and {folder}/authority.pem" in said
-    assert said.endswith("devices: ann, bob\n")
-    assert "listener 8884" in (folder / "mosquitto.conf").read_text()
-    access = (folder / "access.txt").read_text()
-    assert "pattern read lola/+/announcement\n" in access
-    assert "pattern write lola/+/probe/%u\n" in access
-    code, said = command("--revoke", "bob", "--device", "cem")
-    assert (code, said.splitlines()[-1]) == (0, "devices: ann, cem")
-    assert f"revoked: bob; restart the broker, so that it reads {folder}/revoked.pem" in said
-    for options, message in (
-        (("--device", "ann"), "ann has a certificate already; revoke it first, or choose another name"),
-        (("--revoke", "bob"), "there is no certificate of bob; add the device first"),
-        (("--host", "a"), "hosts are named when an authority is made, and there is one; leave --host out"),
-    ):
-        code, said = command(*options)
-        assert code == 64
-        assert message in said
