@@ -70,12 +70,20 @@ TARGETS = (
         Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
         for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
     ),
+    Target("lola/tasks/dealing.py", ("tests/adapters/test_training.py", "tests/devices/test_joining.py"), USUAL),
+    *(
+        Target(f"lola/tasks/{file}.py", ("tests/devices/test_joining.py", "tests/devices/test_commands.py"), USUAL)
+        for file in ("announcement", "joining", "serving")
+    ),
     *(
         Target(f"lola/devices/{file}.py", tuple(f"tests/devices/test_{name}.py" for name in tests), USUAL)
         for file, tests in {
             "status": ("status", "certificates"),
             "certificates": ("certificates", "mosquitto"),
             "mosquitto": ("certificates", "mosquitto"),
+            "joining": ("joining", "commands"),
+            "serving": ("joining", "commands"),
+            "timings": ("joining", "commands"),
         }.items()
     ),
     Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),

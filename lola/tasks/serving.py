@@ -60,11 +60,9 @@ def prepare_serving(
     ImportError
         If a package of the extras ``train`` and ``devices`` is missing.
     """
-    needed, numbered = list(names), recorded_devices(folder)
-    numbered += [name for name in needed if name not in numbered]
-    Register(
-        [*numbered, *needed[len(set(needed)) :]], ""
-    )  # what is wrong with names is better said before a model is read
+    needed, recorded = list(names), recorded_devices(folder)
+    numbered = [*recorded, *(name for name in needed if name not in recorded)]
+    Register(numbered, "")  # what is wrong with names is better said before a model is read
     import_transformers()
     score(settings.task, [0], [0])  # a missing package is better missed now than at the first evaluation
     data = training_data(settings)
