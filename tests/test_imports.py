@@ -49,6 +49,7 @@ MAY = {
     "lola": {
         "numpy",
         "rich",
+        "platformdirs",
         "lola",
         "argcomplete",
         "matplotlib",

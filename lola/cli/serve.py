@@ -114,8 +114,17 @@ def _broker(options: argparse.Namespace) -> "Iterator[BrokerAddress]":
         if options.certificates is not None:
             raise LolaValueError("the embedded broker knows no certificates, got --certificates; start mosquitto")
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it takes a choice of protocol for an error
-        with EmbeddedBroker(options.port) as embedded:
+        embedded = EmbeddedBroker(options.port)
+        try:
+            embedded.start()
+        except (OSError, OverflowError) as error:
+            raise LolaValueError(
+                f"--port must be a free one for the embedded broker, got {options.port} ({error}); take another, or 0"
+            ) from None
+        try:
             yield embedded.address
+        finally:
+            embedded.stop()
         return
     if options.certificates is None:
         yield address_of(options.broker)

@@ -283,7 +283,7 @@ def test_what_a_server_cannot_be_told(place, tmp_path, capsys):
                 ("--embedded", "--certificates", tmp_path),
                 "the embedded broker knows no certificates, got --certificates",
             ),
-            (("--embedded", "--port", broker.address.port), "address already in use"),
+            (("--embedded", "--port", broker.address.port), "--port must be a free one for the embedded broker, got "),
             ((*here, "--certificates", tmp_path), "there is no certificate of server"),
             ((*here, "--devices", "ann,ann"), "devices must have different names, got ann, ann; name each once"),
             ((*here, "--devices", "ann,,bob"), "a device must be named by 1 to 64 of the characters"),
