@@ -75,6 +75,23 @@ TARGETS = (
         Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
         for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
     ),
+    Target("lola/tasks/dealing.py", ("tests/adapters/test_training.py", "tests/devices/test_joining.py"), USUAL),
+    *(
+        Target(f"lola/tasks/{file}.py", ("tests/devices/test_joining.py", "tests/devices/test_commands.py"), USUAL)
+        for file in ("announcement", "joining", "serving")
+    ),
+    *(
+        Target(f"lola/devices/{file}.py", tuple(f"tests/devices/test_{name}.py" for name in tests), USUAL)
+        for file, tests in {
+            "status": ("status", "certificates"),
+            "certificates": ("certificates", "mosquitto"),
+            "mosquitto": ("certificates", "mosquitto"),
+            "joining": ("joining", "commands"),
+            "serving": ("joining", "commands"),
+            "timings": ("joining", "commands"),
+        }.items()
+    ),
+    Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle/se*.py", ("tests/test_segment_oracle.py", "tests/test_oracles.py"), USUAL),
@@ -105,7 +122,7 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
-    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/tasks")
+    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/devices", "lola/tasks")
     paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 

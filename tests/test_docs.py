@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import tomllib
 from importlib.metadata import metadata, version
 from itertools import pairwise
@@ -21,6 +22,7 @@ import torch
 import yaml
 from cooperative import tiny_columns, tiny_problem
 from pages import DATA, PAGES, ROOT, blocks, files, text
+from processes import Command
 from tiny_models import save_checkpoint, save_config
 from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import AutoModelForSequenceClassification
@@ -30,12 +32,17 @@ import lola.adapters
 from lola.cli.main import main
 from lola.models.loading import CONFIGS
 
-COMMANDS = ("schedule", "verify", "simulate", "profile", "train", "export", "docs")
+COMMANDS = ("schedule", "verify", "simulate", "profile", "train", "serve", "device", "export", "certificates", "docs")
 # What is appended to a command, so that it takes seconds; the last of two equal options counts.
 SMALL = {
     "simulate": ["--rounds=10"],
     "profile": ["--model=tiny", "--batch=1", "--seq=8", "--repeats=1", "--monotone=isotonic"],
     "train": ["--rounds=2", "--batch=3", "--seq=16", "--threads=1"],
+}
+# The same of commands that run beside others.
+BESIDE = {
+    "serve": ["--rounds=2", "--batch=3", "--seq=16", "--threads=1", "--port={port}"],
+    "device": ["--threads=1", "--broker=127.0.0.1:{port}"],
 }
 # What the Python blocks of a page print, in turn.
 PRINTED = {
@@ -73,6 +80,10 @@ class Reader:
         self.printed = None  # by the command or the Python before, which a text block must show
         self.prints = []  # by the Python blocks
         self.names = {}  # that the Python blocks know
+        self.beside = []  # commands that run as long as a page is read
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
 
     def sh(self, body):
         for line in body.splitlines():
@@ -93,6 +104,10 @@ class Reader:
         elif program in ("lola", ".venv/bin/lola"):
             named = dict(pairwise(arguments)).get("--model")
             assert named is None or named in CONFIGS or Path(named).is_dir(), named
+            if arguments[0] in BESIDE:
+                more = [option.format(port=self.port) for option in BESIDE[arguments[0]]]
+                self.beside.append(Command(Path.cwd(), f"{arguments[0]}-{len(self.beside)}", *arguments, *more))
+                return
             self.capsys.readouterr()
             assert main([*arguments, *SMALL.get(arguments[0], [])]) == 0
             self.printed = [line.rstrip() for line in self.capsys.readouterr().out.splitlines()]
@@ -152,7 +167,11 @@ def test_every_block_does_what_it_says(page, place, tmp_path, capsys, monkeypatc
         for language, body in blocks(page):
             if language not in DATA:
                 getattr(reader, language)(body)
+        for command in reader.beside:
+            assert command.ends() == 0, command.said
     finally:
+        for command in reader.beside:
+            command.kill()
         torch.set_num_threads(threads)
     for pattern, said in zip(PRINTED.get(page, []), reader.prints, strict=False):
         assert re.fullmatch(pattern, said), said

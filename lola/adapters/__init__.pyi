@@ -1,8 +1,11 @@
+from lola.adapters.apply import Refusal as Refusal
 from lola.adapters.apply import RoundReport as RoundReport
 from lola.adapters.apply import apply_round as apply_round
 from lola.adapters.bound import NormBound as NormBound
 from lola.adapters.compute import block_gradient as block_gradient
 from lola.adapters.devices import Devices as Devices
+from lola.adapters.devices import LiveDevices as LiveDevices
+from lola.adapters.devices import Roster as Roster
 from lola.adapters.devices import SimulatedDevices as SimulatedDevices
 from lola.adapters.messages import BlockGradient as BlockGradient
 from lola.adapters.messages import BlockTask as BlockTask

@@ -38,8 +38,8 @@ class RoundReport:
     missing : tuple of int
         Depths that no usable gradient came for. Their parameters and optimizer state are untouched.
     refused : tuple of (device, depth, str)
-        Answers that were not used, by their deepest depth, and why; None where an answer names no device or no depth.
-        An answer for several depths is used whole or not at all.
+        Answers that were not used or did not come, by their deepest depth, and why; None where an answer names no
+        device or no depth. An answer for several depths is used whole or not at all.
     loss : float
         Mean over the depths that were stepped; NaN if there were none.
     """
@@ -60,11 +60,28 @@ class RoundReport:
         return "; ".join(parts)
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What stands for an answer that did not come, or that whoever carries answers did not let through.
+
+    Attributes
+    ----------
+    device, depth : int or None
+        Who was asked for what, by the deepest depth; None where that is not known.
+    why : str
+        In words, for the record of the round.
+    """
+
+    device: int | None
+    depth: int | None
+    why: str
+
+
 def apply_round(
     optimizer: torch.optim.Optimizer,
     depths: Depths,
     plan: RoundPlan,
-    answers: Iterable[BlockGradient | None],
+    answers: Iterable[BlockGradient | Refusal | None],
     *,
     bound: NormBound | None = None,
 ) -> RoundReport:
@@ -81,8 +98,9 @@ def apply_round(
         refused for what its step would do.
     depths : lola.models.Depths
     plan : RoundPlan
-    answers : iterable of BlockGradient or None
-        In any order; a device that did not answer is not there, or None. The gradients are copied, not kept.
+    answers : iterable of BlockGradient, Refusal or None
+        In any order; a device that did not answer is not there, None, or a `Refusal`, which is reported. The gradients
+        are copied, not kept.
     bound : NormBound, optional
         Refuses outliers, and is updated. Without it any finite gradient is taken that leaves everything finite.
 
@@ -114,9 +132,12 @@ def apply_round(
                 )
     wanted = {task.depths: _joined(blocks[depth] for depth in task.depths) for task in plan.tasks}
     accepted: dict[range, BlockGradient] = {}
-    refused = []
+    refused: list[tuple[int | None, int | None, str]] = []
     for answer in answers:
         if answer is None:
+            continue
+        if isinstance(answer, Refusal):
+            refused.append((answer.device, answer.depth, answer.why))
             continue
         why = _misfit(answer) or _refusal(answer, plan, accepted, wanted)
         if not why and bound is not None:

@@ -3,30 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from lola.adapters.apply import Refusal
 from lola.adapters.compute import block_gradient
 from lola.adapters.messages import BlockGradient
 from lola.adapters.plan import RoundPlan
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
+from lola.fleet import Fleet
 from lola.models.depths import Depths, Loss, loss_of_output
 from lola.models.seeding import seeded
 from lola.problem import Problem
+from lola.solvers.checks import IntArray
 from lola.solvers.errors import LolaValueError
 
 
 class Devices(Protocol):
     """The devices of a session, wherever they are."""
 
-    def answers(self, plan: RoundPlan) -> Iterable[BlockGradient | None]:
+    def answers(self, plan: RoundPlan) -> Iterable[BlockGradient | Refusal | None]:
         """Have the tasks of a plan done, and give what came back, in any order.
 
-        Whoever does not answer is not there, or None. Nothing needs to be checked: the session refuses what does not
-        fit, and says why. Devices elsewhere need their task and ``ModelUpdate.from_depths(depths, plan.version)``.
+        Whoever does not answer is not there, None, or a `Refusal` that says why. Nothing needs to be checked: the
+        session refuses what does not fit, and says why. Devices elsewhere need their task and
+        ``ModelUpdate.from_depths(depths, plan.version)``.
         """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Roster:
+    """Who is there at a moment.
+
+    Attributes
+    ----------
+    serial : int
+        Goes up whenever somebody comes, goes, or says something new.
+    numbers : (K,) int64 array
+        Of the devices, ascending. A device keeps its number for as long as the run lasts.
+    fleet : Fleet
+        What they said of themselves, in the order of the numbers.
+    """
+
+    serial: int
+    numbers: IntArray
+    fleet: Fleet
+
+    def fleet_of(self, numbers: IntArray) -> Fleet:
+        """Return the fleet of some of them."""
+        return self.fleet.with_channel(self.fleet.spectral_efficiency, np.searchsorted(self.numbers, numbers))
+
+
+@runtime_checkable
+class LiveDevices(Devices, Protocol):
+    """Devices that come and go: a session schedules each round for those that are there, as they last said they are."""
+
+    def roster(self, problem: Problem, after: int) -> Roster:
+        """Say who is there for a round of a problem, whose own fleet is not looked at.
+
+        Waits until that is somebody, and differs from the roster whose serial is `after` (-1: any will do).
+        """
+        ...
 
 
 class SimulatedDevices:

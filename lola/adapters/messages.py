@@ -132,17 +132,21 @@ class ModelUpdate:
     version : int
     parameters : dict of str to torch.Tensor
         Of all depths, by their names in the model; on the CPU.
+    alpha : float
+        LoRA's, which no shape tells: with another, gradients would be of another model.
     """
 
     version: int
     parameters: dict[str, torch.Tensor]
+    alpha: float
 
     @classmethod
     def from_depths(cls, depths: Depths, version: int) -> ModelUpdate:
         """Copy what a model has learnt by a version."""
         named = depths.all_named_parameters()
         with depths.lock:
-            return cls(version, {name: weight.detach().to("cpu", copy=True) for name, weight in named.items()})
+            parameters = {name: weight.detach().to("cpu", copy=True) for name, weight in named.items()}
+        return cls(version, parameters, depths.alpha)
 
     def apply_to(self, depths: Depths) -> None:
         """Put the parameters into a model of the same kind, all of them or none.
@@ -154,6 +158,11 @@ class ModelUpdate:
         """
         import torch
 
+        if self.alpha != depths.alpha:
+            raise LolaValueError(
+                f"the update must be of LoRA with the model's alpha, {depths.alpha:g}, got {self.alpha:g}; adapt the "
+                "model with the server's"
+            )
         wanted = depths.all_named_parameters()
         if self.parameters.keys() != wanted.keys():
             name = min(self.parameters.keys() ^ wanted.keys())
@@ -172,11 +181,11 @@ class ModelUpdate:
 
     def to_bytes(self) -> bytes:
         """Write the update, to be sent."""
-        return pack("ModelUpdate", {"version": self.version}, self.parameters)
+        return pack("ModelUpdate", {"version": self.version, "alpha": self.alpha}, self.parameters)
 
     @classmethod
     def from_bytes(cls, data: bytes, depths: Depths, *, limit: int | None = None) -> ModelUpdate:
-        """Read an update of a model; `apply_to` looks whether its values are finite.
+        """Read an update of a model; `apply_to` looks whether its values are finite, and its alpha the model's.
 
         Parameters
         ----------
@@ -192,9 +201,9 @@ class ModelUpdate:
             If the bytes are no update of this model.
         """
         layouts = layouts_of(depths.all_named_parameters())
-        header, packed = unpack("ModelUpdate", data, ("version",), limit, tensor_bytes=room_for(layouts))
-        version = count("a ModelUpdate", header, "version", 0)
-        return cls(version, read_tensors(packed, layouts))
+        header, packed = unpack("ModelUpdate", data, ("version", "alpha"), limit, tensor_bytes=room_for(layouts))
+        version, alpha = count("a ModelUpdate", header, "version", 0), positive("a ModelUpdate", header, "alpha")
+        return cls(version, read_tensors(packed, layouts), alpha)
 
 
 @dataclass(frozen=True, eq=False, init=False)

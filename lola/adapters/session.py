@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +14,8 @@ import numpy as np
 from lola.adapters.apply import apply_round
 from lola.adapters.bound import NormBound
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
-from lola.adapters.devices import Devices, SimulatedDevices
-from lola.adapters.identity import frozen_parts, tensor_bytes, told
+from lola.adapters.devices import Devices, LiveDevices, SimulatedDevices
+from lola.adapters.identity import run_identity, without_fleet
 from lola.adapters.lock import held, lock_of
 from lola.adapters.plan import RoundPlan
 from lola.adapters.record import RoundRecord
@@ -26,6 +24,7 @@ from lola.adapters.shards import ShardedData
 from lola.adapters.tensorboard import tensorboard_log
 from lola.channel import Channel
 from lola.files.formats import FormatError, StrPath
+from lola.fleet import Fleet
 from lola.models.depths import Loss, loss_of_output
 from lola.outages import wait_for_devices
 from lola.problem import Problem, of_a_round
@@ -67,7 +66,8 @@ class CooperativeSession:
         See `block_gradient`.
     devices : Devices, optional
         Who answers each round's plan. Left out, they are `SimulatedDevices` with `data`, `loss` and the setting's
-        failures; given, they have data, loss and failures of their own.
+        failures; given, they have data, loss and failures of their own. `LiveDevices` are scheduled as they last said
+        they are, and the problem's fleet is not looked at.
     folder : path-like, optional
         Where checkpoints, ``metrics.csv`` and, with TensorBoard installed, its scalars go. A session that finds
         checkpoints there goes on from the latest that is intact, with the optimizer's settings kept in it, and ends
@@ -116,15 +116,21 @@ class CooperativeSession:
                 "devices have data, loss and failures of their own, got some beside them; give data=None, no loss, and "
                 "a setting without failure"
             )
+        if channel is not None and isinstance(devices, LiveDevices):
+            raise LolaValueError("live devices say what their channel is, got another beside them; give channel=None")
         self.devices = devices
         self.folder = None if folder is None else Path(folder)
         self._digest: str | None = None
         self._frozen: str | None = None
         if folder is not None:
-            self._digest, self._frozen = self._identity()
+            anybody = isinstance(self.devices, LiveDevices)
+            self._digest, self._frozen = run_identity(
+                without_fleet(problem) if anybody else problem, self.setting, depths, self.devices, channel, data
+            )
         self._lock = None if self.folder is None else lock_of(self.folder)
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
+        self.schedule: Schedule | None = None  # of the round that is on, or of the last one
         norms: dict[int, list[float]] = {}
         if self.folder is not None and self._lock is not None and self.folder.exists():
             with held(self._lock):
@@ -213,6 +219,7 @@ class CooperativeSession:
 
     def _round(self, last: bool) -> RoundRecord:
         chosen, present, waited_s = self._schedule()
+        self.schedule = chosen
         plan = RoundPlan.from_schedule(chosen, self.version, present)
         answers = self.devices.answers(plan)
         report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound)
@@ -237,20 +244,43 @@ class CooperativeSession:
 
         Return their numbers too, and how long the round waited for enough devices to come out of outage.
         """
-        fleet, blocks, longest = self.problem.fleet, self.problem.n_blocks, self.problem.max_blocks
-        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(fleet.n_devices)
+        if isinstance(self.devices, LiveDevices):
+            return (*self._schedule_live(self.devices), 0.0)
+        fleet = self.problem.fleet
         efficiency, waited_s = wait_for_devices(
             self.problem, self._channel_of, self.version, self.clock_s, fleet.usable_memory_bytes
         )
         everybody = np.flatnonzero(efficiency)
-        present = np.flatnonzero((draws < self.setting.participation) & (efficiency != 0))
-        if len(present) >= math.ceil(blocks / (longest or blocks)):
+        return (*self._choose(everybody, lambda some: fleet.with_channel(efficiency, some)), waited_s)
+
+    def _schedule_live(self, devices: LiveDevices) -> tuple[Schedule, IntArray]:
+        """Schedule those who are there, once they can hold the model."""
+        after = -1
+        while True:
+            roster = devices.roster(self.problem, after)
+            if len(roster.numbers) >= self._least_devices:
+                try:
+                    return self._choose(roster.numbers, roster.fleet_of)
+                except InfeasibleError as error:
+                    _log.warning("round %d waits for other devices: %s", self.version, error)
+            after = roster.serial
+
+    def _choose(self, everybody: IntArray, fleet_of: Callable[[IntArray], Fleet]) -> tuple[Schedule, IntArray]:
+        """Schedule those of the devices numbered who take part, or everybody where they cannot hold the model."""
+        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(int(everybody[-1]) + 1)
+        present = everybody[draws[everybody] < self.setting.participation]
+        if len(present) >= self._least_devices:
             try:
-                return self._schedule_of(present, efficiency), present, waited_s
+                return self._schedule_of(fleet_of(present)), present
             except InfeasibleError:
                 if len(present) == len(everybody):
                     raise
-        return self._schedule_of(everybody, efficiency), everybody, waited_s
+        return self._schedule_of(fleet_of(everybody)), everybody
+
+    @property
+    def _least_devices(self) -> int:
+        """Fewest devices that can take all blocks, if memory allows."""
+        return math.ceil(self.problem.n_blocks / (self.problem.max_blocks or self.problem.n_blocks))
 
     def _channel_of(self, version: int, clock_s: float) -> FloatArray:
         fleet = self.problem.fleet
@@ -263,8 +293,8 @@ class CooperativeSession:
             )
         return efficiency
 
-    def _schedule_of(self, present: IntArray, efficiency: FloatArray) -> Schedule:
-        round_of = of_a_round(self.problem, self.problem.fleet.with_channel(efficiency, present))
+    def _schedule_of(self, fleet: Fleet) -> Schedule:
+        round_of = of_a_round(self.problem, fleet)
         return schedule(round_of, self.setting.method, seed=self.setting.rng(self.version, Purpose.SCHEDULE))
 
     def _scores(self) -> dict[str, float]:
@@ -279,23 +309,3 @@ class CooperativeSession:
                 return {name: float(value) for name, value in self.evaluate().items()}
         finally:
             self.depths.model.train(training)
-
-    def _identity(self) -> tuple[str, str]:
-        """Digests of what a run that goes on must have in common with the one that was stopped, and of frozen weights.
-
-        Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
-        """
-        state, frozen = hashlib.sha256(self.problem.digest().encode()), hashlib.sha256()
-        setting = {name: value for name, value in asdict(self.setting).items() if not name.endswith("_every")}
-        channel, devices = (told(one) if is_dataclass(one) else "" for one in (self.channel, self.devices))
-        data = (devices,) if self.data is None else (self.data.seed, self.data.batch_size)
-        state.update(repr((sorted(setting.items()), *data, channel, self.depths.alpha)).encode())
-        if self.data is not None:
-            for shard in self.data.shards:
-                state.update(shard.tobytes())
-            for name, column in sorted(self.data.columns.items()):
-                state.update(name.encode() + tensor_bytes(column))
-        for part in frozen_parts(self.depths):
-            state.update(part)
-            frozen.update(part)
-        return state.hexdigest(), frozen.hexdigest()

@@ -132,10 +132,13 @@ class ShardedData:
 
     def batches(self, device: int, version: int) -> Iterator[Batch]:
         """Yield the batches of a device in a round, without end: its shard shuffled, again and again."""
+        return self.batches_of(self.shards[device], device, version)
+
+    def batches_of(self, shard: IntArray, device: int, version: int) -> Iterator[Batch]:
+        """Yield what a device would draw in a round if this were its shard."""
         import torch
 
-        rng = np.random.default_rng([self.seed, 2, device, version])
-        shard, pending = self.shards[device], np.empty(0, np.int64)
+        rng, pending = np.random.default_rng([self.seed, 2, device, version]), np.empty(0, np.int64)
         while True:
             while pending.size < self.batch_size:
                 pending = np.concatenate((pending, rng.permutation(shard)))

@@ -25,7 +25,12 @@ MISOCP_SIZE = "18 devices and 9 blocks"
 _MIN_WIDTH = 100
 # What the extras of commands bring, by the names under which it is imported.
 _TORCH = ("torch", "transformers", "peft", "huggingface_hub", "safetensors", "filelock", "scipy")
-EXTRAS = {"plot": ("matplotlib",), "torch": _TORCH, "train": (*_TORCH, "sklearn")}
+EXTRAS = {
+    "plot": ("matplotlib",),
+    "torch": _TORCH,
+    "devices": (*_TORCH, "paho.mqtt", "amqtt", "cryptography"),
+    "train": (*_TORCH, "sklearn"),
+}
 STANDARD_OUTPUT = "-"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
-from lola.cli import docs, export, profile, schedule, simulate, train, verify
+from lola.cli import certificates, device, docs, export, profile, schedule, serve, simulate, train, verify
 from lola.cli.common import Exit
 
 _COMMANDS = {
@@ -19,6 +19,9 @@ _COMMANDS = {
     "profile": (profile, "measure or estimate what each depth of a model costs"),
     "simulate": (simulate, "compare methods over many random rounds; nothing is trained"),
     "train": (train, "fine-tune a text classifier over a simulated fleet (needs lola-deft[train])"),
+    "serve": (serve, "fine-tune over real devices, behind an MQTT broker (needs lola-deft[train,devices])"),
+    "device": (device, "take part in a run that lola serve serves (needs lola-deft[train,devices])"),
+    "certificates": (certificates, "say who may take part: an authority, certificates, a broker's configuration"),
     "export": (export, "take a trained model home, for PEFT or for transformers alone"),
     "docs": (docs, "read the pages that docstrings cite"),
 }
@@ -102,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             autocomplete(parser)
         options = parser.parse_args(arguments)
-        with _said_aside() if options.verbose else nullcontext():
+        level = "debug" if options.verbose else getattr(options, "log", None)
+        with nullcontext() if level is None else _said_aside(level):
             return _run(options)
     except KeyboardInterrupt as stop:
         return _end(Exit.INTERRUPTED, "; ".join(["interrupted", *map(str, stop.args)]))
@@ -140,20 +144,24 @@ def _run(options: argparse.Namespace) -> Exit:
 
 
 @contextmanager
-def _said_aside() -> Iterator[None]:
-    """Write what lola logs to standard error."""
+def _said_aside(level: str) -> Iterator[None]:
+    """Write what lola logs, from a level on, to standard error."""
     import logging
 
     class Plain(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
             return _plain(super().format(record))
 
-    handler = logging.StreamHandler()
+    class Aside(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(self.format(record), file=sys.stderr)  # whatever that is by then: a live table's, too
+
+    handler = Aside()
     handler.setFormatter(Plain("lola: %(relativeCreated).0f ms: %(message)s"))
     logger = logging.getLogger("lola")
     before = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(level.upper())
     try:
         yield
     finally:

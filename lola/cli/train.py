@@ -17,6 +17,20 @@ _LINE_EVERY_S = 30.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
+    add_setting(parser)
+    parser.add_argument("--fleet", metavar="f.csv", help="devices (default: the built-in scenario's)")
+    parser.add_argument(
+        "--channel",
+        default="static",
+        help="static (default: the fleet's), rayleigh (new each round, around each mean SNR of --fleet), or a file of "
+        "traces (capacity: of 10 MHz)",
+    )
+    parser.add_argument("--failure", type=float, default=0.0, metavar="P", help="a device's chance never to answer")
+    parser.epilog = "TensorBoard finds the scalars in FOLDER/tensorboard if the package tensorboard is installed."
+
+
+def add_setting(parser: argparse.ArgumentParser) -> None:
+    """Declare what a run is set up by, whoever its devices are."""
     parser.add_argument("--model", required=True, help="folder or hub name of a BERT, RoBERTa or ELECTRA")
     parser.add_argument("--task", required=True, help="cola, mrpc, rte, stsb, sst2, qnli, mnli or qqp")
     parser.add_argument("--data", required=True, help="folder of GLUE, or hub (needs the package datasets)")
@@ -28,20 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="jbba",
         help="jbba (default), or another method of lola schedule; some want --freeze-head",
     )
-    parser.add_argument("--fleet", metavar="f.csv", help="devices (default: the built-in scenario's)")
     parser.add_argument("--profile", metavar="p.json", help="what each depth costs (default: estimated for the model)")
     parser.add_argument(
         "--bandwidth-hz", type=float, default=100e6, metavar="HZ", help="uplink spectrum (default 100e6)"
     )
     add_max_blocks(parser, default=1)
-    parser.add_argument(
-        "--channel",
-        default="static",
-        help="static (default: the fleet's), rayleigh (new each round, around each mean SNR of --fleet), or a file of "
-        "traces (capacity: of 10 MHz)",
-    )
     parser.add_argument("--participation", type=float, default=1.0, metavar="P", help="a device's chance to take part")
-    parser.add_argument("--failure", type=float, default=0.0, metavar="P", help="a device's chance never to answer")
     parser.add_argument(
         "--refuse-above", type=float, metavar="X", help="refuse gradients X times the median norm of their block's last"
     )
@@ -68,7 +74,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eval-every", type=int, default=10, metavar="N", help="rounds between scores (default 10)")
     parser.add_argument("--checkpoint-every", type=int, default=1, metavar="N", help="rounds between (default 1)")
     parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.epilog = "TensorBoard finds the scalars in FOLDER/tensorboard if the package tensorboard is installed."
 
 
 def run(options: argparse.Namespace) -> None:
@@ -98,8 +103,8 @@ def run(options: argparse.Namespace) -> None:
             write_settings(out, settings)
             _train(session, options.rounds, heed)
             session.save()  # a run that was killed between its last checkpoint and its metrics lacks but the metrics
-            _summarise(session, settings.recorded(), out)
-            home = _take_home(training, settings, out)
+            summarise(session, settings.recorded(), out)
+            home = bring_home(training, settings, out)
         print(plain(f"written: {out}"))
         print(plain(f"the model: {home}, for PEFT; lola export makes one for transformers alone, or of another round"))
     except KeyboardInterrupt:
@@ -119,7 +124,7 @@ def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None])
     columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", completed=session.version, total=rounds)
-        scores = _last_scores(session)
+        scores = last_scores(session)
         said_at = monotonic()
         for record in session.run(rounds):
             heed()
@@ -133,12 +138,15 @@ def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None])
                 print(f"round {record.version}: {', '.join(said)}", flush=True)
 
 
-def _last_scores(session: "CooperativeSession") -> dict[str, float]:
+def last_scores(session: "CooperativeSession") -> dict[str, float]:
+    """Return the scores of the latest round that was scored; none if there is none."""
     return next((record.scores for record in reversed(session.records) if record.scores), {})
 
 
-def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Path) -> None:
-    """Write the summary and print it as a table."""
+def summarise(
+    session: "CooperativeSession", settings: dict[str, Any], out: Path, measured_s: float | None = None
+) -> None:
+    """Write the summary and print it as a table; where rounds were real, with the seconds that they took."""
     from rich.table import Table
 
     from lola.cli.common import laid_out
@@ -146,7 +154,7 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
     from lola.tasks.folder import write_summary
     from lola.tasks.glue import glue_task
 
-    scores = _last_scores(session)
+    scores = last_scores(session)
     walled = sum(record.memory_wall > 0 for record in session.records)
     missing = sum(record.missing for record in session.records)
     refusals = [record.refused for record in session.records if record.refused]
@@ -163,13 +171,17 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
         "notes": session.problem.notes,
         "settings": settings,
     }
+    clock = "simulated"
+    if measured_s is not None:
+        summary["measured_s"], clock = measured_s, "scheduled"
     write_summary(out, summary)
     table = Table(box=None, pad_edge=False, header_style="bold")
     cells = {
         "method": settings["method"],
         "rounds": str(session.version),
         **{name: f"{value:.4f}" for name, value in scores.items()},
-        "simulated": seconds(session.clock_s),
+        clock: seconds(session.clock_s),
+        **({} if measured_s is None else {"measured": seconds(measured_s)}),
         "blocks\nmissing": str(missing),
         "rounds at the\nmemory wall": str(walled),
     }
@@ -181,7 +193,7 @@ def _summarise(session: "CooperativeSession", settings: dict[str, Any], out: Pat
         print(f"in {len(refusals)} rounds a gradient was refused; the last time, {refusals[-1]}")
 
 
-def _take_home(training: "Training", settings: "TrainingSettings", out: Path) -> Path:
+def bring_home(training: "Training", settings: "TrainingSettings", out: Path) -> Path:
     """Write what PEFT loads, then put it in place of what an earlier end of this run left there."""
     from lola.files.folders import put_in_place, remove
     from lola.tasks.export import take_home

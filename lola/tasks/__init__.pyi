@@ -1,8 +1,12 @@
+from lola.tasks.announcement import RunAnnouncement as RunAnnouncement
 from lola.tasks.glue import Examples as Examples
 from lola.tasks.glue import GlueData as GlueData
 from lola.tasks.glue import glue_task as glue_task
 from lola.tasks.glue import read_glue as read_glue
 from lola.tasks.glue import score as score
+from lola.tasks.joining import Member as Member
+from lola.tasks.joining import prepare_member as prepare_member
+from lola.tasks.serving import prepare_serving as prepare_serving
 from lola.tasks.settings import TrainingSettings as TrainingSettings
 from lola.tasks.texts import TextClassifier as TextClassifier
 from lola.tasks.texts import load_classifier as load_classifier

@@ -8,11 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
+from lola.adapters.devices import Devices
 from lola.adapters.session import CooperativeSession
-from lola.adapters.shards import ShardedData, dirichlet_shards, iid_shards, trim_padding
+from lola.adapters.shards import ShardedData, trim_padding
 from lola.channel import Channel, fading
 from lola.files.formats import StrPath, block_limit
 from lola.files.problems import builtin_scenario, load_fleet
@@ -27,7 +27,8 @@ from lola.profile import Profile
 from lola.scheduling import suited_method
 from lola.solvers.checks import shown
 from lola.solvers.errors import LolaValueError
-from lola.tasks.glue import Examples, GlueData, glue_task, read_glue, score
+from lola.tasks.dealing import deal, training_data
+from lola.tasks.glue import Examples, GlueData, glue_task, score
 from lola.tasks.settings import OPTIMIZERS, TrainingSettings
 from lola.tasks.texts import TextClassifier, load_classifier
 
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     import torch
 
     Batch = dict[str, torch.Tensor]
-
-_LARGE_BATCH = 1024  # larger ones only where there are as many rows
-_SUBSET = 4  # what a random generator is for; shards and the dev split have the numbers before it
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +106,14 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     """
     import_transformers()
     score(settings.task, [0], [0])  # a missing package is better missed now than at the first evaluation
-    data = read_glue(settings.task, settings.data, seed=settings.seed)
-    if settings.train_rows is not None:
-        data = replace(data, train=_some(data.train, settings.train_rows, settings.seed))
-    if settings.batch > (most := max(len(data.train), _LARGE_BATCH)):
-        raise LolaValueError(
-            f"batch must be at most {most} for {len(data.train)} rows, got {settings.batch}; 32 is usual"
-        )
+    data = training_data(settings)
     fleet = load_fleet(settings.fleet) if settings.fleet else builtin_scenario().fleet
     channel = channel_of(settings, fleet)
     classifier, depths = adapted_classifier(settings)
-    profile = load_profile(settings.profile) if settings.profile else _estimated(classifier, settings)
+    profile = profile_of(settings, classifier)
     longest = block_limit("max_blocks", settings.max_blocks)
     problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps, max_blocks=longest)
-    unequal = settings.profile is None and not settings.freeze_head
-    suited_method(settings.method, problem, "; or freeze the head (freeze_head, --freeze-head)" if unequal else "")
+    check_method(settings, problem)
     session = make_session(settings, depths, classifier, data, problem, channel=channel, folder=folder)
     dealt = "evenly" if settings.alpha is None else f"by Dirichlet({settings.alpha:g})"
     notes = [
@@ -135,6 +126,23 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     if session.version:
         notes.append(f"goes on from round {session.version} in {folder}")
     return Training(session, tuple(notes), classifier)
+
+
+def profile_of(settings: TrainingSettings, classifier: TextClassifier) -> Profile:
+    """Read the profile that settings name, or estimate one for the model."""
+    return load_profile(settings.profile) if settings.profile else _estimated(classifier, settings)
+
+
+def check_method(settings: TrainingSettings, problem: Problem) -> None:
+    """Refuse a method that does not suit what blocks upload, and say what mends it.
+
+    Raises
+    ------
+    ValueError
+        If it does not suit the problem.
+    """
+    unequal = settings.profile is None and not settings.freeze_head
+    suited_method(settings.method, problem, "; or freeze the head (freeze_head, --freeze-head)" if unequal else "")
 
 
 def channel_of(settings: TrainingSettings, fleet: Fleet) -> Channel | None:
@@ -203,6 +211,7 @@ def make_session(
     folder: StrPath | None = None,
     loss: Loss = loss_of_output,
     collate: Callable[[Batch], Batch] = trim_padding,
+    devices: Devices | None = None,
 ) -> CooperativeSession:
     """Tokenise and deal out what was read, for a model that was loaded and adapted.
 
@@ -219,6 +228,8 @@ def make_session(
         See `CooperativeSession`.
     collate : callable
         See `ShardedData`.
+    devices : Devices, optional
+        Who have data and loss of their own; then nothing is dealt out.
 
     Returns
     -------
@@ -232,32 +243,32 @@ def make_session(
     """
     import torch
 
-    task, seed, n_rows = settings.task, settings.seed, len(data.train)
-    if settings.alpha is None:
-        shards = iid_shards(n_rows, problem.n_devices, seed=seed)
-    else:
-        labels = data.train.labels.astype(np.int64)
-        shards = dirichlet_shards(labels, problem.n_devices, alpha=settings.alpha, seed=seed)
-    columns, dev = texts.encode(data.train, settings.seq), texts.encode(data.dev, settings.seq)
+    task, seed = settings.task, settings.seed
+    shards = None
+    if devices is None:
+        columns = texts.encode(data.train, settings.seq)
+        shards = ShardedData(
+            columns,
+            deal(settings, data.train, problem.n_devices),
+            batch_size=settings.batch,
+            seed=seed,
+            collate=collate,
+        )
+    dev = texts.encode(data.dev, settings.seq)
     optimizer = getattr(torch.optim, OPTIMIZERS[settings.optimizer])
     depths.model.train()
     return CooperativeSession(
         depths,
         optimizer(depths.all_parameters(), lr=settings.lr),
         problem,
-        ShardedData(columns, shards, batch_size=settings.batch, seed=seed, collate=collate),
+        shards,
         setting=settings.of_session(),
         channel=channel,
         evaluate=lambda: score(task, texts.predict(dev), data.dev.labels),
         loss=loss,
+        devices=devices,
         folder=folder,
     )
-
-
-def _some(train: Examples, n_rows: int, seed: int) -> Examples:
-    if n_rows > len(train):
-        raise LolaValueError(f"train_rows asks for {n_rows} rows, but there are {len(train)}")
-    return train.take(np.sort(np.random.default_rng([seed, _SUBSET]).permutation(len(train))[:n_rows]))
 
 
 def _estimated(classifier: TextClassifier, settings: TrainingSettings) -> Profile:

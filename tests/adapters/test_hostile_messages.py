@@ -1,18 +1,15 @@
 """Whatever comes in a message's place: an error of lola's own, or tensors of the size they must have."""
 
-import hashlib
 import json
 import math
 import random
 
 import pytest
 from cooperative import tiny_depths
-from travelling import KINDS, fits, messages_of, same
+from travelling import FIXED, KINDS, damaged, fits, messages_of, same, signed, sized
 
 import lola
 from lola.adapters import BlockGradient, BlockTask
-
-FIXED = 52  # magic 8, digest 32, sizes 4 and 8
 
 
 @pytest.fixture(scope="module")
@@ -23,44 +20,6 @@ def depths(tmp_path_factory):
 @pytest.fixture(scope="module")
 def messages(depths):
     return messages_of(depths)
-
-
-def damaged(rng, valid):
-    """Bytes flipped, cut, doubled, put in, overwritten, cut off, or nothing but noise."""
-    data = bytearray(valid)
-    if rng.random() < 0.05:
-        return rng.randbytes(rng.randrange(2 * len(valid)))
-    for _ in range(rng.choice((1, 1, 1, 3))):
-        at, length = rng.randrange(len(data) + 1), rng.randint(1, 30)
-        # Half of it where the sizes and names are.
-        at = min(at, rng.randrange(FIXED + 200)) if rng.random() < 0.5 else at
-        kind = rng.randrange(7)
-        if kind == 0:
-            del data[at : at + length]
-        elif kind == 1:
-            data[at:at] = data[at : at + length]
-        elif kind == 2:
-            data[at:at] = rng.randbytes(rng.randint(1, 4))
-        elif kind == 3:
-            data[at : at + 3] = rng.choice((b"NaN", b"-1", b"1e9", b"null", b"true", b"[[[", b'"', b"\xff", b"\0\0\0"))
-        elif kind == 4:
-            del data[at:]
-        elif at < len(data):
-            data[at] = data[at] ^ 1 << rng.randrange(8) if kind == 5 else rng.randrange(256)
-    return bytes(data)
-
-
-def signed(data):
-    """Give bytes the digest that fits: what a sender could have written on purpose."""
-    return data[:8] + hashlib.sha256(data[40:]).digest() + data[40:]
-
-
-def sized(data):
-    """Let the sizes fit as well, where there is a header."""
-    if len(data) < FIXED:
-        return signed(data)
-    header = int.from_bytes(data[40:44], "little")
-    return signed(data[:44] + max(len(data) - FIXED - header, 0).to_bytes(8, "little") + data[FIXED:])
 
 
 @pytest.mark.parametrize("mend", [None, signed, sized], ids=["as they come", "with their digest", "and their sizes"])

@@ -62,7 +62,7 @@ def test_every_type_of_parameter_travels_whatever_its_memory_looks_like(tmp_path
         name: buffers[tensor.dtype][: tensor.numel()].view(tensor.shape[::-1]).t()
         for name, tensor in update.parameters.items()
     }
-    shared = ModelUpdate(0, views)
+    shared = ModelUpdate(0, views, depths.alpha)
     assert same(ModelUpdate.from_bytes(shared.to_bytes(), depths), shared)
     other = tiny_depths(tmp_path, dtype=torch.float64 if dtype != torch.float64 else torch.float32)
     with pytest.raises(lola.FormatError, match="is it of another model|of tensors was wanted"):
@@ -106,8 +106,15 @@ def test_an_update_that_does_not_fit_changes_nothing(tmp_path, messages, depths)
     ):
         others = {key: value + 1 if key in without else value for key, value in parameters.items()}
         with pytest.raises(ValueError, match=why):
-            ModelUpdate(6, others).apply_to(depths)
+            ModelUpdate(6, others, depths.alpha).apply_to(depths)
         assert all(torch.equal(a, b) for a, b in zip(before, weights_of(depths), strict=True))
+
+
+def test_an_update_of_another_alpha_is_not_taken(messages, depths):
+    other = replace(messages["ModelUpdate"], alpha=2 * depths.alpha)
+    assert ModelUpdate.from_bytes(other.to_bytes(), depths).alpha == 2 * depths.alpha
+    with pytest.raises(ValueError, match="must be of LoRA with the model's alpha, 4, got 8; adapt the model with the"):
+        other.apply_to(depths)
 
 
 def test_a_loss_that_is_not_finite_arrives_as_one_and_is_refused_there(messages, depths):

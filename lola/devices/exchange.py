@@ -1,0 +1,127 @@
+"""What passes between the server and the devices in one round."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lola.adapters.apply import Refusal
+from lola.adapters.messages import BlockTask
+from lola.devices.status import DeviceStatus, State
+
+_MOST_ANSWERS = 2  # of a device in a round: the first, and one that shows that there were more
+_MOST_SENDINGS = 5  # of a task, to a device that joins anew while it is awaited
+_PREFIX_BYTES = 40  # of a message: its kind and digest
+
+
+@dataclass
+class Exchange:
+    """What passed between the server and one device in a round, by the server's clock.
+
+    Attributes
+    ----------
+    name : str
+    task : BlockTask
+    computing_s, uploading_s, answered_s : float or None
+        Seconds after the task was published at which word came that the device computes and that it uploads, and at
+        which its answer came. So computation took ``uploading_s - computing_s``, whatever the device's clock says.
+    why : str
+        Why there is no answer that can be used; else empty.
+    """
+
+    name: str
+    task: BlockTask
+    computing_s: float | None = None
+    uploading_s: float | None = None
+    answered_s: float | None = None
+    why: str = ""
+    sendings: int = field(default=1, repr=False)
+    answers: int = field(default=0, repr=False)
+    prefix: bytes = field(default=b"", repr=False)
+
+    def refuse(self, why: str) -> Refusal:
+        """Note why there is no answer."""
+        self.why = f"{self.name} {why}"
+        return Refusal(self.task.device, self.task.depth, self.why)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more is awaited."""
+        return bool(self.answers or self.why)
+
+
+class OpenRound:
+    """A round that is on: who is awaited, and what has come and is not read yet.
+
+    Parameters
+    ----------
+    version : int
+    update : bytes
+        What was published to all.
+    exchanges : iterable of Exchange
+    started_s, deadline_s : float
+        Of `time.monotonic`.
+    """
+
+    def __init__(
+        self, version: int, update: bytes, exchanges: Iterable[Exchange], started_s: float, deadline_s: float
+    ) -> None:
+        self.version, self.update, self.started_s, self.deadline_s = version, update, started_s, deadline_s
+        self.exchanges = {exchange.name: exchange for exchange in exchanges}
+        self.arrived: deque[tuple[Exchange, bytes]] = deque()
+        self.refusals: deque[Refusal] = deque()
+
+    @property
+    def answered(self) -> bool:
+        """Whether nobody is awaited any more."""
+        return all(exchange.done for exchange in self.exchanges.values())
+
+    def follow(self, name: str, status: DeviceStatus, now_s: float) -> Exchange | None:
+        """Note how far a device is; return its exchange if its task must be sent again."""
+        exchange = self.exchanges.get(name)
+        if exchange is None or exchange.done:
+            return None
+        if status.state == State.JOINED:  # it may have missed its task
+            exchange.sendings += 1
+            return exchange if exchange.sendings <= _MOST_SENDINGS else None
+        if status.version != self.version:
+            return None
+        if status.state == State.COMPUTING and exchange.computing_s is None:
+            exchange.computing_s = now_s - self.started_s
+        elif status.state == State.UPLOADING and exchange.uploading_s is None:
+            exchange.uploading_s = now_s - self.started_s
+        elif status.state == State.REFUSED:
+            self.refusals.append(exchange.refuse(f"refuses: {status.why}"))
+        return None
+
+    def take(self, name: str, payload: bytes, now_s: float) -> str:
+        """Take an answer in, undecoded; or say why it is ignored."""
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            return "an answer is ignored, for it was not asked"
+        if exchange.answers and payload[:_PREFIX_BYTES] == exchange.prefix:  # a broker delivers at least once
+            return ""
+        if exchange.answers >= _MOST_ANSWERS:
+            return "it answers again and again; the rest is ignored"
+        if not exchange.answers:
+            exchange.prefix, exchange.answered_s = payload[:_PREFIX_BYTES], now_s - self.started_s
+        exchange.answers += 1
+        self.arrived.append((exchange, payload))
+        return ""
+
+    def missing(self, gone: Iterable[str]) -> list[Refusal]:
+        """Say who has not answered, now that the deadline has passed; `gone` are those who have left."""
+        left, took_s = set(gone), self.deadline_s - self.started_s
+        refusals = []
+        for exchange in self.exchanges.values():
+            if exchange.done:
+                continue
+            if exchange.name in left:
+                doing = "is gone"
+            elif exchange.uploading_s is not None:
+                doing = "was uploading"
+            else:
+                doing = "had not begun" if exchange.computing_s is None else "was computing"
+            refusals.append(exchange.refuse(f"{doing}: no answer within {took_s:.3g} s"))
+        return refusals

@@ -1,0 +1,76 @@
+"""What mosquitto needs to be a run's broker: its configuration, and the list of who may do what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lola.devices.certificates import Certificates
+from lola.devices.topics import ROOT, SERVER
+from lola.files.formats import write_atomically
+from lola.solvers.checks import positive_integer
+from lola.solvers.errors import LolaValueError
+
+# %u is who the certificate says the client is, and + any run.
+_ACCESS = f"""\
+user {SERVER}
+topic readwrite {ROOT}/#
+
+pattern read {ROOT}/+/announcement
+pattern read {ROOT}/+/update
+pattern read {ROOT}/+/task/%u
+pattern write {ROOT}/+/answer/%u
+pattern write {ROOT}/+/status/%u
+pattern write {ROOT}/+/probe/%u
+"""
+
+
+def write_mosquitto(
+    certificates: Certificates, *, port: int = 8883, bind: str = "", most_bytes: int = 2**26
+) -> tuple[Path, Path]:
+    """Write ``mosquitto.conf`` and ``access.txt`` beside the certificates, and return their paths.
+
+    Clients must show a certificate of the authority, are who it says, and may do what the access list says: a device
+    reads what the run is, the update and its own task, and writes its own answer, status and probe; the server may do
+    all of it.
+
+    Parameters
+    ----------
+    certificates : Certificates
+    port : int
+    bind : str, optional
+        The one address to listen on; all of them if left out.
+    most_bytes : int
+        A larger message is not taken.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the port or the size is none, or a path cannot stand in such a file.
+    """
+    if positive_integer("port", port) > 65535:
+        raise LolaValueError(f"port must be at most 65535, got {port}; 8883 is usual")
+    folder = certificates.folder.resolve()
+    if any(not letter.isprintable() for letter in f"{folder}{bind}"):
+        raise LolaValueError(f"{folder}: a folder with a plain name was wanted, for it stands in a file; rename it")
+    certificate, key = certificates.broker
+    access, configuration = folder / "access.txt", folder / "mosquitto.conf"
+    lines = [
+        f"listener {port} {bind}".rstrip(),
+        f"cafile {certificates.authority.resolve()}",
+        f"certfile {certificate.resolve()}",
+        f"keyfile {key.resolve()}",
+        f"crlfile {certificates.revoked.resolve()}",
+        "tls_version tlsv1.2",
+        "require_certificate true",
+        "use_identity_as_username true",
+        # Else whoever takes another's client identifier throws it out.
+        "use_username_as_clientid true",
+        "allow_anonymous false",
+        f"acl_file {access}",
+        f"message_size_limit {positive_integer('most_bytes', most_bytes)}",
+        "max_queued_messages 100",
+        "persistence false",
+    ]
+    write_atomically(access, _ACCESS)
+    write_atomically(configuration, "\n".join(lines) + "\n")
+    return configuration, access
