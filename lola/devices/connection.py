@@ -87,6 +87,7 @@ class Connection:
         self._tls = address.tls()
         self._connected = threading.Event()
         self._refused: str | None = None
+        self._let_in = False
         self._hung_up = 0
         self._modern = True
         self._agreed = False  # brokers of 3.1.1 choke on what 5 can say: the first CONNECT says as little as it can
@@ -110,10 +111,10 @@ class Connection:
         Raises
         ------
         BrokerError
-            If the broker is there and does not want this client.
+            If the broker is there and does not want this client, and never did: later, it comes back like any other.
         """
         connected = self._connected.wait(timeout_s)
-        if not connected and self._refused is not None:
+        if not (connected or self._let_in) and self._refused is not None:
             raise BrokerError(
                 f"{self.address}: the broker was to let {self.client} in, but: {self._refused}; is its certificate of "
                 "the broker's authority, and not revoked?"
@@ -218,6 +219,7 @@ class Connection:
         self._refused, self._hung_up = None, 0
         if self.topics:
             client.subscribe([(topic, _QUALITY) for topic in self.topics])
+        self._let_in = True
         self._connected.set()
         _log.info("%s: connected to %s", self.client, self.address)
         self._on_connected()
