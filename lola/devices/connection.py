@@ -86,6 +86,7 @@ class Connection:
         self._on_message, self._on_connected, self._on_lost, self._will = on_message, on_connected, on_lost, will
         self._tls = address.tls()
         self._connected = threading.Event()
+        self._settling, self._closing = threading.Lock(), False
         self._refused: str | None = None
         self._let_in = False
         self._hung_up = 0
@@ -181,6 +182,8 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye to the broker, which then publishes no will."""
+        with self._settling:
+            self._closing = True
         self._paho.disconnect()
         self._paho.loop_stop()
         self._connected.clear()
@@ -211,10 +214,12 @@ class Connection:
             _log.warning("%s: %s refuses: %s", self.client, self.address, reason)
             return
         if not self._agreed:
-            self._modern, self._agreed = not old, True
-            self._paho = self._new_client()
-            client.disconnect()
-            self.start()
+            with self._settling:
+                if not self._closing:
+                    self._modern, self._agreed = not old, True
+                    client.disconnect()
+                    self._paho = self._new_client()
+                    self.start()
             return
         self._refused, self._hung_up = None, 0
         if self.topics:
