@@ -89,6 +89,7 @@ class Connection:
         self._settling, self._closing = threading.Lock(), False
         self._refused: str | None = None
         self._let_in = False
+        self._dropped = 0
         self._hung_up = 0
         self._modern = True
         self._agreed = False  # brokers of 3.1.1 choke on what 5 can say: the first CONNECT says as little as it can
@@ -250,13 +251,16 @@ class Connection:
 
     def _came(self, _client: Client, _data: Any, message: Any) -> None:
         if len(message.payload) > self.most_bytes:
-            _log.warning(
-                "%s: a message of %d bytes on %s is dropped; at most %d are taken",
-                self.client,
-                len(message.payload),
-                shown(message.topic),
-                self.most_bytes,
-            )
+            self._dropped += 1
+            if self._dropped & (self._dropped - 1) == 0:  # 1, 2, 4, 8…: whoever floods must not flood the log
+                _log.warning(
+                    "%s: a message of %d bytes on %s is dropped; at most %d are taken (%d dropped so far)",
+                    self.client,
+                    len(message.payload),
+                    shown(message.topic),
+                    self.most_bytes,
+                    self._dropped,
+                )
             return
         try:
             self._on_message(Message(message.topic, bytes(message.payload), bool(message.retain)))
