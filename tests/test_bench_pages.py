@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import devices
 import numpy as np
 import page
 import profiles_page
@@ -40,7 +41,7 @@ def test_a_claim_that_fails_is_not_written():
         page.claim(False, "one is two")
 
 
-@pytest.mark.parametrize("name", ["results", "paper", "profiles"])
+@pytest.mark.parametrize("name", ["results", "paper", "profiles", "devices"])
 def test_every_part_of_a_template_is_used(name):
     code = "".join(path.read_text() for path in (ROOT / "bench").rglob("*.py"))
     for part in page.Template(name).parts:
@@ -250,3 +251,27 @@ def test_the_page_of_profiles_has_its_sections():
     roberta = lola.load_profile(ROOT / "lola" / "data" / "profiles" / "roberta-base.json")
     assert profiles_page.head() in text
     assert profiles_page.again(roberta, again) in text
+
+
+# -- DEVICES.md -------------------------------------------------------------------------------------------------------
+
+
+ROUNDS = json.loads((ROOT / "bench" / "devices.json").read_text())
+
+
+def test_the_page_of_devices_has_what_was_measured():
+    assert "\n\n".join(devices.page(ROUNDS)) + "\n" == (ROOT / "bench" / "DEVICES.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "fleet, seconds, why",
+    [
+        (devices.FEW, [0.1, 0.26, 0.3], "a round of 4 devices over TLS costs at most 0.25 s"),
+        (devices.MANY, [1.0, 1.0, 5.1], "200 devices take part in a round in at most 5 s"),
+    ],
+)
+def test_a_round_that_takes_too_long_is_not_written(fleet, seconds, why):
+    slow = copy.deepcopy(ROUNDS)
+    next(case for case in slow["cases"] if case["devices"] == fleet)["seconds"] = seconds
+    with pytest.raises(ValueError, match=f"the page says that {why}, and what was measured says otherwise"):
+        devices.page(slow)
