@@ -263,15 +263,17 @@ def test_the_page_of_devices_has_what_was_measured():
     assert "\n\n".join(devices.page(ROUNDS)) + "\n" == (ROOT / "bench" / "DEVICES.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "fleet, seconds, why",
-    [
-        (devices.FEW, [0.1, 0.26, 0.3], "a round of 4 devices over TLS costs at most 0.25 s"),
-        (devices.MANY, [1.0, 1.0, 5.1], "200 devices take part in a round in at most 5 s"),
-    ],
-)
-def test_a_round_that_takes_too_long_is_not_written(fleet, seconds, why):
-    slow = copy.deepcopy(ROUNDS)
-    next(case for case in slow["cases"] if case["devices"] == fleet)["seconds"] = seconds
-    with pytest.raises(ValueError, match=f"the page says that {why}, and what was measured says otherwise"):
-        devices.page(slow)
+def with_seconds(fleet, seconds):
+    changed = copy.deepcopy(ROUNDS)
+    next(case for case in changed["cases"] if case["devices"] == fleet)["seconds"] = seconds
+    return changed
+
+
+def test_an_overhead_above_what_is_promised_is_not_written():
+    with pytest.raises(ValueError, match=r"that a round of 4 devices over TLS costs at most 0.25 s, and what was"):
+        devices.page(with_seconds(devices.FEW, [0.1, 0.26, 0.3]))
+
+
+def test_many_devices_in_a_round_take_what_they_take():
+    assert "which is kept here: 4.90 s" in devices.page(with_seconds(devices.MANY, [1.0, 4.9]))[-1]
+    assert "which is missed here: 5.10 s" in devices.page(with_seconds(devices.MANY, [1.0, 5.1]))[-1]
