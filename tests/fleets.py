@@ -1,5 +1,6 @@
 """A tiny session whose devices are on the other side of a broker, and such devices, in threads of this process."""
 
+import re
 import time
 from contextlib import ExitStack, contextmanager
 
@@ -64,6 +65,11 @@ def until(holds, within_s=20.0):
         assert time.monotonic() - begun < within_s, "it never came to hold"
         time.sleep(0.01)
     return time.monotonic() - begun
+
+
+def in_time(record, took_s):
+    """Whether a round that somebody did not answer in was over at its deadline."""
+    return took_s < float(re.search("no answer within (.*?) s", record.refused)[1]) + 2
 
 
 def everybody(session, names=NAMES):

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import devices
 import numpy as np
 import page
 import profiles_page
@@ -40,7 +41,7 @@ def test_a_claim_that_fails_is_not_written():
         page.claim(False, "one is two")
 
 
-@pytest.mark.parametrize("name", ["results", "paper", "profiles", "segments"])
+@pytest.mark.parametrize("name", ["results", "paper", "profiles", "segments", "devices"])
 def test_every_part_of_a_template_is_used(name):
     code = "".join(path.read_text() for path in (ROOT / "bench").rglob("*.py"))
     for part in page.Template(name).parts:
@@ -250,3 +251,29 @@ def test_the_page_of_profiles_has_its_sections():
     roberta = lola.load_profile(ROOT / "lola" / "data" / "profiles" / "roberta-base.json")
     assert profiles_page.head() in text
     assert profiles_page.again(roberta, again) in text
+
+
+# -- DEVICES.md -------------------------------------------------------------------------------------------------------
+
+
+ROUNDS = json.loads((ROOT / "bench" / "devices.json").read_text())
+
+
+def test_the_page_of_devices_has_what_was_measured():
+    assert "\n\n".join(devices.page(ROUNDS)) + "\n" == (ROOT / "bench" / "DEVICES.md").read_text()
+
+
+def with_seconds(fleet, seconds):
+    changed = copy.deepcopy(ROUNDS)
+    next(case for case in changed["cases"] if case["devices"] == fleet)["seconds"] = seconds
+    return changed
+
+
+def test_an_overhead_above_what_is_promised_is_not_written():
+    with pytest.raises(ValueError, match=r"that a round of 4 devices over TLS costs at most 0.25 s, and what was"):
+        devices.page(with_seconds(devices.FEW, [0.1, 0.26, 0.3]))
+
+
+def test_many_devices_in_a_round_take_what_they_take():
+    assert "which is kept here: 4.90 s" in devices.page(with_seconds(devices.MANY, [1.0, 4.9]))[-1]
+    assert "which is missed here: 5.10 s" in devices.page(with_seconds(devices.MANY, [1.0, 5.1]))[-1]

@@ -11,6 +11,7 @@ from lola.adapters.messages import BlockGradient as BlockGradient
 from lola.adapters.messages import BlockTask as BlockTask
 from lola.adapters.messages import ModelUpdate as ModelUpdate
 from lola.adapters.plan import RoundPlan as RoundPlan
+from lola.adapters.quarantine import Quarantine as Quarantine
 from lola.adapters.record import RoundRecord as RoundRecord
 from lola.adapters.session import CooperativeSession as CooperativeSession
 from lola.adapters.setting import Setting as Setting

@@ -14,6 +14,7 @@ import numpy as np
 from lola.adapters.bound import NormBound
 from lola.adapters.messages import BlockGradient
 from lola.adapters.plan import RoundPlan
+from lola.adapters.quarantine import Quarantine
 from lola.adapters.wire import unlike
 from lola.solvers.errors import LolaValueError
 
@@ -70,11 +71,14 @@ class Refusal:
         Who was asked for what, by the deepest depth; None where that is not known.
     why : str
         In words, for the record of the round.
+    answered : bool
+        Whether an answer came, and was not let through: a `Quarantine` counts that.
     """
 
     device: int | None
     depth: int | None
     why: str
+    answered: bool = False
 
 
 def apply_round(
@@ -84,6 +88,7 @@ def apply_round(
     answers: Iterable[BlockGradient | Refusal | None],
     *,
     bound: NormBound | None = None,
+    quarantine: Quarantine | None = None,
 ) -> RoundReport:
     """Step the server's optimizer with the gradients of a round.
 
@@ -103,6 +108,8 @@ def apply_round(
         are copied, not kept.
     bound : NormBound, optional
         Refuses outliers, and is updated. Without it any finite gradient is taken that leaves everything finite.
+    quarantine : Quarantine, optional
+        Is told whose answers were refused, of those who were asked. Whoever plans leaves out those whom it holds.
 
     Returns
     -------
@@ -133,23 +140,30 @@ def apply_round(
     wanted = {task.depths: _joined(blocks[depth] for depth in task.depths) for task in plan.tasks}
     accepted: dict[range, BlockGradient] = {}
     refused: list[tuple[int | None, int | None, str]] = []
+    asked = {task.device for task in plan.tasks}
+
+    def refuse(device: int | None, depth: int | None, why: str, *, answered: bool = True) -> None:
+        if answered and quarantine is not None and device is not None and device in asked:
+            why += quarantine.note(device, plan.version)
+        refused.append((device, depth, why))
+
     for answer in answers:
         if answer is None:
             continue
         if isinstance(answer, Refusal):
-            refused.append((answer.device, answer.depth, answer.why))
+            refuse(answer.device, answer.depth, answer.why, answered=answer.answered)
             continue
         why = _misfit(answer) or _refusal(answer, plan, accepted, wanted)
         if not why and bound is not None:
             why = next(filter(None, map(bound.refusal, _by_block(answer, blocks))), "")
         if why:
-            refused.append((_number(answer, "device"), _deepest(answer), why))
+            refuse(_number(answer, "device"), _deepest(answer), why)
         else:
             accepted[answer.depths] = answer
     with depths.lock:
         spoiled = _step(optimizer, wanted, accepted)
     for spoiled_depths, why in spoiled.items():
-        refused.append((int(accepted.pop(spoiled_depths).device), spoiled_depths[-1], why))
+        refuse(int(accepted.pop(spoiled_depths).device), spoiled_depths[-1], why)
     if bound is not None:
         for answer in accepted.values():
             for part in _by_block(answer, blocks):

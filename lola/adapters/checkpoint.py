@@ -16,6 +16,7 @@ from lola.files.formats import (
     FormatError,
     check_keys,
     integer,
+    integers,
     number,
     numbers,
     read_json,
@@ -137,12 +138,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
         check_keys("state.json", data, ("session", "optimizer"))
         check_keys("state.json, optimizer", data["optimizer"], ("kind", "scalars", "param_groups"))
         session = data["session"]
-        check_keys("state.json, session", session, ("version", "clock_s", "records", "identity", "norms"), ("frozen",))
+        required, optional = ("version", "clock_s", "records", "identity", "norms"), ("frozen", "refusals")
+        check_keys("state.json, session", session, required, optional)
         if integer("state.json, version", session["version"]) != version_of(path):
             raise FormatError(f"state.json is of version {session['version']}")
         number("state.json, clock_s", session["clock_s"])
         for depth, norms in session["norms"].items():
             numbers(f"state.json, norms of depth {int(depth)}", norms)
+        for device, versions in session.get("refusals", {}).items():
+            integers(f"state.json, refusals of device {int(device)}", versions)
         if len([RoundRecord.from_json(record) for record in session["records"]]) != session["version"]:
             raise FormatError("state.json has not one record a round")
         stored, moments = (load((path / f"{name}.safetensors").read_bytes()) for name in ("weights", "optimizer"))

@@ -33,7 +33,10 @@ def run_identity(
     Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
     """
     state, frozen = hashlib.sha256(problem.digest().encode()), hashlib.sha256()
-    kept = {name: value for name, value in asdict(setting).items() if not name.endswith("_every")}
+    unused = () if setting.quarantine_after else ("quarantine_after", "quarantine_rounds")  # older runs know neither
+    kept = {
+        name: value for name, value in asdict(setting).items() if not name.endswith("_every") and name not in unused
+    }
     of_channel, of_devices = (told(one) if is_dataclass(one) else "" for one in (channel, devices))
     of_data = (of_devices,) if data is None else (data.seed, data.batch_size)
     state.update(repr((sorted(kept.items()), *of_data, of_channel, depths.alpha)).encode())

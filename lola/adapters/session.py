@@ -18,6 +18,7 @@ from lola.adapters.devices import Devices, LiveDevices, SimulatedDevices
 from lola.adapters.identity import run_identity, without_fleet
 from lola.adapters.lock import held, lock_of
 from lola.adapters.plan import RoundPlan
+from lola.adapters.quarantine import Quarantine
 from lola.adapters.record import RoundRecord
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
@@ -132,6 +133,7 @@ class CooperativeSession:
         self.records: list[RoundRecord] = []
         self.schedule: Schedule | None = None  # of the round that is on, or of the last one
         norms: dict[int, list[float]] = {}
+        refusals: dict[int, list[int]] = {}
         if self.folder is not None and self._lock is not None and self.folder.exists():
             with held(self._lock):
                 state = load_latest(self.folder, depths, optimizer, self._digest)
@@ -139,8 +141,10 @@ class CooperativeSession:
                 self.version, self.clock_s = state["version"], state["clock_s"]
                 self.records = [RoundRecord.from_json(record) for record in state["records"]]
                 norms = {int(depth): values for depth, values in state["norms"].items()}
-        above = self.setting.refuse_above
+                refusals = {int(device): versions for device, versions in state.get("refusals", {}).items()}
+        above, after = self.setting.refuse_above, self.setting.quarantine_after
         self._bound = None if above is None else NormBound(above, norms)
+        self._quarantine = None if after is None else Quarantine(after, self.setting.quarantine_rounds, refusals)
 
     def __repr__(self) -> str:
         problem, where = self.problem, "" if self.folder is None else f", in {str(self.folder)!r}"
@@ -191,6 +195,8 @@ class CooperativeSession:
             "frozen": self._frozen,
             "norms": {} if self._bound is None else self._bound.recent,
         }
+        if self._quarantine is not None:
+            state["refusals"] = self._quarantine.refusals
         with self.alone():
             return save(self.folder, self.depths, self.optimizer, state)
 
@@ -222,7 +228,7 @@ class CooperativeSession:
         self.schedule = chosen
         plan = RoundPlan.from_schedule(chosen, self.version, present)
         answers = self.devices.answers(plan)
-        report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound)
+        report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound, quarantine=self._quarantine)
         self.version, self.clock_s = report.version, self.clock_s + waited_s + chosen.latency_s
         return RoundRecord(
             version=self.version,
@@ -268,13 +274,17 @@ class CooperativeSession:
     def _choose(self, everybody: IntArray, fleet_of: Callable[[IntArray], Fleet]) -> tuple[Schedule, IntArray]:
         """Schedule those of the devices numbered who take part, or everybody where they cannot hold the model."""
         draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(int(everybody[-1]) + 1)
-        present = everybody[draws[everybody] < self.setting.participation]
-        if len(present) >= self._least_devices:
-            try:
-                return self._schedule_of(fleet_of(present)), present
-            except InfeasibleError:
-                if len(present) == len(everybody):
-                    raise
+        free = everybody if self._quarantine is None else self._quarantine.free(everybody, self.version)
+        for some in (free[draws[free] < self.setting.participation], free):
+            if self._least_devices <= len(some) < len(everybody):
+                try:
+                    return self._schedule_of(fleet_of(some)), some
+                except InfeasibleError:
+                    continue
+        if len(free) < len(everybody):
+            held = ", ".join(map(str, sorted({*everybody.tolist()} - {*free.tolist()})))
+            why = "are in quarantine and called in all the same, for the others cannot hold the model"
+            _log.warning("version %d: devices %s %s", self.version, held, why)
         return self._schedule_of(fleet_of(everybody)), everybody
 
     @property

@@ -8,6 +8,7 @@ from enum import IntEnum
 import numpy as np
 
 from lola.adapters.bound import NormBound
+from lola.adapters.quarantine import Quarantine
 from lola.methods import method_named
 from lola.solvers.checks import positive_integer, real_number, seed_number
 from lola.solvers.errors import LolaValueError
@@ -38,6 +39,10 @@ class Setting:
         Chance that a scheduled device never answers.
     refuse_above : float, optional
         Refuse a gradient whose norm exceeds so many times the median of its block's recent ones; see `NormBound`.
+    quarantine_after : int, optional
+        Give a device no work whose answers were refused in so many of the last `quarantine_rounds` rounds; see
+        `Quarantine`. Where the others cannot hold the model, everybody is called in, with a warning in the log.
+    quarantine_rounds : int
     checkpoint_every, evaluate_every : int
         Rounds between checkpoints, where there is a folder for them, and between evaluations.
 
@@ -52,6 +57,8 @@ class Setting:
     participation: float = 1.0
     failure: float = 0.0
     refuse_above: float | None = None
+    quarantine_after: int | None = None
+    quarantine_rounds: int = 100
     checkpoint_every: int = 10
     evaluate_every: int = 10
 
@@ -63,6 +70,7 @@ class Setting:
             raise LolaValueError(f"failure must be a chance in [0, 1), got {self.failure}")
         if self.refuse_above is not None:
             NormBound(self.refuse_above)
+        Quarantine(1 if self.quarantine_after is None else self.quarantine_after, self.quarantine_rounds)
         seed_number("seed", self.seed)
         positive_integer("checkpoint_every", self.checkpoint_every)
         positive_integer("evaluate_every", self.evaluate_every)

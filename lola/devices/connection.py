@@ -88,6 +88,8 @@ class Connection:
         self._connected = threading.Event()
         self._settling, self._closing = threading.Lock(), False
         self._refused: str | None = None
+        self._let_in = False
+        self._dropped = 0
         self._hung_up = 0
         self._modern = True
         self._agreed = False  # brokers of 3.1.1 choke on what 5 can say: the first CONNECT says as little as it can
@@ -111,10 +113,10 @@ class Connection:
         Raises
         ------
         BrokerError
-            If the broker is there and does not want this client.
+            If the broker is there and does not want this client, and never did: later, it comes back like any other.
         """
         connected = self._connected.wait(timeout_s)
-        if not connected and self._refused is not None:
+        if not (connected or self._let_in) and self._refused is not None:
             raise BrokerError(
                 f"{self.address}: the broker was to let {self.client} in, but: {self._refused}; is its certificate of "
                 "the broker's authority, and not revoked?"
@@ -223,6 +225,7 @@ class Connection:
         self._refused, self._hung_up = None, 0
         if self.topics:
             client.subscribe([(topic, _QUALITY) for topic in self.topics])
+        self._let_in = True
         self._connected.set()
         _log.info("%s: connected to %s", self.client, self.address)
         self._on_connected()
@@ -248,13 +251,16 @@ class Connection:
 
     def _came(self, _client: Client, _data: Any, message: Any) -> None:
         if len(message.payload) > self.most_bytes:
-            _log.warning(
-                "%s: a message of %d bytes on %s is dropped; at most %d are taken",
-                self.client,
-                len(message.payload),
-                shown(message.topic),
-                self.most_bytes,
-            )
+            self._dropped += 1
+            if self._dropped & (self._dropped - 1) == 0:  # 1, 2, 4, 8…: whoever floods must not flood the log
+                _log.warning(
+                    "%s: a message of %d bytes on %s is dropped; at most %d are taken (%d dropped so far)",
+                    self.client,
+                    len(message.payload),
+                    shown(message.topic),
+                    self.most_bytes,
+                    self._dropped,
+                )
             return
         try:
             self._on_message(Message(message.topic, bytes(message.payload), bool(message.retain)))

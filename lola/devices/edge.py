@@ -133,7 +133,6 @@ class EdgeDevice:
         self._last: _Answered | None = None
         self._rest_s = 1.0
         self._rested_s: float | None = None  # when it says again that it is there
-        self._met = False
         self._thread: threading.Thread | None = None
         self._fault: LolaError | None = None
         gone = (self._topic("status"), self._said(State.GONE).to_bytes())
@@ -186,6 +185,8 @@ class EdgeDevice:
                     if task.version == self._current.version:
                         self._pending = None
                         self._do(raw, task, self._current)
+                    elif self.status.version < task.version < self._current.version:
+                        self._say(State.IDLE, task.version)  # too late: nobody waits
         finally:
             if self._connection.connected:
                 self._connection.publish(self._topic("status"), self._said(State.GONE).to_bytes(), retain=True)(1.0)
@@ -221,7 +222,7 @@ class EdgeDevice:
         """Wait until there is something to look at; say whether to go on."""
         with self._wake:
             while not (self._stopping or self._task is not None or self._update is not None):
-                self._met = self._met or self._connection.wait(0.0)
+                self._connection.wait(0.0)  # for its error
                 left_s = None if self._rested_s is None else self._rested_s - time.monotonic()
                 if left_s is not None and left_s <= 0:
                     self._rested_s = None

@@ -40,10 +40,10 @@ class Exchange:
     answers: int = field(default=0, repr=False)
     prefix: bytes = field(default=b"", repr=False)
 
-    def refuse(self, why: str) -> Refusal:
-        """Note why there is no answer."""
+    def refuse(self, why: str, *, answered: bool = False) -> Refusal:
+        """Note why there is no answer, or why the one that came is none."""
         self.why = f"{self.name} {why}"
-        return Refusal(self.task.device, self.task.depth, self.why)
+        return Refusal(self.task.device, self.task.depth, self.why, answered)
 
     @property
     def done(self) -> bool:

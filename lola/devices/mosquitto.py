@@ -10,6 +10,7 @@ from lola.files.formats import write_atomically
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaValueError
 
+_QUEUED, _QUEUED_BYTES = 50_000, 2**30
 # %u is who the certificate says the client is, and + any run.
 _ACCESS = f"""\
 user {SERVER}
@@ -68,7 +69,10 @@ def write_mosquitto(
         "allow_anonymous false",
         f"acl_file {access}",
         f"message_size_limit {positive_integer('most_bytes', most_bytes)}",
-        "max_queued_messages 100",
+        # What exceeds a queue is lost: the server's must hold what all devices say at once.
+        "max_inflight_messages 100",
+        f"max_queued_messages {_QUEUED}",
+        f"max_queued_bytes {_QUEUED_BYTES}",
         "persistence false",
     ]
     write_atomically(access, _ACCESS)

@@ -217,9 +217,9 @@ class MqttDevices:
         try:
             answer = BlockGradient.from_bytes(payload, self.depths)
         except FormatError as error:
-            return exchange.refuse(f"sent what is no answer: {error}")
+            return exchange.refuse(f"sent what is no answer: {error}", answered=True)
         if answer.device != exchange.task.device:
-            return exchange.refuse(f"is device {exchange.task.device}, and answers as {answer.device}")
+            return exchange.refuse(f"is device {exchange.task.device}, and answers as {answer.device}", answered=True)
         return answer
 
     def _came(self, message: Message) -> None:

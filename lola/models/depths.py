@@ -4,6 +4,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lola.models.blocks import can_adapt, check_blocks, find_blocks, find_targets
@@ -78,14 +79,12 @@ class Depths:
 
     def parameters(self, depth: int) -> "list[nn.Parameter]":
         """Return what a depth trains and uploads: its block's adapters, and the head with depth 1."""
-        block = self.blocks[self._index(depth)]
-        adapters = [p for name, p in block.named_parameters() if "lora_" in name]
-        return adapters + [p for head in self._heads for p in head.parameters()] if depth == 1 else adapters
+        return list(self.named_parameters(depth).values())
 
     def named_parameters(self, depth: int) -> "dict[str, nn.Parameter]":
         """Return what a depth trains, by its name in the model, in the order of `parameters`."""
-        name_of = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        return {name_of[id(parameter)]: parameter for parameter in self.parameters(depth)}
+        owner_of = self._owners[self._index(depth)]
+        return {name: module._parameters[key] for name, (module, key) in owner_of.items()}  # type: ignore[misc]
 
     def all_parameters(self) -> "list[nn.Parameter]":
         """Return what all depths train, depth 1 first: what the server's optimizer is made over."""
@@ -93,8 +92,25 @@ class Depths:
 
     def all_named_parameters(self) -> "dict[str, nn.Parameter]":
         """Return what all depths train, by its name in the model, in the order of `all_parameters`."""
-        name_of = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        return {name_of[id(parameter)]: parameter for parameter in self.all_parameters()}
+        return {
+            k: parameter for depth in range(1, len(self) + 1) for k, parameter in self.named_parameters(depth).items()
+        }
+
+    @cached_property
+    def _owners(self) -> "list[dict[str, tuple[nn.Module, str]]]":
+        """Where each depth's parameters are, by their names in the model; kept, for walking a model takes long."""
+        owner_of: dict[int, tuple[str, nn.Module, str]] = {}
+        for prefix, module in self.model.named_modules():
+            for key, parameter in module._parameters.items():
+                owner_of.setdefault(id(parameter), (f"{prefix}.{key}" if prefix else key, module, key))
+        owners = []
+        for depth, block in enumerate(self.blocks, start=1):
+            trained = [parameter for name, parameter in block.named_parameters() if "lora_" in name]
+            if depth == 1:
+                trained += [parameter for head in self._heads for parameter in head.parameters()]
+            found = [owner_of[id(parameter)] for parameter in trained]
+            owners.append({name: (module, key) for name, module, key in found})
+        return owners
 
     def upload_bits(self, depth: int, bits_per_value: int = _UPLOAD_BITS_PER_VALUE) -> float:
         """Return the size of a depth's gradient in bits."""
