@@ -1,4 +1,4 @@
-"""One device of a testbed: a process that takes part in rounds, or says when it has computed each depth.
+"""One device of a testbed: a process that takes part in rounds, or finds out what they take.
 
 python bench/testbed/edge_process.py SETUP.json NAME [--calibrate]
 """
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
+import lola
 from lola.adapters import BlockTask
 from lola.adapters.compute import block_gradient
 from lola.devices import BrokerAddress, EdgeDevice
-from lola.profiling import Workload
+from lola.profiling import Workload, measure
 from lola.profiling.building import adapted, build, make_batch
 from lola.profiling.machine import keep_freed_memory
 
@@ -34,7 +35,7 @@ def depths_of(workload):
 
 
 def calibrate(depths, batch, local_steps):
-    """Compute each depth when a line comes, and say so."""
+    """Compute each depth when a line comes, and say so: by then the process has taken what that depth takes."""
     for depth in range(1, len(depths) + 1):
         sys.stdin.readline()
         block_gradient(depths, BlockTask(0, 0, depth, 1.0, local_steps), [batch] * local_steps).to_bytes()
@@ -70,6 +71,9 @@ def main():
         batch = make_batch(workload, depths.model.config)
         if "--calibrate" in sys.argv:
             calibrate(depths, batch, setup["local_steps"])
+            sys.stdin.readline()
+            profile = measure(workload, exact=True, threads=1, limit_s=setup["profile_s"], monotone="isotonic")
+            lola.save_profile(profile, setup["profile"])
         else:
             take_part(setup, name, depths, batch)
 

@@ -25,13 +25,12 @@ import lola
 from lola.adapters import RoundPlan, apply_round
 from lola.devices import BrokerAddress, MqttDevices, State
 from lola.problem import segments
-from lola.profiling import measure
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 _RUN, _PORT, _BROKER = "testbed", 1883, "broker"
 _STARTING_S = 120.0
 _CALIBRATED = "calibration"
-_PLENTY = 1e15
+_PLENTY = 1e13
 
 
 class Testbed:
@@ -79,6 +78,8 @@ class Testbed:
         self.limits: Limits = limits_here(self.network.prefix)
         self._setup: dict[str, Any] = {
             "model": str(self.folder / "model"),
+            "profile": str(self.folder / "profile.json"),
+            "profile_s": experiment.profile_s,
             "batch_size": model.batch_size,
             "sequence_length": model.sequence_length,
             "lora_rank": model.lora_rank,
@@ -91,9 +92,8 @@ class Testbed:
         for name in self.names:
             self.network.add(name)
         torch.set_num_threads(1)
-        workload = workload_of(self._setup)
-        measured = measure(workload, exact=True, threads=1, limit_s=experiment.profile_s, monotone="isotonic")
         taken = self._calibrated()
+        measured = lola.load_profile(self._setup["profile"])
         self.profile = lola.Profile(
             memory_bytes=taken,
             latency_s=measured.latency_s,
@@ -116,7 +116,7 @@ class Testbed:
         }
         self._write_setup()
         self._start_broker()
-        self.depths = depths_of(workload)
+        self.depths = depths_of(workload_of(self._setup))
         self.optimizer = torch.optim.Adam(self.depths.all_parameters(), lr=1e-3)
         address = BrokerAddress(self._setup["host"], _PORT)
         self.devices = self._stack.enter_context(
@@ -200,7 +200,7 @@ class Testbed:
         }
 
     def _calibrated(self) -> np.ndarray:
-        """Let one device's process compute each depth, and return the most that it has taken by then."""
+        """Let one device's process compute each depth and measure the profile, and return what each depth has taken."""
         self._setup["devices"] = {}
         self._write_setup()
         process = self._start_process(_CALIBRATED, self._script(_CALIBRATED, "--calibrate"))
@@ -212,9 +212,9 @@ class Testbed:
             if not process.stdout.readline():
                 raise TestbedError(f"the calibrating process ended; see {self.folder / _CALIBRATED}.log")
             taken.append(self.limits.peak_bytes(_CALIBRATED))
-        process.stdin.close()
-        process.stdout.close()
-        process.wait()
+        process.communicate("\n")
+        if process.returncode:
+            raise TestbedError(f"the calibrating process ended; see {self.folder / _CALIBRATED}.log")
         if not (np.diff(taken) > 0).all():
             raise TestbedError(
                 f"a deeper block must take more memory than the last, got {taken}: larger batches, or fewer layers"

@@ -53,6 +53,8 @@ class ControlGroups:
     def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[str]:
         for controller in ("cpu", "memory"):
             self._folder(controller, name).mkdir(exist_ok=True)
+        weight = ("cpu.weight", "10000") if self.second else ("cpu.shares", "262144")
+        (self._folder("cpu", name) / weight[0]).write_text(weight[1])  # others on this machine must not slow a device
         where = [str(self._folder(controller, name)) for controller in ("cpu", "memory")]
         return subprocess.Popen(["sh", "-c", _SHELL, "sh", *where, *command], text=True, **options)
 

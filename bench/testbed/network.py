@@ -116,7 +116,9 @@ class Network:
 
 
 def _bucket(frames_bps: float) -> list[str]:
-    return ["tbf", "rate", f"{frames_bps:.0f}bit", "burst", "16kb", "latency", "400ms"]
+    # What a bucket holds goes at once, so it holds a frame and little more. The queue holds all that a device uploads:
+    # radios repeat what they lose, and where a short queue dropped frames, TCP would be measured, not the rate.
+    return ["tbf", "rate", f"{frames_bps:.0f}bit", "burst", "2kb", "limit", "16mb"]
 
 
 def _run(*command: str) -> str:
