@@ -58,7 +58,7 @@ TARGETS = (
         Target(
             file, tuple(f"tests/test_{name}.py" for name in ("tolerances", "verification", "proofs", "schedule")), USUAL
         )
-        for file in ("lola/verification.py", "lola/proofs.py")
+        for file in ("lola/verification.py", "lola/proofs/*.py")
     ),
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
@@ -70,9 +70,19 @@ TARGETS = (
         Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
         for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
     ),
+    *(
+        Target(f"lola/devices/{file}.py", tuple(f"tests/devices/test_{name}.py" for name in tests), USUAL)
+        for file, tests in {
+            "status": ("status", "certificates"),
+            "certificates": ("certificates", "mosquitto"),
+            "mosquitto": ("certificates", "mosquitto"),
+        }.items()
+    ),
+    Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
-    Target("solvers/oracle.py", ("tests/test_oracles.py",), USUAL),
+    Target("solvers/oracle/se*.py", ("tests/test_segment_oracle.py", "tests/test_oracles.py"), USUAL),
+    Target("solvers/oracle/*.py", ("tests/test_oracles.py",), USUAL),
     Target("solvers/_jit.py", ("tests/test_imports.py", "tests/solvers/test_allocations.py"), USUAL),
     Target("solvers/checks.py", ("tests/test_schedule.py", "tests/test_tolerances.py", "tests/solvers"), SOLVERS),
     Target("solvers/lagrangian.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
@@ -98,8 +108,9 @@ class Mutant(NamedTuple):
 
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
-    paths = [ROOT / "lola/verification.py", ROOT / "lola/proofs.py"]
-    paths += [path for folder in ("solvers", "lola/adapters", "lola/tasks") for path in (ROOT / folder).glob("*.py")]
+    paths = [ROOT / "lola/verification.py"]
+    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/devices", "lola/tasks")
+    paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
 

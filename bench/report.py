@@ -40,8 +40,13 @@ PLOTS = HERE / "plots"
 STATE = HERE / "results.json"  # sections measured in earlier runs, each whole
 
 
-def times(contenders: dict[str, Callable[[], object]], budget_s: float, most: int = 200) -> dict[str, float]:
-    """Median seconds of each contender, all run in turn until the budget is spent.
+def times(
+    contenders: dict[str, Callable[[], object]],
+    budget_s: float,
+    most: int = 200,
+    summary: Callable[[list[float]], float] = statistics.median,
+) -> dict[str, float]:
+    """Median (or other `summary`) of the seconds of each contender, all run in turn until the budget is spent.
 
     Three rounds at least, after one to warm up; one where a round takes more than ten seconds.
     """
@@ -66,7 +71,7 @@ def times(contenders: dict[str, Callable[[], object]], budget_s: float, most: in
                 run()
             spent[name].append((time.perf_counter() - start) / inner[name])
         rounds += 1
-    return {name: statistics.median(values) for name, values in spent.items()}
+    return {name: summary(values) for name, values in spent.items()}
 
 
 def grid(quick: bool) -> dict:
@@ -147,19 +152,22 @@ def city(quick: bool) -> dict:
         for fleet, arguments in fleets.items()
     }
     measured = times({"read": lambda: [np.sum(vector) for vector in vectors]} | contenders, 20.0)
-    extra = {}
-    for name, solve in contenders.items():
-        tracemalloc.start()  # sees what numpy allocates; the kernels' own work space is O(L²)
-        solve()
-        extra[name] = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
     return {
         "devices": n_devices,
         "solvers": list(solvers),
         "seconds": measured,
-        "extra_bytes": extra,
+        "extra_bytes": {name: extra_bytes(solve) for name, solve in contenders.items()},
         "fleet_bytes": sum(vector.nbytes for vector in vectors),
     }
+
+
+def extra_bytes(solve: Callable[[], object]) -> int:
+    """Most that numpy allocates at once during a call, which is all but the kernels' work space of O(L²)."""
+    tracemalloc.start()
+    solve()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
 
 
 def batch(quick: bool) -> dict:

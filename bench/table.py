@@ -20,6 +20,7 @@ from lola.solvers import (
     joint_allocation,
     linear_assignment,
     oracle,
+    segment_allocation,
 )
 
 Solve = Callable[[], object]
@@ -260,6 +261,29 @@ def paper_rounds(n_devices: int, count: int) -> Iterator[dict]:
         yield problem.solver_arguments()
 
 
+# -- segments (P3) ----------------------------------------------------------------------------------------------------
+
+
+def segment_arguments(n_devices: int, n_blocks: int, seed: int = 0, *, quantised: bool = False) -> dict:
+    """`allocation`, where one more block costs what it does in the built-in profile."""
+    arguments = allocation(n_devices, n_blocks, seed, quantised=quantised)
+    profile = builtin_scenario().profile
+    return arguments | {
+        "extra_latency_s": arguments["latency_s"][0] * np.mean(profile.extra_latency_s) / profile.latency_s[0],
+        "extra_memory_bytes": np.mean(profile.extra_memory_bytes),
+    }
+
+
+def segment_case(n_devices: int, n_blocks: int) -> Case:
+    arguments = segment_arguments(n_devices, n_blocks)
+    contenders: dict[str, Solve] = {
+        "segment_allocation": lambda: segment_allocation(**arguments),
+        "MILP": lambda: oracle.segment_milp(**arguments),
+    }
+    name = f"P3, K = {n_devices}, L = {n_blocks}"
+    return Case(name, (n_devices, n_blocks), contenders, "segment_allocation", frozenset(contenders))
+
+
 def small_cases() -> list[Case]:
     """Cases that a test can afford, of every kind."""
     return [
@@ -267,6 +291,7 @@ def small_cases() -> list[Case]:
         *(block_case(k, n, slow=k < 50) for k, n in ((12, 12), (20, 12), (100, 24))),
         *(joint_case(k, n) for k, n in ((12, 12), (20, 12), (100, 24))),
         joint_case(7, 3, scip_s=60.0),
+        *(segment_case(k, n) for k, n in ((3, 5), (8, 6))),
     ]
 
 

@@ -1,5 +1,6 @@
 from lola import adapters as adapters
 from lola import channel as channel
+from lola import devices as devices
 from lola import models as models
 from lola import profiling as profiling
 from lola import solvers as solvers
@@ -24,9 +25,10 @@ from lola.plausibility import PlausibilityWarning as PlausibilityWarning
 from lola.problem import Problem as Problem
 from lola.profile import Profile as Profile
 from lola.profile import Provenance as Provenance
-from lola.proofs import HallProof as HallProof
-from lola.proofs import MultiplierProof as MultiplierProof
-from lola.proofs import PriceProof as PriceProof
+from lola.proofs.hall import HallProof as HallProof
+from lola.proofs.multipliers import MultiplierProof as MultiplierProof
+from lola.proofs.potentials import PotentialProof as PotentialProof
+from lola.proofs.prices import PriceProof as PriceProof
 from lola.scheduling import compare as compare
 from lola.scheduling import schedule as schedule
 from lola.simulation import Simulation as Simulation

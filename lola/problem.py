@@ -72,6 +72,11 @@ def segments(device_of_block: IntArray) -> list[range]:
     return [range(i + 1, j + 1) for i, j in pairwise([0, *cuts.tolist(), len(device_of_block)])]
 
 
+def span(depths: range) -> str:
+    """Write one number, or the first and the last of several."""
+    return str(depths[0]) if len(depths) == 1 else f"{depths[0]}–{depths[-1]}"
+
+
 def bound_after_broadcast(broadcast_s: float, bound_s: float) -> float:
     """Bound on a round from one on what follows the broadcast; taking that off again gives no more than was proven."""
     total = broadcast_s + bound_s

@@ -12,6 +12,7 @@ from lola.channel import Channel
 from lola.files.problems import builtin_scenario
 from lola.fleet import Fleet
 from lola.methods import listed_methods, method_named
+from lola.outages import can_hold, can_serve, wait_for_devices
 from lola.problem import Problem, enough_devices, of_a_round, round_latency_s
 from lola.scheduling import schedule
 from lola.solvers.checks import BoolArray, FloatArray, IntArray, positive_integer, shown
@@ -21,8 +22,6 @@ from lola.solvers.errors import InfeasibleError, LolaValueError
 _FLEET, _CLOCK, _METHOD = range(3)
 # Long against any trace, so that a round meets each trace at any of its seconds alike.
 _SPAN_S = 1e6
-# A round that waits for devices to come back looks again every second, this long.
-_LONGEST_WAIT_S = 86_400
 # What a round may draw anew, in words.
 REDRAWN = {"fleet": "speed, memory and channel", "channel": "the channel"}
 # How a parameter is written: its name, its unit, and what it is divided by.
@@ -107,7 +106,7 @@ def check_rounds(problem: Problem, methods: Sequence[str], redraw: str, points: 
     if redraw not in REDRAWN:
         raise LolaValueError(f"redraw must be one of {', '.join(REDRAWN)}; got {shown(redraw)}")
     for point in points:
-        enough_devices(positive_integer("n_devices", point.n_devices), problem.n_blocks)
+        enough_devices(positive_integer("n_devices", point.n_devices), problem.n_blocks, problem.max_blocks)
     if redraw == "channel" and any(point.n_devices != problem.n_devices for point in points):
         raise LolaValueError(
             f"n_devices can differ from the fleet's {problem.n_devices} only where the fleet is redrawn; "
@@ -176,11 +175,14 @@ class Rounds:
             If there are fewer than two, the least that an interval needs.
         """
         enough = can_hold(self.memory_bytes, self.spectral_efficiency, problem.profile.memory_bytes)
+        if problem.max_blocks != 1:
+            rows = zip(self.memory_bytes, self.spectral_efficiency, strict=True)
+            enough = np.array([can_serve(problem, *row) for row in rows])
         if enough.sum() >= 2:
             return self.some(enough)
         failing = int(np.argmin(enough))
         try:
-            schedule(of_a_round(problem, self.fleet(failing)), "ba")
+            schedule(of_a_round(problem, self.fleet(failing)))
         except InfeasibleError as error:
             message = (
                 f"{enough.sum()} of {enough.size} rounds of {self.speed.shape[1]} devices have the memory for the "
@@ -203,7 +205,7 @@ def draw_rounds(problem: Problem, n_devices: int, channel: Channel, count: int, 
     efficiency, waited = np.empty(shape), np.empty(count)
     for r in range(count):
         clock_s = np.random.default_rng([seed, r, _CLOCK]).uniform(0.0, _SPAN_S)
-        efficiency[r], waited[r] = wait_for_devices(channel, r, clock_s, memory[r], problem.profile.memory_bytes)
+        efficiency[r], waited[r] = wait_for_devices(problem, channel, r, clock_s, memory[r])
     return Rounds(np.arange(count), speed, memory, efficiency, waited)
 
 
@@ -226,67 +228,3 @@ def latencies(problem: Problem, name: str, rounds: Rounds, seed: int) -> tuple[F
         latency[row] = round_latency_s(one.compute_s(devices), one.upload_s(devices, answer.bandwidth_hz))
         wall[row] = (one.fleet.memory_bytes[devices] < one.profile.memory_bytes).sum()
     return problem.broadcast_s + rounds.waited_s + latency, wall
-
-
-def can_hold(memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray) -> BoolArray:
-    """Whether the devices that are not in outage have the memory for all blocks; devices along the last axis.
-
-    Who can hold a block can hold every smaller one. So they have it if and only if the largest can hold the largest
-    block, the second largest the second largest, and so on.
-    """
-    largest = np.sort(np.where(efficiency > 0, memory_bytes, -1.0), axis=-1)[..., -needed_bytes.size :]
-    return np.asarray((largest >= np.sort(needed_bytes)).all(axis=-1))
-
-
-def wait_for_devices(
-    channel: Channel, round_index: int, clock_s: float, memory_bytes: FloatArray, needed_bytes: FloatArray
-) -> tuple[FloatArray, float]:
-    """Let a round wait, second by second, while too few devices for its blocks are out of outage.
-
-    Parameters
-    ----------
-    channel, round_index, clock_s
-        See `Channel`.
-    memory_bytes, needed_bytes : (K,), (L,) arrays
-        What devices offer and blocks need. Where not even all devices have the memory, the round waits for L of them.
-
-    Returns
-    -------
-    efficiency, waited_s
-        (K,) in bit/s/Hz, 0 in outage, at the first moment at which the others can serve; and how long that took.
-
-    Raises
-    ------
-    InfeasibleError
-        If a day does not suffice; it names blocks that too few devices could serve at its end.
-    """
-    efficiency = np.asarray(channel(round_index, clock_s))
-    everybody = can_hold(memory_bytes, np.ones(memory_bytes.size), needed_bytes)
-    needed = needed_bytes if everybody else np.zeros(needed_bytes.size)
-    waited = 0
-    while (efficiency == 0).any() and not can_hold(memory_bytes, efficiency, needed):
-        if waited == _LONGEST_WAIT_S:
-            raise _still_too_few(round_index, clock_s, memory_bytes, efficiency, needed)
-        waited += 1
-        efficiency = np.asarray(channel(round_index, clock_s + waited))
-    return efficiency, float(waited)
-
-
-def _still_too_few(
-    round_index: int, clock_s: float, memory_bytes: FloatArray, efficiency: FloatArray, needed_bytes: FloatArray
-) -> InfeasibleError:
-    """Word the error of a wait that was too long, with the fewest of the largest blocks that prove it."""
-    order = np.argsort(-needed_bytes, kind="stable")
-    serving = np.sort(memory_bytes[efficiency > 0])
-    able = serving.size - np.searchsorted(serving, needed_bytes[order])
-    last = int(np.argmax(able <= np.arange(order.size)))
-    violator, least = np.sort(order[: last + 1]), float(needed_bytes[order[last]])
-    return InfeasibleError(
-        f"round {round_index} waited a day from second {clock_s:.0f} for devices that have a channel and the memory "
-        f"for the model; then {serving.size} of {memory_bytes.size} had a channel, and depth(s) "
-        f"{', '.join(str(block + 1) for block in violator)} need {violator.size} device(s) of {least:.6g} bytes, but "
-        f"{able[last]} offered them; leave out traces that are all outage, or add devices",
-        violator.tolist(),
-        int(able[last]),
-        least,
-    )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lola.methods import BY_NAME, Method, Seed, listed_methods, method_named
+from lola.methods import BY_NAME, listed_methods, method_named
+from lola.methods.method import Method, Seed
 from lola.problem import Problem, bound_after_broadcast, round_latency_s
 from lola.solution import Schedule
 from lola.solvers.checks import expect, frozen, seed_number, shown
@@ -41,8 +42,8 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
     InfeasibleError
         From what heeds memory, if too few devices have enough; it names a set of depths that proves it.
     TypeError, ValueError
-        If an argument is not as described, or the method cannot heed what the problem asks for: pinned or forbidden
-        pairs, subcarriers, uploads that differ.
+        If an argument is not as described, or the method cannot heed what the problem asks for: several blocks a
+        device, pinned or forbidden pairs, subcarriers, uploads that differ.
 
     Examples
     --------
@@ -69,7 +70,7 @@ def schedule(problem: Problem, method: str = "jbba", *, seed: Seed = None) -> Sc
         raise InfeasibleError(message, error.violator, error.partners, error.bytes_needed) from None
     devices, bandwidth = answer.device_of_block, answer.bandwidth_hz
     compute, upload = problem.compute_s(devices), problem.upload_s(devices, bandwidth)
-    wall = problem.fleet.usable_memory_bytes[devices] < problem.profile.memory_bytes
+    wall = problem.fleet.usable_memory_bytes[devices] < problem.memory_bytes_of(devices)
     _log.info("%s: solved in %d iteration(s)", method, answer.iterations)
     return Schedule(
         method=method,

@@ -141,7 +141,7 @@ class Simulation:
 
 def simulate(
     problem: Problem,
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: Sequence[str] | None = None,
     *,
     rounds: int = 2000,
     seed: int = 0,
@@ -160,8 +160,8 @@ def simulate(
     ----------
     problem : Problem
         Profile and headroom, and whatever the arguments below leave open.
-    methods : sequence of str
-        Of `lola.METHODS`.
+    methods : sequence of str, optional
+        Of `lola.METHODS`; all but the published algorithms that can heed the problem if left out.
     rounds : int
         At each point, at least 2.
     seed : int
@@ -215,6 +215,8 @@ def simulate(
         redraw = usual_redraw(problem.fleet)
     known_snr_db = np.nan if transmit_snr_db is None else transmit_snr_db
     axis, points = points_of(problem, known_snr_db, bandwidth_hz, n_devices, local_steps)
+    if methods is None:
+        methods = [name for name in DEFAULT_METHODS if not BY_NAME[name].unsuited(problem)] or DEFAULT_METHODS
     check_rounds(problem, methods, redraw, points)
     latency = np.full((len(points), len(methods), rounds), np.nan)
     wall, waited = np.zeros(latency.shape, dtype=np.int64), np.empty((len(points), rounds))

@@ -23,16 +23,18 @@ class Schedule:
     method : str
         One of `lola.METHODS`.
     device_of_block : (L,) int64 array
+        A device that takes several blocks, a segment, stands once for each.
     bandwidth_hz : (L,) float64 array
-        By block; sums to at most the problem's bandwidth.
+        By block; sums to at most the problem's bandwidth. A device has the sum of its blocks'.
     compute_s, upload_s : (L,) float64 arrays
+        By block; those of a segment are computed together, and uploaded side by side.
     latency_s : float
         The round's latency: the problem's ``broadcast_s``, then the largest ``compute_s + upload_s``.
     lower_bound_s : float
-        No schedule of the method's problem (P1 or P2) is faster; NaN for a baseline, which claims nothing.
+        No schedule of the method's problem (P1, P2 or P3) is faster; NaN for a baseline, which claims nothing.
     hits_memory_wall : (L,) bool array
-        True where the device lacks the memory that the block needs. Only baselines, which ignore memory, have any.
-    proof : HallProof, PriceProof, MultiplierProof or None
+        True where the device lacks the memory that its blocks need. Only baselines, which ignore memory, have any.
+    proof : HallProof, PriceProof, PotentialProof, MultiplierProof or None
         Why the bound holds; its kind is the method's.
     iterations : int
         Steps the solver took.

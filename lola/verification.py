@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.methods import Method, method_named
-from lola.problem import Problem, round_latency_s
-from lola.proofs import ROUNDING, check_array, require
-from lola.solvers.checks import FloatArray, expect
+from lola.methods import method_named
+from lola.methods.method import Method
+from lola.problem import Problem, round_latency_s, segments
+from lola.proofs.checks import ROUNDING, check_array, require
+from lola.solvers.checks import FloatArray, IntArray, expect
 from lola.solvers.errors import LolaValueError, VerificationError
 
 if TYPE_CHECKING:
@@ -64,9 +65,8 @@ def _check_constraints(schedule: Schedule, problem: Problem, method: Method) -> 
     devices, bandwidth = schedule.device_of_block, schedule.bandwidth_hz
     inside = (devices >= 0) & (devices < problem.n_devices)
     require(inside.all(), "C1, every block has a device", f"no device has index {devices[~inside][:1]}")
-    distinct, count = np.unique(devices, return_counts=True)
-    require((count == 1).all(), "C2, one block a device", f"device {distinct[count > 1][:1]} has more than one")
-    needed, offered = problem.profile.memory_bytes, problem.fleet.usable_memory_bytes[devices]
+    _check_segments(devices, problem)
+    needed, offered = problem.memory_bytes_of(devices), problem.fleet.usable_memory_bytes[devices]
     short = offered < needed
     if not method.heeds_memory:
         require((schedule.hits_memory_wall == short).all(), "C3, memory", "hits_memory_wall marks others than lack it")
@@ -88,12 +88,26 @@ def _check_constraints(schedule: Schedule, problem: Problem, method: Method) -> 
         f"the shares sum to {bandwidth.sum():.17g} Hz, more than {problem.bandwidth_hz:.17g} Hz",
     )
     if problem.subcarrier_hz is not None:
-        shares = bandwidth / problem.subcarrier_hz
+        depths = segments(devices)
+        shares = np.array([bandwidth[s.start - 1 : s.stop - 1].sum() for s in depths]) / problem.subcarrier_hz
         whole = np.abs(shares - np.round(shares)) <= ROUNDING * shares
-        require(whole.all(), "bandwidth", f"block {int(np.argmin(whole)) + 1} from the output has no whole subcarriers")
+        first = depths[int(np.argmin(whole))].start
+        require(whole.all(), "bandwidth", f"block {first} from the output has no whole subcarriers")
     if not method.joint:
         equal = problem.bandwidth_hz / problem.n_blocks
         require(_close(bandwidth, equal), "bandwidth", f"{schedule.method} splits equally, {equal:.17g} Hz a block")
+
+
+def _check_segments(devices: IntArray, problem: Problem) -> None:
+    if problem.max_blocks == 1:
+        distinct, count = np.unique(devices, return_counts=True)
+        require((count == 1).all(), "C2, one block a device", f"device {distinct[count > 1][:1]} has more than one")
+        return
+    line, depths = "C2, one segment a device", segments(devices)
+    distinct, count = np.unique([devices[s.start - 1] for s in depths], return_counts=True)
+    require((count == 1).all(), line, f"the blocks of device {distinct[count > 1][:1]} are no neighbours")
+    longest, most = max(map(len, depths)), problem.max_blocks
+    require(most is None or longest <= most, line, f"a device has {longest} blocks, max_blocks is {most}")
 
 
 def _check_latencies(schedule: Schedule, problem: Problem) -> None:
@@ -130,7 +144,7 @@ def _check_bound(schedule: Schedule, problem: Problem, method: Method) -> None:
     require(not np.isnan(bound), "bound", f"{method.name} must state one, got none")
     require(0 <= bound <= schedule.latency_s * (1 + ROUNDING), "bound", f"{bound!r} is above the latency it bounds")
     # Of this very class: a subclass could bring a check of its own.
-    if proof is None or type(proof) is not method.proof:
+    if proof is None or type(proof) is not method.proof_for(problem):
         reason = "none is given" if proof is None else f"{type(proof).__name__} proves another problem's bound"
         raise VerificationError(f"proof: {method.name} needs a proof of its bound; {reason}")
     # No schedule changes the broadcast: what is proven, and optimal, is what follows it.

@@ -40,7 +40,11 @@ def n_blocks_of(name):
 
 def tiny_problem(n_blocks, n_devices=7, memory_bytes=(2e9, 6e9), **changes):
     profile = lola.Profile(
-        memory_bytes=np.linspace(0.5e9, 2e9, n_blocks), latency_s=np.linspace(0.5, 1.0, n_blocks), upload_bits=8e5
+        memory_bytes=np.linspace(0.5e9, 2e9, n_blocks),
+        latency_s=np.linspace(0.5, 1.0, n_blocks),
+        upload_bits=8e5,
+        extra_latency_s=np.full(n_blocks, 0.05),
+        extra_memory_bytes=np.full(n_blocks, 2e8),
     )
     fleet = lola.Fleet.sample(n_devices, seed=3, memory_bytes=memory_bytes)
     return lola.Problem(**({"profile": profile, "fleet": fleet, "bandwidth_hz": 2e7, "local_steps": 2} | changes))

@@ -72,7 +72,6 @@ def everybody(session, names=NAMES):
     """Wait until devices are there, and no others."""
 
     def there():
-        statuses = session.devices.statuses()
-        return {n for n, (_, status, suspect) in statuses.items() if not suspect and status.state != "gone"} == {*names}
+        return {one.name for one in session.devices.devices() if not one.suspect and not one.gone} == {*names}
 
     return until(there)

@@ -50,6 +50,31 @@ def finish(costs, bandwidth_hz):
     return bandwidth_split(compute, load, np.ones(len(costs)), bandwidth_hz=bandwidth_hz).objective
 
 
+def brute_force(given):
+    """Try every partition with every placement; a beginning that is too slow already is not gone on with."""
+    n_blocks, n_devices = given["latency_s"].size, given["speed"].size
+    best = math.inf
+
+    def go_on(position, taken, costs):
+        nonlocal best
+        if (
+            sum(load / (best - compute) if compute < best else math.inf for compute, load in costs)
+            > given["bandwidth_hz"]
+        ):
+            return
+        if position == n_blocks:
+            best = finish(costs, given["bandwidth_hz"])
+            return
+        for last in range(min(position + given["max_blocks"], n_blocks), position, -1):
+            for device in range(n_devices):
+                cost = None if device in taken else cost_of(given, device, position, last)
+                if cost is not None:
+                    go_on(last, taken | {device}, [*costs, cost])
+
+    go_on(0, frozenset(), [])
+    return best
+
+
 def check(given, allocation):
     """Hold an allocation and its proof against the problem, by comparisons and sums."""
     n_blocks, n_devices = given["latency_s"].size, given["speed"].size

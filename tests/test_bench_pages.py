@@ -143,7 +143,8 @@ def test_dual_ascent_counts_its_rounds():
 
 
 SHIPPED = lola.load_profile(ROOT / "lola" / "data" / "profiles" / "gpt2.json")
-COUNTED = replace(SHIPPED.evidence, flops=np.linspace(1e12, 2e12, SHIPPED.n_blocks))
+STEPS = np.linspace(1e12, 2e12, SHIPPED.n_blocks)
+COUNTED = replace(SHIPPED.evidence, flops=STEPS, segment_flops=2e12 + STEPS[::-1] / 100)
 ESTIMATED = lola.Profile(
     memory_bytes=SHIPPED.memory_bytes,
     latency_s=SHIPPED.latency_s,
@@ -161,6 +162,8 @@ def shipped_but(latency_s=SHIPPED.latency_s, memory_bytes=SHIPPED.memory_bytes, 
         upload_bits=SHIPPED.upload_bits,
         provenance=provenance,
         evidence=replace(SHIPPED.evidence, **evidence),
+        extra_latency_s=SHIPPED.extra_latency_s,
+        extra_memory_bytes=SHIPPED.extra_memory_bytes,
     )
 
 

@@ -100,7 +100,7 @@ def test_exit_codes_and_errors_without_a_traceback(tmp_path, capsys):
     assert main(["schedule", "--fleet", str(poor), "--method", "random"]) == 0
     assert "12 device(s) lack the memory for their block: p" in capsys.readouterr().out
     assert main(["schedule", "--fleet", str(poor), "--method", "random", "--compare"]) == 0
-    assert capsys.readouterr().out.count("infeasible") == 4
+    assert capsys.readouterr().out.count("infeasible") == 5
     for arguments, message in (
         (["schedule", "--fleet", str(tmp_path / "none.csv")], "none.csv"),
         (["schedule", "--method", "best"], "method must be one of"),

@@ -116,7 +116,9 @@ def test_a_fleet_that_is_too_small_is_named_itself(scenario, tmp_path, capsys):
     said = capsys.readouterr().err
     needed = "at least as many devices as blocks are needed, 12 for the built-in profile (--profile names yours), "
     assert said.startswith(f"lola: {tmp_path / 'f.csv'}: {needed}")
-    assert said.endswith("; got 5; add devices, or take a profile of fewer blocks\n")
+    assert said.endswith(
+        "; got 5; add devices, take a profile of fewer blocks, or let a device take several (max_blocks)\n"
+    )
 
 
 def test_the_units_of_a_fleet_that_is_too_small_are_doubted_all_the_same(tmp_path, capsys):

@@ -9,13 +9,14 @@ import lola
 from lola import solvers
 from lola.solvers import oracle
 
-ORACLES = ("bottleneck_milp", "equal_split_matrix", "joint_bisection", "joint_misocp")
+ORACLES = ("bottleneck_milp", "equal_split_matrix", "joint_bisection", "joint_misocp", "segment_milp")
 FIRST = ("Profile", "Fleet", "Problem", "schedule", "simulate", "load_fleet", "load_profile", "load_scenario")
 SHOWN = {
     **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
     **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule")},
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows")},
+    "BlockTask": lola.adapters.BlockTask,
 }
 
 

@@ -199,7 +199,7 @@ def test_bad_profile_files_are_refused(tmp_path, text, message):
         (
             SCENARIO + "hertz = 3\n",
             "Known are fleet, profile, bandwidth_hz, local_steps, headroom, pinned, forbidden, subcarrier_hz, "
-            "broadcast_s$",
+            "broadcast_s, max_blocks$",
         ),
         (SCENARIO + "bandwidth_mhz = 3\n", "unknown key 'bandwidth_mhz'. Did you mean 'bandwidth_hz'?"),
         ('fleet = "f.csv"\nprofile = "p.json"\n', "'bandwidth_hz' is missing"),
@@ -253,7 +253,7 @@ def test_missing_files_and_folders_say_so(folder):
         (lambda d: d["proof"].update(priced_devices=[0, 0], device_price_hz=[0, -1]), "must list distinct devices"),
         (
             lambda d: d["proof"].update(kind="magic"),
-            "proof, kind: must be one of hall, prices, multipliers, got 'magic'",
+            "proof, kind: must be one of hall, prices, potentials, multipliers, got 'magic'",
         ),
         (lambda d: d["proof"].update(kind=[]), "proof, kind: must be one of"),
         (lambda d: d["proof"].update(why="trust me"), "proof: unknown key 'why'"),

@@ -73,11 +73,11 @@ def rows_of(name):
     return list(csv.DictReader(io.StringIO(FILES[name])))
 
 
-def proven_by(method):
+def proven_by(method, **more):
     """Return the page's schedule as another method solves and saves it."""
 
     def example(folder):
-        problem = scenario({"fleet": "fleet.csv", "profile": "profile.json", "bandwidth_hz": 6e6}, folder)
+        problem = scenario({"fleet": "fleet.csv", "profile": "profile.json", "bandwidth_hz": 6e6, **more}, folder)
         lola.save_schedule(lola.schedule(problem, method), problem, folder / "s.json")
         return json.loads((folder / "s.json").read_text())
 
@@ -100,6 +100,7 @@ PLACES = {
     "Schedule: JSON": (shown("schedule.json"), schedule, ()),
     "`schedule`, the answer": (shown("schedule.json"), schedule, ("schedule",)),
     "`proof` of kind `prices`": (shown("schedule.json"), schedule, ("proof",)),
+    "`proof` of kind `potentials`": (proven_by("jbba", max_blocks="all"), schedule, ("proof",)),
     "`proof` of kind `hall`": (proven_by("ba"), schedule, ("proof",)),
     "`proof` of kind `multipliers`": (proven_by("jbba-dual-ascent"), schedule, ("proof",)),
     "`problem`, what was solved": (shown("schedule.json"), schedule, ("problem",)),

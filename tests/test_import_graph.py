@@ -97,8 +97,8 @@ def later():
     wanted = {"lola.fleet", "lola.problem", "lola.files.formats", "lola.evidence", "lola.solvers.cutting"}
     assert imports(ast.parse(source)) == wanted
     assert {"lola.simulation", "lola.solvers.joint", "lola.adapters.session"} <= imports(ast.parse("import lola"))
-    assert "lola.solvers.joint" in graph["lola.methods"]
-    circle = {**graph, "lola.proofs": graph["lola.proofs"] | {"lola.solution"}}
+    assert "lola.solvers.joint" in graph["lola.methods.solving"]
+    circle = {**graph, "lola.proofs.hall": graph["lola.proofs.hall"] | {"lola.solution"}}
     with pytest.raises(graphlib.CycleError):
         list(graphlib.TopologicalSorter(circle).static_order())
 

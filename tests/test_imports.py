@@ -24,6 +24,9 @@ HEAVY = {
     "sklearn",
     "datasets",
     "tensorboard",
+    "paho",
+    "amqtt",
+    "cryptography",
 }
 # What each folder may import, apart from the standard library; the exceptions import when they are called.
 MAY = {
@@ -42,7 +45,7 @@ MAY = {
         "peft",
         "scipy",
     },
-    # The hub is asked once whether it has a model; the last three are for fine-tuning and scoring a model of texts.
+    # The hub is asked once whether it has a model; the last six are for tuning and scoring one of texts, and devices.
     "lola": {
         "numpy",
         "rich",
@@ -58,6 +61,9 @@ MAY = {
         "datasets",
         "sklearn",
         "scipy",
+        "paho",
+        "amqtt",
+        "cryptography",
     },
 }
 
@@ -102,17 +108,18 @@ def test_nothing_heavy_is_loaded_early(cwd):
     assert not loaded_after("import lola; lola.Problem; lola.schedule; lola.solvers.joint_allocation", cwd) & HEAVY
     names = "p = lola.profiling; [getattr(p, name) for name in dir(p)]"
     code = f"import lola.profiling, lola.cli.main; lola.save_profile; lola.Problem; {names}"
-    code += "\np = lola.adapters; [getattr(p, name) for name in dir(p)]"
+    code += "\nfor p in (lola.adapters, lola.devices): [getattr(p, name) for name in dir(p)]"
     assert not loaded_after(code, cwd) & (HEAVY | {"numba", "scipy"})
 
 
 def test_every_public_name_is_there():
     import lola
     import lola.adapters
+    import lola.devices
     import lola.profiling
     import lola.solvers
 
-    for package in (lola, lola.adapters, lola.solvers, lola.profiling):
+    for package in (lola, lola.adapters, lola.devices, lola.solvers, lola.profiling):
         for name in dir(package):
             assert getattr(package, name).__doc__ or name in ("METHODS",), name
 

@@ -12,7 +12,7 @@ import lola
 from lola.channel import fading
 from lola.cli.main import main
 from lola.methods import BY_NAME
-from lola.rounds import can_hold, wait_for_devices
+from lola.outages import can_hold, wait_for_devices
 from lola.tasks.settings import TrainingSettings
 from lola.tasks.training import channel_of
 
@@ -72,15 +72,21 @@ def test_who_can_hold_the_blocks_is_whom_an_assignment_finds():
         assert can_hold(memory, efficiency, needed) == able
 
 
+def needing(*memory_bytes):
+    """A problem of blocks that need so much, one a device."""
+    profile = lola.Profile(memory_bytes=memory_bytes, latency_s=np.ones(len(memory_bytes)), upload_bits=1e6)
+    return lola.Problem(profile, lola.Fleet.sample(5, seed=0), bandwidth_hz=20e6)
+
+
 def test_a_round_waits_until_enough_devices_are_out_of_outage():
-    memory, needed = np.array([4.0, 1.0, 1.0]), np.array([1.0, 3.0])
+    memory = np.array([4.0, 1.0, 1.0])
     channel = every_second([0, 0, 0, 2.0], [1.0], [1.0])
-    efficiency, waited = wait_for_devices(channel, 0, 0.5, memory, needed)
+    efficiency, waited = wait_for_devices(needing(1.0, 3.0), channel, 0, 0.5, memory)
     assert (efficiency.tolist(), waited) == ([2.0, 1.0, 1.0], 3.0)
-    efficiency, waited = wait_for_devices(channel, 0, 0.5, memory, np.array([1.0, 1.0]))
+    efficiency, waited = wait_for_devices(needing(1.0, 1.0), channel, 0, 0.5, memory)
     assert (efficiency.tolist(), waited) == ([0.0, 1.0, 1.0], 0.0)
     # Where not even all of them have the memory, a baseline still needs as many devices as blocks.
-    efficiency, waited = wait_for_devices(channel, 0, 0.5, memory, np.array([5.0, 5.0]))
+    efficiency, waited = wait_for_devices(needing(5.0, 5.0), channel, 0, 0.5, memory)
     assert (efficiency.tolist(), waited) == ([0.0, 1.0, 1.0], 0.0)
     never = every_second([1.0, 0.0], [0.0, 1.0], [0.0])
     with pytest.raises(
@@ -88,7 +94,7 @@ def test_a_round_waits_until_enough_devices_are_out_of_outage():
         match="round 7 waited a day from second 1 for devices that have .*; then 1 of 3 had a channel, and depth.s. 2 "
         "need 1 device.s. of 3 bytes, but 0 offered them; leave out traces that are all outage, or add devices",
     ):
-        wait_for_devices(never, 7, 1.0, memory, needed)
+        wait_for_devices(needing(1.0, 3.0), never, 7, 1.0, memory)
 
 
 def test_a_wait_that_is_too_long_ends_with_a_proof():
@@ -96,12 +102,12 @@ def test_a_wait_that_is_too_long_ends_with_a_proof():
     memory = np.array([5.0, 5.0, 1.0, 1.0, 1.0])
     for needed, up in (
         ([1.0, 3.0], [0, 0, 1, 1, 0]),
-        ([4.0, 1.0, 3.0], [1, 0, 1, 1, 1]),
+        ([1.0, 3.0, 4.0], [1, 0, 1, 1, 1]),
         ([9.0, 9.0], [1, 0, 0, 0, 0]),
     ):
         needed, up = np.array(needed), np.array(up, dtype=float)
         with pytest.raises(lola.InfeasibleError) as caught:
-            wait_for_devices(lambda *_, up=up: up, 0, 0.0, memory, needed)
+            wait_for_devices(needing(*needed), lambda *_, up=up: up, 0, 0.0, memory)
         error = caught.value
         whom = needed if needed.max() <= 5 else np.zeros(2)  # where not even all have the memory, any devices do
         partners = ((memory >= whom[list(error.violator)].min()) & (up > 0)).sum()

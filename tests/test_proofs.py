@@ -10,6 +10,11 @@ import lola
 from lola.proofs import KINDS, proof_from_json, proof_to_json
 
 PRICES = lola.PriceProof(np.array([1.5, 2.0, 0.1]), np.array([0.0, -0.5, 0.0, 0.0, -1e-300]))
+POTENTIALS = lola.PotentialProof(
+    np.array([[0.0, 1.0, 2.5, 3.0], [0.0, 0.5, 2.0, 2.0], [0.5, 0.5, 1.0, 2.0], [1.5, 0.0, 1.0, 1.0]]),
+    np.array([0.0, 0.0, -2.0, 0.0, 0.0]),
+    (np.array([4]), np.array([1])),
+)
 MULTIPLIERS = lola.MultiplierProof(np.full(5, 0.2), 0.25, np.zeros(5), np.ones(3), np.array([0.0, -1.0, 0.0, 0.0, 0.0]))
 WRITTEN = [
     (None, "null"),
@@ -18,6 +23,11 @@ WRITTEN = [
         PRICES,
         '{"kind": "prices", "block_price_hz": [1.5, 2.0, 0.1], "device_price_hz": [-0.5, -1e-300], '
         '"priced_devices": [1, 4]}',
+    ),
+    (
+        POTENTIALS,
+        '{"kind": "potentials", "potential_hz": [[0.0, 1.0, 2.5, 3.0], [0.0, 0.5, 2.0, 2.0], [0.5, 0.5, 1.0, 2.0], '
+        '[1.5, 0.0, 1.0, 1.0]], "device_price_hz": [-2.0], "priced_devices": [2], "counters": [[4], [1]]}',
     ),
     (
         MULTIPLIERS,
@@ -47,9 +57,18 @@ def test_a_proof_is_written_as_ever_and_read_again(proof, text):
         ("hall", {"device": 1}, "proof: unknown key 'device'"),
         ("prices", {"block_price_hz": 1.0}, "proof, block_price_hz: a list of numbers was wanted, got 1.0"),
         ("prices", {"priced_devices": [1, 5]}, "priced_devices must list distinct devices of the fleet"),
+        ("potentials", {"potential_hz": []}, "potential_hz: lists of 4 numbers were wanted, at least one"),
+        ("potentials", {"potential_hz": [[0.0, 1.0]]}, "potential_hz: lists of 4 numbers were wanted, at least one"),
+        ("potentials", {"potential_hz": [3.0]}, r"potential_hz\[0\]: a list of numbers was wanted, got 3.0"),
+        ("potentials", {"counters": 4}, "counters: a list of lists was wanted, got 4"),
+        ("potentials", {"counters": [[0.5]]}, r"counters\[0\]\[0\]: an integer was wanted, got 0.5"),
         ("multipliers", {"bandwidth": "wide"}, "proof, bandwidth: a plain number was wanted"),
         ("multipliers", {"block": []}, "proof: unknown key 'block'. Did you mean 'block_s'"),
-        ("multipliers", {"kind": "prizes"}, "proof, kind: must be one of hall, prices, multipliers, got 'prizes'"),
+        (
+            "multipliers",
+            {"kind": "prizes"},
+            "proof, kind: must be one of hall, prices, potentials, multipliers, got 'prizes'",
+        ),
     ],
 )
 def test_what_is_no_proof_is_refused(kind, changes, message):

@@ -10,15 +10,25 @@ import lola
 from lola.adapters import BlockTask, ModelUpdate, RoundPlan, block_gradient
 
 FIXED = 52  # magic 8, digest 32, sizes 4 and 8
-KINDS = ("RoundPlan", "BlockTask", "ModelUpdate", "BlockGradient")
+ALONE = ("RoundPlan", "BlockTask", "ModelUpdate", "BlockGradient")
+KINDS = (*ALONE, "RoundPlan of segments", "BlockTask of a segment", "BlockGradient of a segment")
 
 
 def messages_of(depths):
     """Messages of version 5, by kind."""
     depths.model.eval()
     plan = RoundPlan.from_schedule(lola.schedule(tiny_problem(3)), 5, local_steps=2)
-    answer = block_gradient(depths, plan.tasks[1], [tiny_columns("bert", 4, seed=2)] * 2, 2)
-    return {type(m).__name__: m for m in (plan, plan.tasks[0], ModelUpdate.from_depths(depths, 5), answer)}
+    two = plan_of([(4, range(1, 3)), (1, range(3, 4))], 5, local_steps=2)
+    batches = [tiny_columns("bert", 4, seed=2)] * 2
+    answer, of_two = (block_gradient(depths, task, batches, 2) for task in (plan.tasks[1], two.tasks[0]))
+    update = ModelUpdate.from_depths(depths, 5)
+    return dict(zip(KINDS, (plan, plan.tasks[0], update, answer, two, two.tasks[0], of_two), strict=True))
+
+
+def plan_of(segments, version=0, *, local_steps=1):
+    """Make a plan of pairs of a device and what it takes."""
+    tasks = (BlockTask(version, device, depths, 1e6 * device + 1e6, local_steps) for device, depths in segments)
+    return RoundPlan(version, tuple(tasks), 3.5)
 
 
 def tensors_of(message):
@@ -32,7 +42,7 @@ def same(one, other):
     if isinstance(one, BlockTask | RoundPlan):
         return one == other
     mine, theirs = tensors_of(one), tensors_of(other)
-    plain = [name for name in ("version", "device", "depth", "loss") if hasattr(one, name)]
+    plain = [name for name in ("version", "device", "depths", "loss") if hasattr(one, name)]
     return (
         all(getattr(one, name) == getattr(other, name) for name in plain)
         and list(mine) == list(theirs)
@@ -43,14 +53,14 @@ def same(one, other):
 def fits(message, depths):
     """Whether a message is possible with this model: every number in its range, every tensor as large as it must be."""
     if isinstance(message, RoundPlan):
-        whole = [task.depth for task in message.tasks] == list(range(1, len(depths) + 1))
+        whole = [depth for task in message.tasks for depth in task.depths] == list(range(1, len(depths) + 1))
         return whole and message.latency_s > 0 and all(fits(task, depths) for task in message.tasks)
     if isinstance(message, BlockTask):
         numbers = message.version >= 0 and message.device >= 0 and message.local_steps >= 1
-        return numbers and 1 <= message.depth <= len(depths) and 0 < message.bandwidth_hz < math.inf
-    wanted = (
-        depths.all_named_parameters() if isinstance(message, ModelUpdate) else depths.named_parameters(message.depth)
-    )
+        possible = 1 <= message.depths.start < message.depths.stop <= len(depths) + 1 and message.depths.step == 1
+        return numbers and possible and 0 < message.bandwidth_hz < math.inf
+    chosen = range(1, len(depths) + 1) if isinstance(message, ModelUpdate) else message.depths
+    wanted = {name: tensor for depth in chosen for name, tensor in depths.named_parameters(depth).items()}
     tensors = tensors_of(message)
     return list(tensors) == list(wanted) and all(
         (tensor.shape, tensor.dtype) == (wanted[name].shape, wanted[name].dtype) for name, tensor in tensors.items()

@@ -1,7 +1,7 @@
-from lola.adapters.apply import NormBound as NormBound
 from lola.adapters.apply import Refusal as Refusal
 from lola.adapters.apply import RoundReport as RoundReport
 from lola.adapters.apply import apply_round as apply_round
+from lola.adapters.bound import NormBound as NormBound
 from lola.adapters.compute import block_gradient as block_gradient
 from lola.adapters.devices import Devices as Devices
 from lola.adapters.devices import LiveDevices as LiveDevices
@@ -10,7 +10,7 @@ from lola.adapters.devices import SimulatedDevices as SimulatedDevices
 from lola.adapters.messages import BlockGradient as BlockGradient
 from lola.adapters.messages import BlockTask as BlockTask
 from lola.adapters.messages import ModelUpdate as ModelUpdate
-from lola.adapters.messages import RoundPlan as RoundPlan
+from lola.adapters.plan import RoundPlan as RoundPlan
 from lola.adapters.record import RoundRecord as RoundRecord
 from lola.adapters.session import CooperativeSession as CooperativeSession
 from lola.adapters.setting import Setting as Setting

@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lola.adapters.messages import BlockGradient, RoundPlan
+from lola.adapters.bound import NormBound
+from lola.adapters.messages import BlockGradient
+from lola.adapters.plan import RoundPlan
 from lola.adapters.wire import unlike
-from lola.solvers.checks import positive_number
 from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from lola.models import Depths
 
     Block = dict[str, torch.nn.Parameter]
-
-# Of five norms two may be outliers and the median is still one of the others.
-_LEAST_NORMS, _MOST_NORMS = 5, 20
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,8 @@ class RoundReport:
     missing : tuple of int
         Depths that no usable gradient came for. Their parameters and optimizer state are untouched.
     refused : tuple of (device, depth, str)
-        Answers that were not used or did not come, and why; None where an answer names no device or no depth.
+        Answers that were not used or did not come, by their deepest depth, and why; None where an answer names no
+        device or no depth. An answer for several depths is used whole or not at all.
     loss : float
         Mean over the depths that were stepped; NaN if there were none.
     """
@@ -69,7 +67,7 @@ class Refusal:
     Attributes
     ----------
     device, depth : int or None
-        Who was asked for what; None where that is not known.
+        Who was asked for what, by the deepest depth; None where that is not known.
     why : str
         In words, for the record of the round.
     """
@@ -77,52 +75,6 @@ class Refusal:
     device: int | None
     depth: int | None
     why: str
-
-
-class NormBound:
-    """Refuses a gradient whose norm exceeds a multiple of the median of its block's recent ones.
-
-    Only norms of gradients that were applied are remembered, the last 20 of each block. Until there are five, a
-    block's gradients pass: there is nothing to measure them by.
-
-    Parameters
-    ----------
-    refuse_above : float
-        The multiple, more than 1.
-    recent : dict of int to list of float, optional
-        The norms of each depth, the oldest first, where a run goes on.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If `refuse_above` is not a number above 1.
-    """
-
-    def __init__(self, refuse_above: float, recent: Mapping[int, list[float]] | None = None) -> None:
-        if positive_number("refuse_above", refuse_above) <= 1:
-            raise LolaValueError(
-                f"refuse_above must be more than 1, or usual gradients are refused; got {refuse_above}"
-            )
-        self.refuse_above = float(refuse_above)
-        self.recent = {depth: list(norms) for depth, norms in (recent or {}).items()}
-
-    def refusal(self, answer: BlockGradient) -> str:
-        """Say why an answer is refused, or nothing."""
-        norms, norm = self.recent.get(answer.depth, []), _norm(answer)
-        if not math.isfinite(norm):
-            return "the norm of its gradient is not finite"
-        if len(norms) < _LEAST_NORMS or norm <= self.refuse_above * median(norms):
-            return ""
-        return (
-            f"the norm of its gradient, {norm:.3g}, is more than {self.refuse_above:g} times {median(norms):.3g}, the "
-            f"median of this block's last {len(norms)}"
-        )
-
-    def note(self, answer: BlockGradient) -> None:
-        """Remember the norm of an answer that was applied."""
-        depth, norm = int(answer.depth), _norm(answer)
-        if norm > 0:  # a median of zero would refuse everything from then on
-            self.recent[depth] = [*self.recent.get(depth, []), norm][-_MOST_NORMS:]
 
 
 def apply_round(
@@ -135,7 +87,8 @@ def apply_round(
 ) -> RoundReport:
     """Step the server's optimizer with the gradients of a round.
 
-    A block without a usable gradient keeps its parameters and its optimizer state, as if it had not been asked for.
+    A block without a usable gradient keeps its parameters and its optimizer state, as if it had not been asked for. The
+    blocks of one device are stepped together or not at all.
 
     Parameters
     ----------
@@ -154,21 +107,22 @@ def apply_round(
     Returns
     -------
     RoundReport
-        What was applied, what is missing, and what was refused and why: no answer at all, an old version, a block that
-        was not asked for, a second answer, a shape or name that is not the block's, a value that is not finite, a step
-        after which a weight or the optimizer's state would not be finite.
+        What was applied, what is missing, and what was refused and why: no answer at all, an old version, blocks that
+        were not asked for, or not all of those that were, a second answer, a shape or name that is not the block's, a
+        value that is not finite, a step after which a weight or the optimizer's state would not be finite.
 
     Raises
     ------
     ValueError
         If the plan is of another number of blocks than the model, or the optimizer lacks a parameter.
     """
-    if [task.depth for task in plan.tasks] != list(range(1, len(depths) + 1)):
+    planned = tuple(depth for task in plan.tasks for depth in task.depths)
+    if planned != tuple(range(1, len(depths) + 1)):
         raise LolaValueError(
-            f"the plan must be for the model's {len(depths)} blocks, got depths "
-            f"{_listed(tuple(task.depth for task in plan.tasks))}; schedule a profile of this model"
+            f"the plan must be for the model's {len(depths)} blocks, got depths {_listed(planned)}; schedule a profile "
+            "of this model"
         )
-    blocks = {task.depth: depths.named_parameters(task.depth) for task in plan.tasks}
+    blocks = {depth: depths.named_parameters(depth) for depth in planned}
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for depth, block in blocks.items():
         for name, parameter in block.items():
@@ -176,7 +130,8 @@ def apply_round(
                 raise LolaValueError(
                     f"the optimizer does not hold {name} of depth {depth}; make it over depths.all_parameters()"
                 )
-    accepted: dict[int, BlockGradient] = {}
+    wanted = {task.depths: _joined(blocks[depth] for depth in task.depths) for task in plan.tasks}
+    accepted: dict[range, BlockGradient] = {}
     refused: list[tuple[int | None, int | None, str]] = []
     for answer in answers:
         if answer is None:
@@ -184,24 +139,38 @@ def apply_round(
         if isinstance(answer, Refusal):
             refused.append((answer.device, answer.depth, answer.why))
             continue
-        why = _misfit(answer) or _refusal(answer, plan, accepted, blocks)
+        why = _misfit(answer) or _refusal(answer, plan, accepted, wanted)
         if not why and bound is not None:
-            why = bound.refusal(answer)
+            why = next(filter(None, map(bound.refusal, _by_block(answer, blocks))), "")
         if why:
-            refused.append((_number(answer, "device"), _number(answer, "depth"), why))
+            refused.append((_number(answer, "device"), _deepest(answer), why))
         else:
-            accepted[int(answer.depth)] = answer
+            accepted[answer.depths] = answer
     with depths.lock:
-        spoiled = _step(optimizer, blocks, accepted)
-    for depth, why in spoiled.items():
-        refused.append((int(accepted.pop(depth).device), depth, why))
+        spoiled = _step(optimizer, wanted, accepted)
+    for spoiled_depths, why in spoiled.items():
+        refused.append((int(accepted.pop(spoiled_depths).device), spoiled_depths[-1], why))
     if bound is not None:
         for answer in accepted.values():
-            bound.note(answer)
-    missing = tuple(depth for depth in blocks if depth not in accepted)
-    losses = [float(accepted[depth].loss) for depth in sorted(accepted)]
-    loss = float(np.mean(losses)) if losses else math.nan
-    return RoundReport(plan.version + 1, tuple(sorted(accepted)), missing, tuple(refused), loss)
+            for part in _by_block(answer, blocks):
+                bound.note(part)
+    loss_of = {depth: float(answer.loss) for answer in accepted.values() for depth in answer.depths}
+    applied = tuple(sorted(loss_of))
+    missing = tuple(depth for depth in planned if depth not in loss_of)
+    loss = float(np.mean([loss_of[depth] for depth in applied])) if applied else math.nan
+    return RoundReport(plan.version + 1, applied, missing, tuple(refused), loss)
+
+
+def _joined(blocks: Iterable[Block]) -> Block:
+    return {name: parameter for block in blocks for name, parameter in block.items()}
+
+
+def _by_block(answer: BlockGradient, blocks: Mapping[int, Block]) -> list[BlockGradient]:
+    """Part an answer for several blocks into one for each."""
+    return [
+        replace(answer, depths=range(i, i + 1), gradients={name: answer.gradients[name] for name in blocks[i]})
+        for i in answer.depths
+    ]
 
 
 def _number(answer: object, name: str) -> int | None:
@@ -210,29 +179,42 @@ def _number(answer: object, name: str) -> int | None:
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
 
 
+def _deepest(answer: object) -> int | None:
+    """Return the deepest of the depths that an answer says it is of, or None where it names none."""
+    depths = getattr(answer, "depths", None)
+    return depths[-1] if isinstance(depths, range) and depths else None
+
+
 def _misfit(answer: object) -> str:
     """Say why this is no answer, or nothing."""
     if not isinstance(answer, BlockGradient):
         return f"a BlockGradient was wanted, got {type(answer).__name__}"
-    for name in ("version", "device", "depth"):
+    for name in ("version", "device"):
         if _number(answer, name) is None:
             return f"its {name} must be an integer, got {type(getattr(answer, name)).__name__}"
+    if not isinstance(answer.depths, range):
+        return f"its depths must be a range or an integer, got {type(answer.depths).__name__}"
     return ""
 
 
 def _refusal(
-    answer: BlockGradient, plan: RoundPlan, accepted: Mapping[int, BlockGradient], blocks: Mapping[int, Block]
+    answer: BlockGradient, plan: RoundPlan, accepted: Mapping[range, BlockGradient], blocks: Mapping[range, Block]
 ) -> str:
     """Say why an answer cannot be used, or nothing."""
     if answer.version != plan.version:
         return f"the gradient is of version {answer.version}, the model is at {plan.version}"
-    if not any((task.device, task.depth) == (answer.device, answer.depth) for task in plan.tasks):
-        return "this device was not asked for this depth"
-    if answer.depth in accepted:
-        return "this depth was answered already"
+    depths = answer.depths
+    several = len(depths[:2]) > 1  # a stranger's range may be longer than len can tell
+    asked = [task.depths for task in plan.tasks if task.device == answer.device]
+    if depths not in asked:
+        longer = next((f", but for depths {own[0]} to {own[-1]}" for own in asked if len(own) > 1), "")
+        what = f"depths {depths[0]} to {depths[-1]}" if several else "this depth"
+        return f"this device was not asked for {what}{longer}"
+    if depths in accepted:
+        return f"{'these depths were' if several else 'this depth was'} answered already"
     if not _is_finite_number(answer.loss):
         return "the loss is not finite"
-    wanted = blocks[answer.depth]
+    wanted = blocks[depths]
     if not isinstance(answer.gradients, Mapping) or answer.gradients.keys() != wanted.keys():
         return f"the gradients must be by name, those of {', '.join(wanted)} and no others"
     for name, gradient in answer.gradients.items():
@@ -250,26 +232,26 @@ def _is_finite_number(value: object) -> bool:
 
 
 def _step(
-    optimizer: torch.optim.Optimizer, blocks: Mapping[int, Block], accepted: Mapping[int, BlockGradient]
-) -> dict[int, str]:
-    """Step the accepted blocks. Those whose step does not stay finite are left as they were; say which, and why."""
+    optimizer: torch.optim.Optimizer, blocks: Mapping[range, Block], accepted: Mapping[range, BlockGradient]
+) -> dict[range, str]:
+    """Step what was accepted. Where a step does not stay finite, all is left as it was; say where, and why."""
     import torch
 
-    stepped = [parameter for depth in accepted for parameter in blocks[depth].values()]
+    stepped = [parameter for depths in accepted for parameter in blocks[depths].values()]
     weights = [parameter.detach().clone() for parameter in stepped]
     states = [_copied(optimizer.state.get(parameter)) for parameter in stepped]
     groups = [copy.deepcopy({**group, "params": None}) for group in optimizer.param_groups]
-    spoiled: dict[int, str] = {}
+    spoiled: dict[range, str] = {}
     while spoiled.keys() != accepted.keys():
         optimizer.zero_grad(set_to_none=True)  # torch leaves a parameter without a gradient, and its state, alone
-        for depth in accepted.keys() - spoiled.keys():
-            for name, parameter in blocks[depth].items():
-                parameter.grad = accepted[depth].gradients[name].detach().to(parameter.device, copy=True)
+        for depths in accepted.keys() - spoiled.keys():
+            for name, parameter in blocks[depths].items():
+                parameter.grad = accepted[depths].gradients[name].detach().to(parameter.device, copy=True)
         optimizer.step()
-        newly = {depth: _not_finite(optimizer, blocks[depth]) for depth in accepted if depth not in spoiled}
+        newly = {depths: _not_finite(optimizer, blocks[depths]) for depths in accepted if depths not in spoiled}
         if not any(newly.values()):
             break
-        spoiled |= {depth: why for depth, why in newly.items() if why}
+        spoiled |= {depths: why for depths, why in newly.items() if why}
         with torch.no_grad():
             for parameter, weight, state in zip(stepped, weights, states, strict=True):
                 parameter.copy_(weight)
@@ -304,11 +286,6 @@ def _not_finite(optimizer: torch.optim.Optimizer, block: Block) -> str:
                 of = f"the optimizer's {entry} of {name}" if entry else name
                 return f"its step would make {of} not finite"
     return ""
-
-
-def _norm(answer: BlockGradient) -> float:
-    squares = (float(gradient.detach().double().square().sum()) for _, gradient in sorted(answer.gradients.items()))
-    return math.sqrt(sum(squares))
 
 
 def _listed(depths: tuple[int, ...]) -> str:

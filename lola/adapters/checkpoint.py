@@ -241,7 +241,8 @@ def _csv(records: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(text, fieldnames=[*plain, *scored], lineterminator="\n")
     writer.writeheader()
     for record in records:
-        writer.writerow({**{name: record[name] for name in plain}, **record["scores"]})
+        devices = " ".join(map(str, record["device_of_block"]))
+        writer.writerow({**{name: record[name] for name in plain}, "device_of_block": devices, **record["scores"]})
     return text.getvalue()
 
 

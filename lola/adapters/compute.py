@@ -1,4 +1,4 @@
-"""A device's part of a round: the gradient of its block."""
+"""A device's part of a round: the gradients of its blocks."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ def block_gradient(
     *,
     loss: Loss = loss_of_output,
 ) -> BlockGradient:
-    """Compute the gradient of one block: a device's part of a round.
+    """Compute the gradient of a block, or of several neighbours: a device's part of a round.
 
-    Everything but the block is frozen, backward stops there, and the gradients of `local_steps` batches are averaged at
-    fixed parameters, so that a round is one step of the server's optimizer on `local_steps` batches per block.
+    Everything else is frozen, backward stops at the deepest, and gives the gradients of all in one pass. Those of
+    `local_steps` batches are averaged at fixed parameters, so that a round is one step of the server's optimizer on
+    `local_steps` batches per block.
 
     Parameters
     ----------
     depths : lola.models.Depths
-        The model with its adapters, from `lola.models.attach_lora`. Left with the task's depth selected and without
+        The model with its adapters, from `lola.models.attach_lora`. Left with the task's depths selected and without
         gradients.
     task : BlockTask
     batches : iterable of mapping of str to torch.Tensor
@@ -49,7 +50,7 @@ def block_gradient(
     TypeError, ValueError
         If an argument is not as described, or there are fewer batches than `local_steps`.
     lola.models.ModelError
-        If backward would not stop at the block.
+        If backward would not stop at the deepest block.
     """
     if not isinstance(depths, Depths):
         raise LolaTypeError(f"depths must be a Depths, got {type(depths).__name__}; make it of a model by attach_lora")
@@ -61,11 +62,11 @@ def block_gradient(
 
 
 def _gradient(depths: Depths, task: BlockTask, batches: Iterable[Batch], local_steps: int, loss: Loss) -> BlockGradient:
-    depths.select(task.depth)
+    depths.select(task.depths)
     model = depths.model
     model.zero_grad(set_to_none=True)
     total, done = 0.0, 0
-    with depths.guard(task.depth):
+    with depths.guard(task.depths):
         for batch in batches:
             value = loss(model, batch) / local_steps
             value.backward()  # type: ignore[no-untyped-call]
@@ -78,11 +79,12 @@ def _gradient(depths: Depths, task: BlockTask, batches: Iterable[Batch], local_s
             f"{local_steps} local batches are needed, device {task.device} has {done}; give it more data"
         )
     gradients = {}
-    for name, parameter in depths.named_parameters(task.depth).items():
-        if parameter.grad is None:
-            raise LolaValueError(
-                f"the loss does not depend on {name}, which depth {task.depth} trains; is it the model's loss?"
-            )
-        gradients[name] = parameter.grad.detach().to("cpu", copy=True)
+    for depth in task.depths:
+        for name, parameter in depths.named_parameters(depth).items():
+            if parameter.grad is None:
+                raise LolaValueError(
+                    f"the loss does not depend on {name}, which depth {depth} trains; is it the model's loss?"
+                )
+            gradients[name] = parameter.grad.detach().to("cpu", copy=True)
     model.zero_grad(set_to_none=True)
-    return BlockGradient(task.version, task.device, task.depth, gradients, total)
+    return BlockGradient(task.version, task.device, task.depths, gradients, total)

@@ -10,7 +10,8 @@ import numpy as np
 
 from lola.adapters.apply import Refusal
 from lola.adapters.compute import block_gradient
-from lola.adapters.messages import BlockGradient, RoundPlan
+from lola.adapters.messages import BlockGradient
+from lola.adapters.plan import RoundPlan
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
 from lola.fleet import Fleet
@@ -72,15 +73,15 @@ class LiveDevices(Devices, Protocol):
 class SimulatedDevices:
     """Devices simulated one after the other on this machine, with the session's own model.
 
-    A device that lacks the memory for its block never answers. What else is random about one follows from the seed, the
-    round and the device alone.
+    A device that lacks the memory for its blocks never answers. What else is random about one follows from the seed,
+    the round and the device alone.
 
     Parameters
     ----------
     depths : lola.models.Depths
         The session's.
     problem : Problem
-        What each block needs, and what memory each device has.
+        What blocks need, and what memory each device has.
     data : ShardedData
         One shard a device.
     setting : Setting
@@ -106,7 +107,8 @@ class SimulatedDevices:
     def answers(self, plan: RoundPlan) -> Iterator[BlockGradient]:
         """Compute the gradients of those devices that answer."""
         where = self.depths.all_parameters()[0].device.type
-        needed, offered = self.problem.profile.memory_bytes, self.problem.fleet.usable_memory_bytes
+        needed = self.problem.memory_bytes_of(np.array(plan.device_of_block))
+        offered = self.problem.fleet.usable_memory_bytes
         silent = self.setting.rng(plan.version, Purpose.FAILURE).random(self.problem.n_devices) < self.setting.failure
         for task in plan.tasks:
             if silent[task.device] or offered[task.device] < needed[task.depth - 1]:

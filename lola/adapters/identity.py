@@ -4,15 +4,54 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lola.fleet import Fleet
+from lola.problem import Problem, of_a_round
+
 if TYPE_CHECKING:
     import torch
 
+    from lola.adapters.setting import Setting
+    from lola.adapters.shards import ShardedData
     from lola.models import Depths
+
+
+def run_identity(
+    problem: Problem,
+    setting: Setting,
+    depths: Depths,
+    devices: object,
+    channel: object,
+    data: ShardedData | None,
+) -> tuple[str, str]:
+    """Digests of what a run that goes on must have in common with the one that was stopped, and of frozen weights.
+
+    Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
+    """
+    state, frozen = hashlib.sha256(problem.digest().encode()), hashlib.sha256()
+    kept = {name: value for name, value in asdict(setting).items() if not name.endswith("_every")}
+    of_channel, of_devices = (told(one) if is_dataclass(one) else "" for one in (channel, devices))
+    of_data = (of_devices,) if data is None else (data.seed, data.batch_size)
+    state.update(repr((sorted(kept.items()), *of_data, of_channel, depths.alpha)).encode())
+    if data is not None:
+        for shard in data.shards:
+            state.update(shard.tobytes())
+        for name, column in sorted(data.columns.items()):
+            state.update(name.encode() + tensor_bytes(column))
+    for part in frozen_parts(depths):
+        state.update(part)
+        frozen.update(part)
+    return state.hexdigest(), frozen.hexdigest()
+
+
+def without_fleet(problem: Problem) -> Problem:
+    """Return a problem whose fleet is always the same: who was there when a run began does not matter to it later."""
+    one = np.ones(problem.n_blocks)
+    return of_a_round(problem, Fleet(speed=one, memory_bytes=one, spectral_efficiency=one))
 
 
 def told(value: object) -> str:

@@ -1,36 +1,24 @@
 """What travels in a round of device-edge cooperative fine-tuning, whatever carries it.
 
-Algorithm 1 of the LoLa-DEFT paper. The server makes a `RoundPlan` from a schedule and a `ModelUpdate` of what its model
-has learnt; each device gets the update and its `BlockTask`, and answers with a `BlockGradient`; the server steps its
-optimizer with `apply_round` (`lola.adapters.apply`). How they travel is the caller's business: each is written to bytes
-(``to_bytes``) and read from those of strangers (``from_bytes``); `lola.adapters.wire` has the format.
+Algorithm 1 of the LoLa-DEFT paper. The server makes a `RoundPlan` (`lola.adapters.plan`) from a schedule and a
+`ModelUpdate` of what its model has learnt; each device gets the update and its `BlockTask`, and answers with a
+`BlockGradient`; the server steps its optimizer with `apply_round` (`lola.adapters.apply`). How they travel is the
+caller's business: each is written to bytes (``to_bytes``) and read from those of strangers (``from_bytes``);
+`lola.adapters.wire` has the format.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from lola.adapters.wire import (
-    HEADER_BYTES,
-    count,
-    layouts_of,
-    pack,
-    positive,
-    read_tensors,
-    room_for,
-    unlike,
-    unpack,
-)
-from lola.files.formats import FormatError, check_keys, number, table
-from lola.solution import Schedule
-from lola.solvers.checks import expect, positive_integer, shown
-from lola.solvers.errors import LolaValueError
+from lola.adapters.wire import count, layouts_of, pack, positive, read_tensors, room_for, unlike, unpack
+from lola.files.formats import FormatError, number
+from lola.solvers.checks import shown
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -38,32 +26,70 @@ if TYPE_CHECKING:
     from lola.models.depths import Depths
 
 
-@dataclass(frozen=True)
+TASK_FIELDS = ("version", "device", "first_depth", "last_depth", "bandwidth_hz", "local_steps")
+
+
+@dataclass(frozen=True, init=False)
 class BlockTask:
     """What one device is asked to do in a round.
 
-    Attributes
+    Parameters
     ----------
     version : int
         Version of the model that the gradient must be taken at.
     device : int
-    depth : int
-        1 is the block nearest the output.
+    depths : range or int
+        The consecutive depths that the device trains, such as ``range(1, 4)``, or the one; kept as a range. 1 is the
+        block nearest the output.
     bandwidth_hz : float
         The device's share of the uplink.
     local_steps : int
         M: batches to take the mean gradient over.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `depths` is no depth and no range of neighbours; `block_gradient` looks whether the model has them.
+
+    Examples
+    --------
+    >>> from lola.adapters import BlockTask
+    >>> task = BlockTask(version=0, device=4, depths=range(2, 5), bandwidth_hz=1e6)
+    >>> task.depth, BlockTask(0, 4, 3, 1e6).depths
+    (4, range(3, 4))
     """
 
     version: int
     device: int
-    depth: int
+    depths: range
     bandwidth_hz: float
-    local_steps: int = 1
+    local_steps: int
+
+    def __init__(
+        self, version: int, device: int, depths: range | int, bandwidth_hz: float, local_steps: int = 1
+    ) -> None:
+        depths = _ranged(depths)
+        if not isinstance(depths, range):
+            raise LolaTypeError(f"depths must be a depth or a range of them, got {shown(depths)}; give range(1, 4)")
+        if not depths or depths.step != 1 or depths.start < 1:
+            raise LolaValueError(f"depths must be neighbours from 1 on, such as range(1, 4); got {depths}")
+        values = {"version": version, "device": device, "depths": depths, "bandwidth_hz": bandwidth_hz}
+        for name, value in {**values, "local_steps": local_steps}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def depth(self) -> int:
+        """The deepest of the depths: how far backward runs."""
+        return self.depths[-1]
 
     def to_bytes(self) -> bytes:
         """Write the task, to be sent."""
-        return pack("BlockTask", asdict(self))
+        return pack("BlockTask", self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task as JSON can keep it."""
+        rest = {name: getattr(self, name) for name in ("version", "device", "bandwidth_hz", "local_steps")}
+        return {**rest, **_ends(self.depths)}
 
     @classmethod
     def from_bytes(cls, data: bytes, depths: Depths, *, limit: int | None = None) -> BlockTask:
@@ -82,110 +108,19 @@ class BlockTask:
         FormatError
             If the bytes are no task for this model.
         """
-        header, _ = unpack("BlockTask", data, _names(cls), limit)
-        return cls._checked("a BlockTask", header, len(depths))
+        header, _ = unpack("BlockTask", data, TASK_FIELDS, limit)
+        return cls.from_dict("a BlockTask", header, len(depths))
 
     @classmethod
-    def _checked(cls, where: str, entry: Mapping[str, Any], n_blocks: int) -> BlockTask:
+    def from_dict(cls, where: str, entry: Mapping[str, Any], n_blocks: int) -> BlockTask:
+        """Make the task of what `to_dict` returned, or say what of it is not possible with so many blocks."""
         return cls(
             version=count(where, entry, "version", 0),
             device=count(where, entry, "device", 0),
-            depth=count(where, entry, "depth", 1, n_blocks),
+            depths=_between(where, entry, n_blocks),
             bandwidth_hz=positive(where, entry, "bandwidth_hz"),
             local_steps=count(where, entry, "local_steps", 1),
         )
-
-
-@dataclass(frozen=True)
-class RoundPlan:
-    """Who computes which depth, with how much bandwidth, at which version of the model.
-
-    Attributes
-    ----------
-    version : int
-        Goes up by one with every applied round.
-    tasks : tuple of BlockTask
-        In depth order.
-    latency_s : float
-        What the schedule says the round takes.
-    """
-
-    version: int
-    tasks: tuple[BlockTask, ...]
-    latency_s: float
-
-    @classmethod
-    def from_schedule(
-        cls, schedule: Schedule, version: int, devices: ArrayLike | None = None, *, local_steps: int | None = None
-    ) -> RoundPlan:
-        """Make the plan that a schedule amounts to.
-
-        Parameters
-        ----------
-        schedule : lola.Schedule
-        version : int
-            Version of the model that the round starts from.
-        devices : (K,) int array_like, optional
-            Numbers of the scheduled fleet's devices, where that fleet is only a part of yours.
-        local_steps : int, optional
-            M: the schedule's if left out.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `schedule` is none, or has no M and none is given.
-        """
-        expect("schedule", schedule, Schedule)
-        if local_steps is None:
-            local_steps = schedule.local_steps
-        if local_steps is None:
-            raise LolaValueError(
-                "local_steps must be given for a schedule that does not tell them, got None; give the problem's"
-            )
-        local_steps = positive_integer("local_steps", local_steps)
-        chosen = schedule.device_of_block
-        numbers = (chosen if devices is None else np.asarray(devices)[chosen]).tolist()
-        pairs = zip(numbers, schedule.bandwidth_hz.tolist(), strict=True)
-        tasks = tuple(BlockTask(version, device, i + 1, share, local_steps) for i, (device, share) in enumerate(pairs))
-        return cls(version, tasks, schedule.latency_s)
-
-    def to_bytes(self) -> bytes:
-        """Write the plan, to be kept or sent."""
-        return pack("RoundPlan", asdict(self))
-
-    @classmethod
-    def from_bytes(cls, data: bytes, depths: Depths, *, limit: int | None = None) -> RoundPlan:
-        """Read a plan for a model: a task for each of its depths, in their order, at the plan's version.
-
-        Parameters
-        ----------
-        data : bytes
-        depths : lola.models.Depths
-            The model that is planned for.
-        limit : int, optional
-            Most bytes to read; by default what a plan for so many depths takes.
-
-        Raises
-        ------
-        FormatError
-            If the bytes are no plan for this model.
-        """
-        header, _ = unpack("RoundPlan", data, _names(cls), limit, header_bytes=HEADER_BYTES * (1 + len(depths)))
-        where, version = "a RoundPlan", count("a RoundPlan", header, "version", 0)
-        listed = header["tasks"]
-        if not isinstance(listed, list) or len(listed) != len(depths):
-            raise FormatError(f"{where}: {len(depths)} tasks were wanted, one a depth; got {shown(listed)}")
-        tasks = []
-        for depth, entry in enumerate(listed, start=1):
-            task_of = f"{where}'s task for depth {depth}"
-            check_keys(task_of, table(task_of, entry), _names(BlockTask))
-            task = BlockTask._checked(task_of, entry, len(depths))
-            if (task.version, task.depth) != (version, depth):
-                raise FormatError(
-                    f"{task_of}: version {version} and depth {depth} were wanted, got {task.version} and {task.depth}"
-                )
-            tasks.append(task)
-        return cls(version, tuple(tasks), positive(where, header, "latency_s"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,59 +206,90 @@ class ModelUpdate:
         return cls(version, read_tensors(packed, layouts), alpha)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class BlockGradient:
     """What one device answers.
 
-    Attributes
+    Parameters
     ----------
-    version, device, depth : int
-        Of the task.
+    version, device, depths
+        Of the task. Not checked: answers come from others, and `apply_round` looks at them.
     gradients : dict of str to torch.Tensor
-        Mean over the local batches, by the parameter's name in the model; on the CPU.
+        Mean over the local batches, by the parameter's name in the model, depth by depth; on the CPU.
     loss : float
         Mean over the local batches.
     """
 
     version: int
     device: int
-    depth: int
+    depths: range
     gradients: dict[str, torch.Tensor]
     loss: float
+
+    def __init__(
+        self, version: int, device: int, depths: range | int, gradients: dict[str, torch.Tensor], loss: float
+    ) -> None:
+        values = {"version": version, "device": device, "depths": _ranged(depths), "gradients": gradients}
+        for name, value in {**values, "loss": loss}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def depth(self) -> int:
+        """The deepest of the depths."""
+        return self.depths[-1]
 
     def to_bytes(self) -> bytes:
         """Write the gradient, to be sent. A loss that is not finite comes back as NaN."""
         loss = self.loss if math.isfinite(self.loss) else None
-        numbers = {"version": self.version, "device": self.device, "depth": self.depth, "loss": loss}
+        numbers = {"version": self.version, "device": self.device, **_ends(self.depths), "loss": loss}
         return pack("BlockGradient", numbers, self.gradients)
 
     @classmethod
     def from_bytes(cls, data: bytes, depths: Depths, *, limit: int | None = None) -> BlockGradient:
-        """Read a gradient of any one block of a model; `apply_round` looks whether it was asked for, and is finite.
+        """Read a gradient of any neighbouring blocks of a model.
+
+        `apply_round` looks whether they were asked for, and whether it is finite.
 
         Parameters
         ----------
         data : bytes
         depths : lola.models.Depths
-            The model whose names, shapes and types the gradients must have, those of the depth they say they are of.
+            The model whose names, shapes and types the gradients must have, those of the depths they say they are of.
         limit : int, optional
-            Most bytes to read; by default what the largest block's gradients take.
+            Most bytes to read; by default what the gradients of all blocks take, and never more than those of the
+            depths they say they are of.
 
         Raises
         ------
         FormatError
             If the bytes are no gradient of this model.
         """
-        layouts = {depth: layouts_of(depths.named_parameters(depth)) for depth in range(1, len(depths) + 1)}
-        room = max(room_for(layout) for layout in layouts.values())
-        names = ("version", "device", "depth", "loss")
+        where, names = "a BlockGradient", ("version", "device", "first_depth", "last_depth", "loss")
+        room = room_for(layouts_of(depths.all_named_parameters()))
         header, packed = unpack("BlockGradient", data, names, limit, tensor_bytes=room)
-        where = "a BlockGradient"
         version, device = (count(where, header, name, 0) for name in ("version", "device"))
-        depth = count(where, header, "depth", 1, len(depths))
+        chosen = _between(where, header, len(depths))
         loss = math.nan if header["loss"] is None else number(f"{where}'s loss", header["loss"])
-        return cls(version, device, depth, read_tensors(packed, layouts[depth]), loss)
+        layouts = layouts_of({k: p for depth in chosen for k, p in depths.named_parameters(depth).items()})
+        if len(packed) > room_for(layouts):
+            raise FormatError(
+                f"{where} of depths {chosen[0]} to {chosen[-1]} with at most {room_for(layouts)} bytes of tensors was "
+                f"wanted, got {len(packed)}; is it of another model?"
+            )
+        return cls(version, device, chosen, read_tensors(packed, layouts), loss)
 
 
-def _names(kind: type[BlockTask] | type[RoundPlan]) -> list[str]:
-    return [field.name for field in fields(kind)]
+def _ranged(depths: Any) -> Any:
+    """Let one depth stand for the range of it alone; leave anything else as it is."""
+    if isinstance(depths, Integral) and not isinstance(depths, bool):
+        return range(int(depths), int(depths) + 1)
+    return depths
+
+
+def _ends(depths: range) -> dict[str, int]:
+    return {"first_depth": depths[0], "last_depth": depths[-1]}
+
+
+def _between(where: str, entry: Mapping[str, Any], n_blocks: int) -> range:
+    last = count(where, entry, "last_depth", 1, n_blocks)
+    return range(count(where, entry, "first_depth", 1, last), last + 1)

@@ -22,12 +22,14 @@ class RoundRecord:
     loss : float
         Mean over the blocks that were stepped; NaN if there were none.
     participants, applied, missing, memory_wall : int
-        Devices that took part; blocks stepped; blocks without a gradient; devices that were given a block they have no
-        memory for, and so never answered.
+        Devices that could be asked; blocks stepped; blocks without a gradient; devices that were given a block they
+        have no memory for, and so never answered.
     refused : str
         Which answers were not used, and why; empty if all were.
     scores : dict of str to float
         What `evaluate` returned, in rounds where it was called.
+    device_of_block : tuple of int
+        The device that was asked for each block, depth 1 first; empty in records of versions that did not note it.
     """
 
     version: int
@@ -41,19 +43,20 @@ class RoundRecord:
     memory_wall: int
     refused: str
     scores: dict[str, float] = field(default_factory=dict)
+    device_of_block: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON can keep it, with None for NaN."""
         flat = asdict(self)
         scores = flat.pop("scores")
-        return {**_without_nan(flat), "scores": _without_nan(scores)}
+        return {**_without_nan(flat), "scores": _without_nan(scores), "device_of_block": list(self.device_of_block)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RoundRecord:
         """Make a record of what `to_json` returned."""
         flat = dict(data)
-        scores = _with_nan(flat.pop("scores"))
-        return cls(**_with_nan(flat), scores=scores)
+        scores, devices = _with_nan(flat.pop("scores")), tuple(flat.pop("device_of_block", ()))
+        return cls(**_with_nan(flat), scores=scores, device_of_block=devices)
 
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:

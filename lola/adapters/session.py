@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.adapters.apply import NormBound, apply_round
+from lola.adapters.apply import apply_round
+from lola.adapters.bound import NormBound
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.devices import Devices, LiveDevices, SimulatedDevices
-from lola.adapters.identity import frozen_parts, tensor_bytes, told
+from lola.adapters.identity import run_identity, without_fleet
 from lola.adapters.lock import held, lock_of
-from lola.adapters.messages import RoundPlan
+from lola.adapters.plan import RoundPlan
 from lola.adapters.record import RoundRecord
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
@@ -26,8 +26,8 @@ from lola.channel import Channel
 from lola.files.formats import FormatError, StrPath
 from lola.fleet import Fleet
 from lola.models.depths import Loss, loss_of_output
+from lola.outages import wait_for_devices
 from lola.problem import Problem, of_a_round
-from lola.rounds import wait_for_devices
 from lola.scheduling import schedule
 from lola.solution import Schedule
 from lola.solvers.checks import FloatArray, IntArray, positive_integer
@@ -52,7 +52,8 @@ class CooperativeSession:
     optimizer : torch.optim.Optimizer
         The server's, over ``depths.all_parameters()``.
     problem : Problem
-        Profile, fleet, bandwidth and local steps. Its channel holds in every round unless `channel` gives others.
+        Profile, fleet, bandwidth, local steps and how many blocks a device may take. Its channel holds in every round
+        unless `channel` gives others.
     data : ShardedData or None
         One shard a device of the fleet; None with `devices` of your own, who have theirs.
     setting : Setting, optional
@@ -122,7 +123,10 @@ class CooperativeSession:
         self._digest: str | None = None
         self._frozen: str | None = None
         if folder is not None:
-            self._digest, self._frozen = self._identity()
+            anybody = isinstance(self.devices, LiveDevices)
+            self._digest, self._frozen = run_identity(
+                without_fleet(problem) if anybody else problem, self.setting, depths, self.devices, channel, data
+            )
         self._lock = None if self.folder is None else lock_of(self.folder)
         self.version, self.clock_s = 0, 0.0
         self.records: list[RoundRecord] = []
@@ -230,6 +234,7 @@ class CooperativeSession:
             memory_wall=int(chosen.hits_memory_wall.sum()),
             refused="; ".join(f"device {device} at depth {depth}: {why}" for device, depth, why in report.refused),
             scores=self._scores() if last or self.version % self.setting.evaluate_every == 0 else {},
+            device_of_block=plan.device_of_block,
         )
 
     def _schedule(self) -> tuple[Schedule, IntArray, float]:
@@ -241,7 +246,7 @@ class CooperativeSession:
             return (*self._schedule_live(self.devices), 0.0)
         fleet = self.problem.fleet
         efficiency, waited_s = wait_for_devices(
-            self._channel_of, self.version, self.clock_s, fleet.usable_memory_bytes, self.problem.profile.memory_bytes
+            self.problem, self._channel_of, self.version, self.clock_s, fleet.usable_memory_bytes
         )
         everybody = np.flatnonzero(efficiency)
         return (*self._choose(everybody, lambda some: fleet.with_channel(efficiency, some)), waited_s)
@@ -251,7 +256,7 @@ class CooperativeSession:
         after = -1
         while True:
             roster = devices.roster(self.problem, after)
-            if len(roster.numbers) >= self.problem.n_blocks:
+            if len(roster.numbers) >= self._least_devices:
                 try:
                     return self._choose(roster.numbers, roster.fleet_of)
                 except InfeasibleError as error:
@@ -262,13 +267,18 @@ class CooperativeSession:
         """Schedule those of the devices numbered who take part, or everybody where they cannot hold the model."""
         draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(int(everybody[-1]) + 1)
         present = everybody[draws[everybody] < self.setting.participation]
-        if len(present) >= self.problem.n_blocks:
+        if len(present) >= self._least_devices:
             try:
                 return self._schedule_of(fleet_of(present)), present
             except InfeasibleError:
                 if len(present) == len(everybody):
                     raise
         return self._schedule_of(fleet_of(everybody)), everybody
+
+    @property
+    def _least_devices(self) -> int:
+        """Fewest devices that can take all blocks, if memory allows."""
+        return math.ceil(self.problem.n_blocks / (self.problem.max_blocks or self.problem.n_blocks))
 
     def _channel_of(self, version: int, clock_s: float) -> FloatArray:
         fleet = self.problem.fleet
@@ -297,26 +307,3 @@ class CooperativeSession:
                 return {name: float(value) for name, value in self.evaluate().items()}
         finally:
             self.depths.model.train(training)
-
-    def _identity(self) -> tuple[str, str]:
-        """Digests of what a run that goes on must have in common with the one that was stopped, and of frozen weights.
-
-        Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
-        """
-        problem, one = self.problem, np.ones(self.problem.n_blocks)
-        if isinstance(self.devices, LiveDevices):  # who was there when the run began does not matter when it goes on
-            problem = of_a_round(problem, Fleet(speed=one, memory_bytes=one, spectral_efficiency=one))
-        state, frozen = hashlib.sha256(problem.digest().encode()), hashlib.sha256()
-        setting = {name: value for name, value in asdict(self.setting).items() if not name.endswith("_every")}
-        channel, devices = (told(one) if is_dataclass(one) else "" for one in (self.channel, self.devices))
-        data = (devices,) if self.data is None else (self.data.seed, self.data.batch_size)
-        state.update(repr((sorted(setting.items()), *data, channel, self.depths.alpha)).encode())
-        if self.data is not None:
-            for shard in self.data.shards:
-                state.update(shard.tobytes())
-            for name, column in sorted(self.data.columns.items()):
-                state.update(name.encode() + tensor_bytes(column))
-        for part in frozen_parts(self.depths):
-            state.update(part)
-            frozen.update(part)
-        return state.hexdigest(), frozen.hexdigest()

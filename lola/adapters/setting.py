@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from lola.adapters.apply import NormBound
+from lola.adapters.bound import NormBound
 from lola.methods import method_named
 from lola.solvers.checks import positive_integer, real_number, seed_number
 from lola.solvers.errors import LolaValueError

@@ -193,7 +193,7 @@ def read_tensors(packed: bytes, wanted: Mapping[str, Layout]) -> dict[str, torch
 
 
 def count(where: str, entry: Mapping[str, Any], name: str, least: int, most: int = 2**53) -> int:
-    """Return an integer of a header, or say how it lies outside its range."""
+    """Return an integer of a header that lies where it must."""
     value = integer(f"{where}'s {name}", entry[name])
     if not least <= value <= most:
         raise FormatError(f"{where}'s {name} must lie in {least}…{most}, got {shown(value)}; is it of this model?")
@@ -201,7 +201,7 @@ def count(where: str, entry: Mapping[str, Any], name: str, least: int, most: int
 
 
 def positive(where: str, entry: Mapping[str, Any], name: str) -> float:
-    """Return a positive number of a header, or say that it is none."""
+    """Return a number of a header that is more than 0."""
     value = number(f"{where}'s {name}", entry[name])
     if value <= 0:
         raise FormatError(f"{where}'s {name} must be positive, got {value}")

@@ -3,14 +3,14 @@
 import os
 import re
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields
 from enum import IntEnum
 from importlib.util import find_spec
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,6 +45,28 @@ def settings_of(kind: type[_Settings], options: Namespace) -> _Settings:
     """Return a settings dataclass whose fields are the options of the same names."""
     values: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**values)
+
+
+def add_max_blocks(parser: ArgumentParser, default: int | None = None) -> None:
+    """Declare the option that lets a device take several blocks; without a default, the scenario has it."""
+    usual = "the scenario's, which is 1 unless it says otherwise" if default is None else default
+    parser.add_argument(
+        "--max-blocks",
+        type=_block_limit,
+        default=default,
+        metavar="N|all",
+        help=f"let a device take up to N consecutive blocks, or any number of them (default: {usual})",
+    )
+
+
+def _block_limit(text: str) -> "int | Literal['all']":
+    if text == "all":
+        return "all"
+    if text.isascii() and text.isdigit() and int(text):
+        return int(text)
+    from lola.solvers.checks import shown
+
+    raise ArgumentTypeError(f'a whole number from 1 on was wanted, or "all", got {shown(text)}')
 
 
 def wait_quietly() -> None:

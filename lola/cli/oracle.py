@@ -20,7 +20,8 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
     Parameters
     ----------
     oracle : {"milp", "misocp"}
-        OR-Tools: the bottleneck assignment, or for joint methods a bisection over assignments. SCIP: the cone program.
+        OR-Tools: the bottleneck assignment, or for joint methods a bisection over assignments, or a descent over
+        selections of segments. SCIP: the cone program.
     schedule, problem
         What to check. The schedule should be verified already.
     time_limit_s : float
@@ -43,9 +44,19 @@ def ask(oracle: Literal["milp", "misocp"], schedule: Schedule, problem: Problem,
         raise LolaValueError(f"{schedule.method} claims nothing that an oracle could check; use another method")
     arguments = problem.solver_arguments()
     if oracle == "misocp":
+        if problem.max_blocks != 1:
+            raise LolaValueError("the oracle 'misocp' gives a device one block, not several (max_blocks); use 'milp'")
         if not method.joint or problem.subcarrier_hz is not None:
             raise LolaValueError("the oracle 'misocp' solves (P2) with divisible bandwidth; use 'milp'")
         answer = oracles.joint_misocp(**arguments, time_limit_s=time_limit_s)
+    elif problem.max_blocks != 1:
+        answer = oracles.segment_milp(
+            **arguments,
+            **problem.segment_arguments(),
+            subcarrier_hz=problem.subcarrier_hz,
+            solver="ortools",
+            time_limit_s=time_limit_s,
+        )
     elif method.joint:
         answer = oracles.joint_bisection(**arguments, subcarrier_hz=problem.subcarrier_hz, time_limit_s=time_limit_s)
     else:

@@ -2,7 +2,9 @@
 
 import argparse
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from lola.cli.common import add_max_blocks
 
 if TYPE_CHECKING:
     from lola.problem import Problem
@@ -20,6 +22,7 @@ class Settings:
     subcarrier_hz: float | None
     local_steps: int | None
     broadcast_s: float | None
+    max_blocks: "int | Literal['all'] | None"
     method: str
     seed: int
     json: str | None
@@ -31,8 +34,8 @@ class Settings:
         from lola.cli.common import naming_options
         from lola.files.problems import builtin_scenario, load_scenario
 
-        files = {"fleet": self.fleet, "profile": self.profile}
-        scenario = load_scenario(self.scenario, **files) if self.scenario else builtin_scenario(**files)
+        asked: Any = {"fleet": self.fleet, "profile": self.profile, "max_blocks": self.max_blocks}
+        scenario = load_scenario(self.scenario, **asked) if self.scenario else builtin_scenario(**asked)
         named = {name: getattr(self, name) for name in ("bandwidth_hz", "subcarrier_hz", "local_steps", "broadcast_s")}
         changes: Any = {name: value for name, value in named.items() if value is not None}
         with naming_options(*changes):
@@ -48,11 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subcarrier-hz", type=float, metavar="HZ", help="give bandwidth in whole subcarriers")
     parser.add_argument("--local-steps", type=int, metavar="M", help="local iterations in a round")
     parser.add_argument("--broadcast-s", type=float, metavar="S", help="seconds that the downlink adds to the round")
+    add_max_blocks(parser)
     parser.add_argument("--method", default="jbba", help="jbba (default), or another of --compare")
     parser.add_argument("--seed", type=int, default=0, help="of the method 'random' (default 0)")
     parser.add_argument("--json", metavar="out.json", help="save the schedule with its proof (-: print it)")
     parser.add_argument("--figure", metavar="out.png", help="draw the round (needs lola-deft[plot])")
-    parser.add_argument("--compare", action="store_true", help="all methods side by side")
+    parser.add_argument(
+        "--compare", action="store_true", help="all methods side by side, and one block a device beside several"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -83,13 +89,16 @@ def run(options: argparse.Namespace) -> None:
 def _print(answer: "Schedule", problem: "Problem", settings: Settings) -> None:
     from lola.cli.common import laid_out
     from lola.cli.tables import comparison_table, proof_line, round_table, seconds
-    from lola.scheduling import compare
 
     tables = [round_table(answer, problem)]
     if settings.compare:
-        tables.append(comparison_table(compare(problem, seed=settings.seed)))
+        tables.append(comparison_table(_compared(problem, settings.seed)))
     print(laid_out(*tables))
     print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)")
+    if problem.max_blocks != 1:
+        most = "any number of" if problem.max_blocks is None else f"up to {problem.max_blocks}"
+        used = len(set(answer.device_of_block.tolist()))
+        print(f"segments: {used} device(s) take part; each may take {most} consecutive blocks")
     if problem.broadcast_s:
         print(f"broadcast: {seconds(problem.broadcast_s)} of it, from the server to all devices before they begin")
     print(proof_line(answer, problem))
@@ -97,3 +106,27 @@ def _print(answer: "Schedule", problem: "Problem", settings: Settings) -> None:
     print(f"profile: {provenance or 'of unknown provenance'}")
     if provenance is not None and provenance.latency_note:
         print(f"latency: as {provenance.source}, {provenance.latency_note}")
+
+
+def _compared(problem: "Problem", seed: int) -> "dict[str, Schedule | str]":
+    """Answer by all methods, one block a device where that is possible, and by segments where the profile knows them.
+
+    As many blocks as are asked for, or any number of them.
+    """
+    from lola.problem import of_a_round
+    from lola.scheduling import compare
+    from lola.solvers.errors import LolaValueError
+
+    asked = None if problem.max_blocks == 1 else problem.max_blocks
+    label = "any number of" if asked is None else f"up to {asked}"
+    answers: dict[str, Schedule | str] = {}
+    for longest in (asked, 1):
+        try:
+            one = of_a_round(problem, problem.fleet, max_blocks=longest)
+        except LolaValueError:  # too few devices for one each, or a profile that knows of no more
+            continue
+        if longest == 1:
+            answers |= compare(one, seed=seed)
+        else:
+            answers |= {f"jbba, {label} blocks a device": compare(one, ["jbba"])["jbba"]}
+    return answers

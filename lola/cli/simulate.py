@@ -2,7 +2,9 @@
 
 import argparse
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from lola.cli.common import add_max_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +26,7 @@ class Settings:
     bandwidth_hz: "Sequence[float] | None"
     devices: "Sequence[int] | None"
     local_steps: "Sequence[int] | None"
+    max_blocks: "int | Literal['all'] | None"
     methods: "Sequence[str] | None"
     rounds: int
     seed: int
@@ -40,8 +43,8 @@ class Settings:
         from lola.rounds import of_one_round
 
         if not self.scenario:
-            return builtin_scenario()
-        problem = load_scenario(self.scenario)
+            return builtin_scenario(max_blocks=self.max_blocks)
+        problem = load_scenario(self.scenario, max_blocks=self.max_blocks)
         if keys := of_one_round(problem):
             raise FormatError(
                 f"{self.scenario}, {' and '.join(keys)}: many rounds heed no pairs or subcarriers, which are of one "
@@ -64,7 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sweep.add_argument("--bandwidth-hz", type=_floats, metavar="A,B,C", help="uplink spectrum")
     sweep.add_argument("--devices", type=_integers, metavar="A,B,C", help="fleet sizes")
     sweep.add_argument("--local-steps", type=_integers, metavar="A,B,C", help="local iterations in a round")
-    parser.add_argument("--methods", type=_names, metavar="A,B,C", help="default: all but the published algorithms")
+    add_max_blocks(parser)
+    parser.add_argument(
+        "--methods",
+        type=_names,
+        metavar="A,B,C",
+        help="default: all but the published algorithms that can heed the problem",
+    )
     parser.add_argument("--rounds", type=int, default=2000, metavar="N", help="at each point (default 2000)")
     parser.add_argument("--seed", type=int, default=0, help="everything random follows from it (default 0)")
     parser.add_argument(
@@ -111,7 +120,7 @@ def run(options: argparse.Namespace) -> None:
     from lola.cli.common import check_files, data_output, naming_options, progress_bar, settings_of
     from lola.files.problems import scenario_files
     from lola.files.traces import load_traces
-    from lola.simulation import DEFAULT_METHODS, simulate
+    from lola.simulation import simulate
 
     settings = settings_of(Settings, options)
     check_files(settings.csv, settings.figure, [*scenario_files(settings.scenario), settings.trace])
@@ -121,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
     with progress_bar("drawing") as report, naming_options(*_SAME, **_OTHER):
         simulation = simulate(
             problem,
-            settings.methods or DEFAULT_METHODS,
+            settings.methods,
             rounds=settings.rounds,
             seed=settings.seed,
             transmit_snr_db=settings.snr_db,

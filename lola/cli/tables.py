@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lola.methods import method_named
-from lola.problem import Problem
+from lola.problem import Problem, segments, span
 from lola.profile import Profile
 from lola.rounds import PARAMETERS
 from lola.simulation import Simulation
@@ -22,25 +22,27 @@ _TIMES = ("compute", "upload", "total")
 
 
 def round_table(schedule: Schedule, problem: Problem) -> Table:
-    """Lay out one line per block: who takes it, what it needs, and how long it takes."""
+    """Lay out one line per block, or segment of blocks: who takes it, what it needs, and how long it takes."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("depth", justify="right")
     table.add_column("block", justify="right")
     table.add_column("device", overflow="fold")
     totals = schedule.compute_s + schedule.upload_s + problem.broadcast_s
-    (giga, bytes_), (whole, time) = _scale(problem.profile.memory_bytes, *_BYTES), _scale(totals, *_SECONDS)
+    needs = problem.memory_bytes_of(schedule.device_of_block)
+    (giga, bytes_), (whole, time) = _scale(needs, *_BYTES), _scale(totals, *_SECONDS)
     memory, times = (f"needs\n{bytes_}", f"offers\n{bytes_}"), (f"{what}\n{time}" for what in _TIMES)
     for heading in (*memory, "band\nMHz", *times):
         table.add_column(heading, justify="right", no_wrap=True)
-    for i, device in enumerate(schedule.device_of_block.tolist()):
-        wall = bool(schedule.hits_memory_wall[i])
+    for depths in segments(schedule.device_of_block):
+        i, deepest = depths.start - 1, depths[-1]
+        device, wall = int(schedule.device_of_block[i]), bool(schedule.hits_memory_wall[i])
         table.add_row(
-            str(i + 1),
-            str(problem.n_blocks - i),
+            span(depths),
+            span(range(problem.n_blocks - i, problem.n_blocks - deepest, -1)),
             Text(problem.fleet.label(device)),
-            _short(problem.profile.memory_bytes[i] / giga, 2),
+            _short(needs[i] / giga, 2),
             Text(_short(problem.fleet.usable_memory_bytes[device] / giga, 2), style="red" if wall else ""),
-            _short(schedule.bandwidth_hz[i] / 1e6, 3),
+            _short(schedule.bandwidth_hz[i:deepest].sum() / 1e6, 3),
             _short(schedule.compute_s[i] / whole, 3),
             _short(schedule.upload_s[i] / whole, 3),
             _short(totals[i] / whole, 3),

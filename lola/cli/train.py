@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lola.cli.common import add_max_blocks
+
 if TYPE_CHECKING:
     from lola.adapters import CooperativeSession
     from lola.tasks import Training, TrainingSettings
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bandwidth-hz", type=float, default=100e6, metavar="HZ", help="uplink spectrum (default 100e6)"
     )
+    add_max_blocks(parser, default=1)
     parser.add_argument(
         "--channel",
         default="static",

@@ -11,8 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--oracle",
         choices=("milp", "misocp"),
-        help="also solve it again: milp by OR-Tools; misocp (jbba alone) as a cone program by SCIP, which proves up to "
-        f"about {MISOCP_SIZE} in a minute, not the built-in scenario's 20 and 12 (needs lola-deft[oracle])",
+        help="also solve it again: milp by OR-Tools; misocp (jbba alone, one block a device) as a cone program by "
+        f"SCIP, which proves up to about {MISOCP_SIZE} in a minute, not the built-in scenario's 20 and 12 (needs "
+        "lola-deft[oracle])",
     )
     parser.add_argument(
         "--time-limit-s",

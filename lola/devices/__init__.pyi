@@ -1,10 +1,11 @@
+from lola.devices.address import BrokerAddress as BrokerAddress
 from lola.devices.broker import EmbeddedBroker as EmbeddedBroker
 from lola.devices.certificates import Certificates as Certificates
-from lola.devices.connection import BrokerAddress as BrokerAddress
 from lola.devices.connection import BrokerError as BrokerError
 from lola.devices.edge import EdgeDevice as EdgeDevice
 from lola.devices.exchange import Exchange as Exchange
 from lola.devices.mosquitto import write_mosquitto as write_mosquitto
+from lola.devices.register import KnownDevice as KnownDevice
 from lola.devices.server import DevicesGoneError as DevicesGoneError
 from lola.devices.server import MqttDevices as MqttDevices
 from lola.devices.status import DeviceStatus as DeviceStatus

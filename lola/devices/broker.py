@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from lola.devices.connection import BrokerAddress
+from lola.devices.address import BrokerAddress
 from lola.solvers.errors import LolaError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _STARTED_S = 30.0
 _SETTLING_S = 0.05
+_BACKLOG = 512  # devices that may connect at the same moment
 _LISTENER = "default"
 _ANYONE = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 
@@ -119,39 +121,55 @@ class EmbeddedBroker:
                     self._transport.abort()
                 return bytes(await super().read(n))
 
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._loop = loop
         # "External": connections are accepted here, so that what they send can be bounded.
         listeners: dict[str, Any] = {_LISTENER: ListenerConfig(type=ListenerType.EXTERNAL)}
         broker = Broker(BrokerConfig(listeners=listeners, plugins=_ANYONE))
-        clients: set[asyncio.Task[Any]] = set()
+        clients: set[asyncio.Task[None]] = set()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task is not None
-            clients.add(task)
+        async def serve(connected: socket.socket) -> None:
+            reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader)
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connected)
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             try:
                 await broker.external_connected(BoundedReader(reader, writer), StreamWriterAdapter(writer), _LISTENER)
             except Exception as error:  # a client that fails, or fails it, ends alone, and may come again
                 _log.info("the embedded broker loses a client: %s: %s", type(error).__name__, error)
             finally:
-                clients.discard(task)
-                writer.transport.abort()
+                transport.abort()
 
-        try:
+        def accept() -> None:
+            try:
+                connected, _ = listening.accept()
+            except OSError:  # it has left again
+                return
+            connected.setblocking(False)
+            task = loop.create_task(serve(connected))
+            clients.add(task)
+            task.add_done_callback(clients.discard)
+
+        # Not asyncio's server, which in Python 3.11 leaks a connection that comes as it is closed.
+        with socket.socket() as listening:
+            listening.setblocking(False)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listening.bind(("127.0.0.1", self._port))
+            except OSError as error:
+                self._fault = error
+                self._ready.set()
+                return
+            listening.listen(_BACKLOG)
+            self._port = listening.getsockname()[1]
             await broker.start()
-            server = await asyncio.start_server(serve, "127.0.0.1", self._port)
-        except OSError as error:
-            self._fault = error
-            await broker.shutdown()
+            loop.add_reader(listening, accept)
             self._ready.set()
-            return
-        self._port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._stopping.wait()
-        server.close()
-        await broker.shutdown()
-        await asyncio.sleep(_SETTLING_S)  # so that whoever connected just now is among the clients
-        for task in list(clients):
-            task.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
+            await self._stopping.wait()
+            loop.remove_reader(listening)
+            await asyncio.sleep(_SETTLING_S)  # so that who came last is served, and can be told to go
+            await broker.shutdown()
+            for task in list(clients):
+                task.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
         await asyncio.sleep(_SETTLING_S)  # so that what was aborted is closed

@@ -7,13 +7,11 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lola.files.formats import StrPath
+from lola.devices.address import BrokerAddress
 from lola.solvers.checks import shown
-from lola.solvers.errors import LolaError, LolaValueError
+from lola.solvers.errors import LolaError
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -26,69 +24,6 @@ _AROUND = 1024  # bytes of a packet around its payload: the topic and what else 
 
 class BrokerError(LolaError):
     """The broker is there and does not let this client in."""
-
-
-@dataclass(frozen=True)
-class BrokerAddress:
-    """Where a broker is, and what its clients show it.
-
-    Parameters
-    ----------
-    host : str
-    port : int
-        8883 with certificates, as usual, 1883 without.
-    authority, certificate, key : path-like, optional
-        PEM files: the authority that the broker's certificate must be of, and the client's own certificate with its
-        key. All three, for TLS of version 1.2 or later; or none, for a broker on this machine alone.
-
-    Raises
-    ------
-    ValueError
-        If some of the three are left out, or the port is none.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 1883
-    authority: StrPath | None = None
-    certificate: StrPath | None = None
-    key: StrPath | None = None
-
-    def __post_init__(self) -> None:
-        if not self.host or not isinstance(self.port, int) or not 0 < self.port < 65536:
-            raise LolaValueError(f"a broker must have a host and a port in 1…65535, got {self}; such as 192.0.2.1:8883")
-        files = (self.authority, self.certificate, self.key)
-        if any(files) and not all(files):
-            raise LolaValueError(
-                "TLS needs authority, certificate and key, got some of them; give all three, or none for a broker on "
-                "this machine"
-            )
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
-
-    def tls(self) -> ssl.SSLContext | None:
-        """Return what checks the broker's certificate and shows one's own, or None where there are none.
-
-        Raises
-        ------
-        OSError, ValueError
-            If a file cannot be read, or is no certificate or key.
-        """
-        if self.authority is None or self.certificate is None or self.key is None:
-            return None
-        for path in map(Path, (self.authority, self.certificate, self.key)):
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: there is no such certificate or key; make one by lola certificates")
-        try:
-            context = ssl.create_default_context(cafile=self.authority)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.load_cert_chain(self.certificate, self.key)
-        except ssl.SSLError as error:
-            raise LolaValueError(
-                f"{self.certificate}: a certificate and its key in PEM, and an authority's, were wanted: {error}; "
-                "make them by lola certificates"
-            ) from None
-        return context
 
 
 class Message(NamedTuple):
@@ -151,6 +86,7 @@ class Connection:
         self._on_message, self._on_connected, self._on_lost, self._will = on_message, on_connected, on_lost, will
         self._tls = address.tls()
         self._connected = threading.Event()
+        self._settling, self._closing = threading.Lock(), False
         self._refused: str | None = None
         self._hung_up = 0
         self._modern = True
@@ -245,6 +181,8 @@ class Connection:
 
     def close(self) -> None:
         """Say goodbye to the broker, which then publishes no will."""
+        with self._settling:
+            self._closing = True
         self._paho.disconnect()
         self._paho.loop_stop()
         self._connected.clear()
@@ -275,10 +213,12 @@ class Connection:
             _log.warning("%s: %s refuses: %s", self.client, self.address, reason)
             return
         if not self._agreed:
-            self._modern, self._agreed = not old, True
-            self._paho = self._new_client()
-            client.disconnect()
-            self.start()
+            with self._settling:
+                if not self._closing:
+                    self._modern, self._agreed = not old, True
+                    client.disconnect()
+                    self._paho = self._new_client()
+                    self.start()
             return
         self._refused, self._hung_up = None, 0
         if self.topics:

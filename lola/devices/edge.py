@@ -13,7 +13,8 @@ from lola.adapters.compute import block_gradient
 from lola.adapters.messages import BlockTask, ModelUpdate
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.wire import HEADER_BYTES, layouts_of, room_for
-from lola.devices.connection import BrokerAddress, Connection, Message
+from lola.devices.address import BrokerAddress
+from lola.devices.connection import Connection, Message
 from lola.devices.status import DeviceStatus, State, check_measures, check_name, model_identity, short_why
 from lola.devices.topics import check_device, topic_of, update_topic
 from lola.files.formats import FormatError
@@ -264,6 +265,8 @@ class EdgeDevice:
         if self.profile is None:
             return
         needed = float(self.profile.memory_bytes[task.depth - 1])
+        if self.profile.extra_memory_bytes is not None:
+            needed += float(self.profile.extra_memory_bytes[task.depths[0] - 1 : task.depth - 1].sum())
         if needed > self.status.memory_bytes:
             raise LolaValueError(
                 f"depth {task.depth} needs {needed:.6g} bytes, and {self.status.memory_bytes:.6g} are offered"

@@ -7,21 +7,21 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from lola.adapters.apply import Refusal
 from lola.adapters.devices import Roster
-from lola.adapters.messages import BlockGradient, ModelUpdate, RoundPlan
+from lola.adapters.messages import BlockGradient, ModelUpdate
+from lola.adapters.plan import RoundPlan
 from lola.adapters.wire import HEADER_BYTES, layouts_of, room_for
-from lola.devices.connection import BrokerAddress, Connection, Message
+from lola.devices.address import BrokerAddress
+from lola.devices.connection import Connection, Message
 from lola.devices.exchange import Exchange, OpenRound
-from lola.devices.status import DeviceStatus, State, check_name, model_identity
-from lola.devices.topics import SERVER, check_device, device_of, topic_of, update_topic
+from lola.devices.register import KnownDevice, Register
+from lola.devices.status import DeviceStatus, check_name, model_identity
+from lola.devices.topics import SERVER, device_of, topic_of, update_topic
 from lola.files.formats import FormatError
-from lola.fleet import Fleet
 from lola.problem import Problem
 from lola.solvers.checks import positive_number, real_number
 from lola.solvers.errors import LolaError, LolaValueError
@@ -34,24 +34,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _RECENT = 5  # rounds that tell how long messages take
 _SLOWEST = 10  # times message_s; who says late that it has begun must not make every round longer
-_MOST_DEVICES = 10_000  # names are made up for nothing where there is no access list
-_QUEUED = 2 * _MOST_DEVICES
+_QUEUED = 10_000  # a task for each device
 _MOST_TOLD = 5  # lines of the log that a device gets in a round
 _MOST_OF_ALL = 200
 
 
 class DevicesGoneError(LolaError):
     """Too few devices came, or came back, in the time that a round waits for them."""
-
-
-@dataclass
-class _Known:
-    """What the server knows of a device."""
-
-    name: str
-    number: int
-    status: DeviceStatus
-    suspect: bool  # it has work that nobody waits for, or did not do what it was to
 
 
 class MqttDevices:
@@ -99,19 +88,14 @@ class MqttDevices:
         patience_s: float = 600.0,
     ) -> None:
         self.depths, self.run_name = depths, check_name("a run", run)
-        self.names = [check_device(name) for name in names]
-        if len(set(self.names)) != len(self.names):
-            raise LolaValueError(f"devices must have different names, got {', '.join(self.names)}; name each once")
         if real_number("slack", slack) < 1:
             raise LolaValueError(f"slack must be at least 1, or rounds end before their schedule; got {slack}")
         self.slack = slack
         self.message_s = positive_number("message_s", message_s)
         self.patience_s = positive_number("patience_s", patience_s)
-        self.identity = model_identity(depths)
+        self.register = Register(names, model_identity(depths))
         self.exchanges: tuple[Exchange, ...] = ()
-        self._known: dict[str, _Known] = {}
         self._changed = threading.Condition()
-        self._serial = 0
         self._round: OpenRound | None = None
         self._message_times: deque[float] = deque(maxlen=_RECENT)
         self._told: Counter[str] = Counter()
@@ -138,10 +122,10 @@ class MqttDevices:
     ) -> None:
         self._connection.close()
 
-    def statuses(self) -> dict[str, tuple[int, DeviceStatus, bool]]:
-        """Return of each device known its number, its latest status, and whether it is a suspect."""
+    def devices(self) -> list[KnownDevice]:
+        """Return what is known of each device that has reported, by number."""
         with self._changed:
-            return {known.name: (known.number, known.status, known.suspect) for known in self._known.values()}
+            return [replace(one) for one in sorted(self.register.known.values(), key=lambda known: known.number)]
 
     def roster(self, problem: Problem, after: int) -> Roster:
         """Say who is there; see `LiveDevices`.
@@ -161,21 +145,13 @@ class MqttDevices:
                     "start it, or name another"
                 )
         with self._changed:
-            while not (present := self._present()) or self._serial <= after:
+            while not (present := self.register.present()) or self.register.serial <= after:
                 if not self._changed.wait(max(end - time.monotonic(), 0.0)):
                     raise DevicesGoneError(
                         f"run {self.run_name} waited {self.patience_s:g} s for devices that can hold the model; "
                         f"{len(present)} are there ({', '.join(one.name for one in present) or 'none'}). Start more"
                     )
-            said = [known.status for known in present]
-            numbers = np.array([known.number for known in present], dtype=np.int64)
-            fleet = Fleet(
-                speed=[status.speed for status in said],
-                memory_bytes=[status.memory_bytes for status in said],
-                spectral_efficiency=[status.uplink_bps / problem.bandwidth_hz for status in said],
-                name=[known.name for known in present],
-            )
-            return Roster(self._serial, numbers, fleet)
+            return self.register.roster(problem.bandwidth_hz)
 
     def answers(self, plan: RoundPlan) -> Iterator[BlockGradient | Refusal]:
         """Send update and tasks, and give what comes until everybody has answered or the deadline has passed."""
@@ -207,7 +183,7 @@ class MqttDevices:
     def _begin(self, plan: RoundPlan) -> OpenRound:
         update = ModelUpdate.from_depths(self.depths, plan.version).to_bytes()
         now = time.monotonic()
-        exchanges = [Exchange(self.names[task.device], task) for task in plan.tasks]
+        exchanges = [Exchange(self.register.names[task.device], task) for task in plan.tasks]
         this = OpenRound(plan.version, update, exchanges, now, now + self.deadline_s(plan))
         with self._changed:
             self._round, self._told = this, Counter()
@@ -224,18 +200,16 @@ class MqttDevices:
     def _end(self, this: OpenRound) -> list[Refusal]:
         """Close a round: who has not answered is a suspect."""
         with self._changed:
-            gone = [one.name for one in self._known.values() if one.status.state == State.GONE]
+            gone = {one.name for one in self.register.known.values() if one.gone}
             awaited = [name for name, exchange in this.exchanges.items() if not exchange.done]
             missing = this.missing(gone)
-            for name in awaited:
-                self._known[name].suspect = True
+            self.register.doubt(awaited)
             begun = [one.computing_s for one in this.exchanges.values() if one.computing_s is not None]
             if begun:
                 self._message_times.append(max(begun))
-            elif set(awaited) - set(gone):  # it took longer than there was time
+            elif set(awaited) - gone:  # it took longer than there was time
                 self._message_times.append(this.deadline_s - this.started_s)
             self._round, self.exchanges = None, tuple(this.exchanges.values())
-            self._serial += 1
         return missing
 
     def _read(self, exchange: Exchange, payload: bytes) -> BlockGradient | Refusal:
@@ -269,26 +243,9 @@ class MqttDevices:
         except FormatError as error:
             self._tell(name, f"its status is ignored: {error}")
             return
-        known = self._known.get(name)
-        if status.identity != self.identity:
-            self._tell(name, "it has another model, or LoRA, than the server, and gets no work; load the server's")
-            if known is None:
-                return
-            status = replace(status, state=State.GONE)
-        if known is None:
-            if len(self._known) >= _MOST_DEVICES:
-                self._tell("", f"more than {_MOST_DEVICES} devices; those that come now are ignored")
-                return
-            if name not in self.names:
-                self.names.append(name)
-            known = self._known[name] = _Known(name, self.names.index(name), status, suspect=True)
-            _log.info("%s is device %d: %s", name, known.number, status)
-        known.status = status
-        if status.state in (State.JOINED, State.IDLE):
-            known.suspect = False
-        elif status.state == State.REFUSED:
-            known.suspect = True
-        self._serial += 1
+        why = self.register.hear(name, status)
+        if why:
+            self._tell(name, why)
         if self._round is not None:
             again = self._round.follow(name, status, time.monotonic())
             if again is not None:
@@ -313,14 +270,8 @@ class MqttDevices:
     def _lost(self) -> None:
         """Know nothing of anybody until they, or the broker for them, report again."""
         with self._changed:
-            for known in self._known.values():
-                known.suspect = True
-            self._serial += 1
+            self.register.doubt(list(self.register.known))
             self._changed.notify_all()
-
-    def _present(self) -> list[_Known]:
-        there = [one for one in self._known.values() if not one.suspect and one.status.state != State.GONE]
-        return sorted(there, key=lambda one: one.number)
 
     def _tell(self, name: str, why: str) -> None:
         """Log a few things a round and device: whoever floods a topic must not flood the log."""

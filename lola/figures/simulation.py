@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.figures.picture import import_figure
-from lola.methods import BY_NAME, Style
+from lola.methods import BY_NAME
+from lola.methods.method import Style
 from lola.rounds import PARAMETERS
 from lola.simulation import Simulation
 

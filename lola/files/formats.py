@@ -233,3 +233,16 @@ def table(where: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FormatError(f"{where}: a table (keys with values) was wanted, got {shown(value)}")
     return value
+
+
+# What stands for no limit on the blocks of a device: TOML has no null.
+NO_LIMIT = "all"
+
+
+def block_limit(where: str, value: object) -> int | None:
+    """Return the most blocks that a device may take, None for ``"all"``, or say what stands in its place."""
+    if value == NO_LIMIT:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise FormatError(f'{where}: a whole number from 1 on was wanted, or "all", got {shown(value)}')
+    return value

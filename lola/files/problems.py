@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from lola.channel import MOST_DB
 from lola.files.formats import (
     FormatError,
     StrPath,
+    block_limit,
     check_keys,
     check_separator,
     integer,
@@ -131,7 +132,13 @@ def save_fleet(fleet: Fleet, path: StrPath) -> None:
     write_atomically(path, text.getvalue())
 
 
-def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPath | None = None) -> Problem:
+def load_scenario(
+    path: StrPath,
+    *,
+    fleet: StrPath | None = None,
+    profile: StrPath | None = None,
+    max_blocks: int | Literal["all"] | None = None,
+) -> Problem:
     """Read a scenario from TOML: a fleet file, a profile file, the bandwidth and the local steps.
 
     Parameters
@@ -141,9 +148,12 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
         ``local_steps`` (1), ``headroom`` (0; the fraction of each device's memory to keep free, one number or one per
         device), and lists ``pinned`` and ``forbidden`` of tables with keys ``device`` (name or index from 0) and
         ``depth`` (from 1, the block nearest the output), ``subcarrier_hz`` for bandwidths in whole subcarriers, and
-        ``broadcast_s`` (0), which the downlink adds to every round.
+        ``broadcast_s`` (0), which the downlink adds to every round, and ``max_blocks`` (1), the most consecutive blocks
+        that a device may take, or ``"all"``.
     fleet, profile : path-like, optional
         Files to read in place of those that the scenario names.
+    max_blocks : int or "all", optional
+        In place of the scenario's.
 
     Raises
     ------
@@ -162,7 +172,7 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     (20, 12)
     """
     data, builtin = _read_toml(path), Path(path).parent == Path(str(resources.files("lola.data")))
-    optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz", "broadcast_s")
+    optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz", "broadcast_s", "max_blocks")
     replaced = {"fleet": fleet, "profile": profile}
     required = [key for key, override in replaced.items() if override is None]
     check_keys(str(path), data, (*required, "bandwidth_hz"), (*replaced, *optional))
@@ -177,16 +187,27 @@ def load_scenario(path: StrPath, *, fleet: StrPath | None = None, profile: StrPa
     width = number(f"{path}, subcarrier_hz", data["subcarrier_hz"]) if "subcarrier_hz" in data else None
     broadcast_s = number(f"{path}, broadcast_s", data.get("broadcast_s", 0.0))
     pairs = {key: _pairs(f"{path}, {key}", data.get(key, [])) for key in ("pinned", "forbidden")}
+    longest = block_limit(f"{path}, max_blocks", data.get("max_blocks", 1) if max_blocks is None else max_blocks)
     try:
-        if devices.n_devices < costs.n_blocks:
+        if longest == 1 and devices.n_devices < costs.n_blocks:
             Problem(costs, _repeated(devices, costs.n_blocks), bandwidth_hz, local_steps)  # says its notes all the same
             its = "the built-in profile (--profile names yours), " if replaced["profile"] is None and builtin else ""
             raise FormatError(
                 f"{fleet}: at least as many devices as blocks are needed, {costs.n_blocks} for {its}{profile}; got "
-                f"{devices.n_devices}; add devices, or take a profile of fewer blocks"
+                f"{devices.n_devices}; add devices, take a profile of fewer blocks, or let a device take several "
+                "(max_blocks)"
             )
         roomy = devices if headroom is None else replace(devices, headroom=headroom)
-        return Problem(costs, roomy, bandwidth_hz, local_steps, **pairs, subcarrier_hz=width, broadcast_s=broadcast_s)
+        return Problem(
+            costs,
+            roomy,
+            bandwidth_hz,
+            local_steps,
+            **pairs,
+            subcarrier_hz=width,
+            broadcast_s=broadcast_s,
+            max_blocks=longest,
+        )
     except FormatError:
         raise
     except (TypeError, ValueError) as error:
@@ -254,7 +275,12 @@ def _pairs(where: str, value: object) -> list[Pair]:
     return pairs
 
 
-def builtin_scenario(*, fleet: StrPath | None = None, profile: StrPath | None = None) -> Problem:
-    """Return the scenario that ``lola schedule`` runs on without arguments, with files in place of its own if given."""
+def builtin_scenario(
+    *,
+    fleet: StrPath | None = None,
+    profile: StrPath | None = None,
+    max_blocks: int | Literal["all"] | None = None,
+) -> Problem:
+    """Return the scenario that ``lola schedule`` runs on without arguments, with what is given in place of its own."""
     with resources.as_file(resources.files("lola.data")) as folder:
-        return load_scenario(folder / "scenario.toml", fleet=fleet, profile=profile)
+        return load_scenario(folder / "scenario.toml", fleet=fleet, profile=profile, max_blocks=max_blocks)

@@ -6,8 +6,10 @@ from typing import Any, TextIO
 import numpy as np
 
 from lola.files.formats import (
+    NO_LIMIT,
     FormatError,
     StrPath,
+    block_limit,
     check_keys,
     integer,
     integers,
@@ -69,6 +71,7 @@ def save_schedule(schedule: Schedule, problem: Problem, path: StrPath | TextIO) 
                 "forbidden": problem.forbidden,
                 "subcarrier_hz": problem.subcarrier_hz,
                 "broadcast_s": problem.broadcast_s,
+                "max_blocks": problem.max_blocks or NO_LIMIT,
                 "profile": profile_to_json(problem.profile),
                 "fleet": {
                     "name": fleet.name,
@@ -121,7 +124,7 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
 
 
 def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
-    check_keys(where, data, _PROBLEM_KEYS, ("subcarrier_hz", "broadcast_s"))
+    check_keys(where, data, _PROBLEM_KEYS, ("subcarrier_hz", "broadcast_s", "max_blocks"))
     width = data.get("subcarrier_hz")
     fleet = table(f"{where}, fleet", data["fleet"])
     check_keys(f"{where}, fleet", fleet, _FLEET_KEYS)
@@ -147,6 +150,7 @@ def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
             **pairs,
             subcarrier_hz=None if width is None else number(f"{where}, subcarrier_hz", width),
             broadcast_s=number(f"{where}, broadcast_s", data.get("broadcast_s", 0.0)),
+            max_blocks=block_limit(f"{where}, max_blocks", data.get("max_blocks", 1)),
         )
     except FormatError:
         raise

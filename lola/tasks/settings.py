@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lola.adapters.setting import Setting
+from lola.files.formats import block_limit
 from lola.models.seeding import torch_seed
 from lola.solvers.checks import positive_integer, positive_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -37,6 +38,8 @@ class TrainingSettings:
     fleet, profile : str, optional
         Files. Left out: the fleet of the built-in scenario, and an estimate for the model.
     bandwidth_hz : float
+    max_blocks : int or "all"
+        The most consecutive blocks that one device may take in a round; see `lola.Problem`.
     channel : str
         ``"static"``: the fleet's; ``"rayleigh"``: new each round, around each device's own mean SNR where `fleet` names
         a file and else as in the paper; or a file of traces.
@@ -78,6 +81,7 @@ class TrainingSettings:
     fleet: str | None = None
     profile: str | None = None
     bandwidth_hz: float = 100e6
+    max_blocks: int | Literal["all"] = 1
     channel: str = "static"
     participation: float = 1.0
     failure: float = 0.0
@@ -106,6 +110,7 @@ class TrainingSettings:
         glue_task(self.task)
         for name in (*_COUNTS, *(["train_rows"] if self.train_rows is not None else [])):
             positive_integer(name, getattr(self, name))
+        block_limit("max_blocks", self.max_blocks)
         for name in ("bandwidth_hz", "lr", *(["alpha"] if self.alpha is not None else [])):
             positive_number(name, getattr(self, name))
         lora_alpha = 2 * self.rank if self.lora_alpha is None else self.lora_alpha

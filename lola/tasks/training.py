@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lola.adapters.session import CooperativeSession
 from lola.adapters.shards import ShardedData, dirichlet_shards, iid_shards, trim_padding
 from lola.channel import Channel, fading
-from lola.files.formats import StrPath
+from lola.files.formats import StrPath, block_limit
 from lola.files.problems import builtin_scenario, load_fleet
 from lola.files.profiles import load_profile
 from lola.files.traces import TraceReplay, load_traces
@@ -119,7 +119,8 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     channel = channel_of(settings, fleet)
     classifier, depths = adapted_classifier(settings)
     profile = load_profile(settings.profile) if settings.profile else _estimated(classifier, settings)
-    problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps)
+    longest = block_limit("max_blocks", settings.max_blocks)
+    problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps, max_blocks=longest)
     unequal = settings.profile is None and not settings.freeze_head
     suited_method(settings.method, problem, "; or freeze the head (freeze_head, --freeze-head)" if unequal else "")
     session = make_session(settings, depths, classifier, data, problem, channel=channel, folder=folder)

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import re
 from dataclasses import replace
 
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from cooperative import n_blocks_of, tiny_columns, tiny_depths, tiny_problem, weights_of
+from tiny_models import every_model
 
 import lola
 from lola.adapters import BlockTask, RoundPlan, apply_round, block_gradient
 from lola.profiling import ProfilingError
 
-every_architecture = pytest.mark.parametrize("name", ["bert", "roberta", "vit", "gpt2"])
+every_length = pytest.mark.parametrize("longest", [1, 2, None], ids=["one block", "two blocks", "all blocks"])
 OPTIMIZERS = {
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-2),
     "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.1),
@@ -22,17 +24,22 @@ OPTIMIZERS = {
 }
 
 
-def plan_for(n_blocks, version=0):
-    return RoundPlan.from_schedule(lola.schedule(tiny_problem(n_blocks)), version)
+def plan_for(n_blocks, version=0, longest=1):
+    """As few devices as can hold segments so long, so that they must."""
+    few = {} if longest == 1 else {"n_devices": math.ceil(n_blocks / (longest or n_blocks)), "memory_bytes": (6e9, 7e9)}
+    return RoundPlan.from_schedule(lola.schedule(tiny_problem(n_blocks, max_blocks=longest, **few)), version)
 
 
-@every_architecture
-def test_the_gradient_of_a_round_equals_central_backpropagation(tmp_path, name):
+@every_length
+@every_model
+def test_the_gradient_of_a_round_equals_central_backpropagation(tmp_path, name, longest):
     """With B not zero, so that every gradient is there to compare."""
     depths = tiny_depths(tmp_path, name, zero_init=False, dtype=torch.float64)
     depths.model.eval()
     batch = tiny_columns(name, 6, seed=4, dtype=torch.float64)
-    answers = [block_gradient(depths, task, [batch], 1) for task in plan_for(n_blocks_of(name)).tasks]
+    tasks = plan_for(n_blocks_of(name), longest=longest).tasks
+    assert max(len(task.depths) for task in tasks) == (longest or n_blocks_of(name))
+    answers = [block_gradient(depths, task, [batch], 1) for task in tasks]
     assembled = {name: gradient for answer in answers for name, gradient in answer.gradients.items()}
     depths.select_all()
     depths.model(**batch).loss.backward()
@@ -43,8 +50,9 @@ def test_the_gradient_of_a_round_equals_central_backpropagation(tmp_path, name):
         torch.testing.assert_close(assembled[parameter], gradient, rtol=1e-10, atol=1e-12)
 
 
-@every_architecture
-def test_a_cooperative_run_is_centralised_training_step_by_step(tmp_path, name):
+@every_length
+@every_model
+def test_a_cooperative_run_is_centralised_training_step_by_step(tmp_path, name, longest):
     depths = tiny_depths(tmp_path, name, dtype=torch.float64)
     depths.model.eval()
     central = copy.deepcopy(depths)
@@ -54,7 +62,7 @@ def test_a_cooperative_run_is_centralised_training_step_by_step(tmp_path, name):
     central.select_all()
     for version in range(steps):
         batch = tiny_columns(name, 6, seed=version, dtype=torch.float64)
-        plan = plan_for(n_blocks_of(name), version)
+        plan = plan_for(n_blocks_of(name), version, longest)
         answers = [block_gradient(depths, task, [batch], 1) for task in plan.tasks]
         report = apply_round(optimizer, depths, plan, answers)
         assert (report.version, report.missing, report.refused) == (version + 1, (), ())
@@ -111,7 +119,7 @@ def test_what_a_device_cannot_do_is_said(tmp_path):
     batch = tiny_columns("bert", 4, seed=0)
     with pytest.raises(ValueError, match="3 local batches are needed, device 6 has 2; give it more data"):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch, batch], 3)
-    with pytest.raises(ValueError, match="depth must be at most 3"):
+    with pytest.raises(ValueError, match=r"depths must be neighbours between 1 and 3, .*; got range\(4, 5\)"):
         block_gradient(depths, BlockTask(0, 6, 4, 1e6), [batch], 1)
     with pytest.raises(ValueError, match="local_steps must be"):
         block_gradient(depths, BlockTask(0, 6, 1, 1e6), [batch], 0)
@@ -191,8 +199,11 @@ FAULTS = {
     "no tensor": (lambda a: [replace(a, gradients={n: g.numpy() for n, g in a.gradients.items()})], "is a ndarray"),
     "nothing": (lambda a: [replace(a, gradients=None)], "the gradients must be by name"),
     "no loss": (lambda a: [replace(a, loss=None)], "the loss is not finite"),
-    "block of another": (lambda a: [replace(a, depth=1)], "was not asked for this depth"),
-    "no such block": (lambda a: [replace(a, depth=9)], "was not asked for this depth"),
+    "block of another": (lambda a: [replace(a, depths=1)], "was not asked for this depth"),
+    "no such block": (lambda a: [replace(a, depths=9)], "was not asked for this depth"),
+    "one more block": (lambda a: [replace(a, depths=range(1, 3))], "was not asked for depths 1 to 2"),
+    "no block": (lambda a: [replace(a, depths=range(2, 2))], "was not asked for this depth"),
+    "blocks without end": (lambda a: [replace(a, depths=range(10**30))], "was not asked for depths 0 to 9"),
     "device that was not asked": (lambda a: [replace(a, device=99)], "was not asked for this depth"),
     "stale": (lambda a: [replace(a, version=0)], "the gradient is of version 0, the model is at 1"),
     "from the future": (lambda a: [replace(a, version=2)], "the gradient is of version 2, the model is at 1"),

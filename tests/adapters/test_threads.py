@@ -12,7 +12,7 @@ from lola.adapters import BlockTask, ModelUpdate, RoundPlan, apply_round, block_
 
 
 def task(depth):
-    return BlockTask(version=0, device=depth, depth=depth, bandwidth_hz=1.0, local_steps=2)
+    return BlockTask(version=0, device=depth, depths=depth, bandwidth_hz=1.0, local_steps=2)
 
 
 def gradients(depths, batch, depth):

@@ -94,6 +94,27 @@ def test_trouble_is_counted(place, tmp_path, capsys):
     assert summary["profile"] == "of unknown provenance"
 
 
+def test_fewer_devices_than_blocks_train_if_they_may_take_several(place, tmp_path, capsys):
+    straight, out, fleet = tmp_path / "straight", tmp_path / "out", tmp_path / "two.csv"
+    lola.save_fleet(lola.Fleet.sample(2, seed=0), fleet)
+    more = ("--fleet", fleet, "--failure", "0.3", "--max-blocks")
+    assert main(arguments(place, straight, *more, "all")) == 0
+    assert main(arguments(place, out, *more, "all", rounds=4)) == 0
+    assert json.loads((out / "settings.json").read_text())["max_blocks"] == "all"
+    assert "max_blocks | all" in (out / "model" / "README.md").read_text()
+    capsys.readouterr()
+    assert main(arguments(place, out, *more, "2")) == 64
+    assert "holds another run, which differs in max_blocks (all, now 2); name a new folder" in capsys.readouterr().err
+    assert main(arguments(place, out, *more, "all")) == 0
+    assert "goes on from round 4" in capsys.readouterr().out
+    assert weights(out, 6) == weights(straight, 6)
+    assert (out / "metrics.csv").read_bytes() == (straight / "metrics.csv").read_bytes()
+    asked = [row["device_of_block"].split() for row in metrics(out)]
+    assert {len(devices) for devices in asked} == {3}
+    assert {device for devices in asked for device in devices} <= {"0", "1"}
+    assert all(int(row["applied"]) + int(row["missing"]) == 3 for row in metrics(out))
+
+
 def metrics(out):
     return list(csv.DictReader((out / "metrics.csv").read_text().splitlines()))
 
@@ -178,6 +199,8 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
     assert main(arguments(place, out, rounds=1)) == 0
     (other / "photos").mkdir(parents=True)
     lola.save_profile(lola.Profile(memory_bytes=[1.0], latency_s=[1.0], upload_bits=1.0), tmp_path / "one.json")
+    three = lola.Profile(memory_bytes=[1.0] * 3, latency_s=[1.0] * 3, upload_bits=1.0)
+    lola.save_profile(three, tmp_path / "three.json")
     lola.save_fleet(lola.Fleet.sample(2, seed=0), tmp_path / "two.csv")
     capsys.readouterr()
     new = tmp_path / "new"
@@ -191,6 +214,8 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         (new, ("--method", "best"), "method must be one of jbba"),
         (new, ("--seed", "-1"), "seed must be at least 0, got -1"),
         (new, ("--rounds", "0"), "rounds must be at least 1, got 0"),
+        (new, ("--max-blocks", "2", "--method", "ba"), "'ba' gives each device one block (max_blocks 1)"),
+        (new, ("--max-blocks", "2", "--profile", str(tmp_path / "three.json")), "max_blocks 2 needs a profile that"),
         (new, ("--lr", "0"), "lr must be finite and > 0"),
         (new, ("--refuse-above", "1"), "refuse_above must be more than 1, or usual gradients are refused; got 1.0"),
         (new, ("--participation", "0"), "participation must be a chance in (0, 1]"),

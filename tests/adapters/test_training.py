@@ -90,6 +90,8 @@ def test_model_and_adapters_are_drawn_from_one_seed(settings):
         ({"lora_alpha": 0.0}, ValueError, "lora_alpha must be finite and > 0, got 0.0"),
         ({"bandwidth_hz": "wide"}, TypeError, "bandwidth_hz must be a number, got str: 'wide'"),
         ({"batch": 0}, ValueError, "batch must be at least 1, got 0"),
+        ({"max_blocks": 0}, ValueError, 'max_blocks: a whole number from 1 on was wanted, or "all", got 0'),
+        ({"max_blocks": None}, ValueError, 'max_blocks: a whole number from 1 on was wanted, or "all", got None'),
         ({"train_rows": 0}, ValueError, "train_rows must be at least 1, got 0"),
         ({"participation": 0.0}, ValueError, r"participation must be a chance in \(0, 1\]"),
         ({"eval_every": 0}, ValueError, "evaluate_every must be at least 1, got 0"),

@@ -152,7 +152,7 @@ def test_floods_are_ignored_and_told_of_in_a_few_lines(tmp_path, broker, caplog)
         records = list(session.run(3))
         rogue.disconnect()
         rogue.loop_stop()
-        assert set(session.devices.statuses()) == {*THREE}
+        assert [one.name for one in session.devices.devices()] == [*THREE]
     assert all(record.applied >= 2 for record in records)  # what came first on its topic stands for ann's answer
     told = [one.getMessage() for one in caplog.records if one.name == "lola.devices.server"]
     assert 5 <= len(told) < 60
@@ -198,7 +198,7 @@ def test_a_task_beyond_what_was_offered_is_refused(tmp_path, broker):
         everybody(session, THREE)
         (record,) = session.run(1)
         assert re.search("ann refuses: LolaValueError: depth . needs 1e.12 bytes, and .* are offered", record.refused)
-        assert session.devices.statuses()["ann"][2]  # until it reports again, which it does after a rest
+        assert session.devices.devices()[0].suspect  # until it reports again, which it does after a rest
         everybody(session, THREE)
 
 
@@ -245,7 +245,7 @@ def test_a_device_killed_at_work_costs_its_block_and_may_come_back(tmp_path, bro
             record = next(run)
             assert (record.applied, record.missing) == (2, 1)
             assert re.fullmatch(r"device 0 at depth \d: ann is gone: no answer within .* s", record.refused)
-            assert session.devices.statuses()["ann"][1].state == "gone"
+            assert session.devices.devices()[0].gone
             with device(tmp_path, broker.address, "ann"):
                 assert next(run).applied == 3
             killer.join()
@@ -282,7 +282,7 @@ def test_a_session_survives_its_broker_s_restart(tmp_path, when):
                 records += session.run(version)
                 if version == 1 and when == "between rounds":
                     restart()
-                    until(lambda: all(suspect for _, _, suspect in session.devices.statuses().values()), 5)
+                    until(lambda: all(one.suspect for one in session.devices.devices()), 5)
     finally:
         broker.stop()
     assert [record.loss for record in records] == [record.loss for record in simulated]

@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from cooperative import weights_of
+from cooperative import tiny_depths, tiny_problem, weights_of
 from fleets import PROBLEM, device, devices_of, everybody, over, until
 
 from lola.adapters import CooperativeSession, Setting
-from lola.devices import EmbeddedBroker, MqttDevices
+from lola.devices import BrokerAddress, EmbeddedBroker, MqttDevices
 from lola.devices.connection import Connection
 
 
@@ -33,7 +33,7 @@ def test_a_fleet_is_what_its_devices_say(tmp_path, broker):
             later = session.devices.roster(PROBLEM, roster.serial)
             assert (later.fleet.speed[2], later.fleet.memory_bytes[2]) == (0.25, 5e9)
             assert later.fleet_of(np.array([0, 2])).name == ("ann", "dee")
-        until(lambda: {one.state for _, one, _ in session.devices.statuses().values()} == {"gone"})
+        until(lambda: all(one.gone for one in session.devices.devices()))
 
 
 def test_devices_come_and_go_between_rounds(tmp_path, broker):
@@ -82,16 +82,11 @@ def test_a_server_that_was_stopped_goes_on_with_the_devices_that_are_there(tmp_p
     assert all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(second), strict=True))
 
 
-def test_live_devices_say_what_their_channel_is(tmp_path, broker):
-    with over(tmp_path, broker.address) as session, pytest.raises(ValueError, match="live devices say what their chan"):
-        CooperativeSession(
-            session.depths,
-            session.optimizer,
-            PROBLEM,
-            None,
-            devices=session.devices,
-            channel=lambda version, clock_s: np.ones(4),
-        )
+def test_live_devices_say_what_their_channel_is(tmp_path):
+    depths = tiny_depths(tmp_path)
+    devices, optimizer = MqttDevices(depths, BrokerAddress(), "tiny"), torch.optim.Adam(depths.all_parameters())
+    with pytest.raises(ValueError, match="live devices say what their channel is, got another beside them; give chan"):
+        CooperativeSession(depths, optimizer, PROBLEM, None, devices=devices, channel=lambda *_: np.ones(4))
 
 
 @pytest.mark.parametrize(
@@ -105,9 +100,9 @@ def test_live_devices_say_what_their_channel_is(tmp_path, broker):
         ({"run": "a/b"}, "a run must be named by 1 to 64 of the characters"),
     ],
 )
-def test_what_a_server_cannot_be_told(tmp_path, broker, changes, why):
-    with over(tmp_path, broker.address) as session, pytest.raises(ValueError, match=why):
-        MqttDevices(session.depths, broker.address, **{"run": "tiny"} | changes)
+def test_what_a_server_cannot_be_told(tmp_path, changes, why):
+    with pytest.raises(ValueError, match=why):
+        MqttDevices(tiny_depths(tmp_path), BrokerAddress(), **{"run": "tiny"} | changes)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +112,14 @@ def test_what_a_server_cannot_be_told(tmp_path, broker, changes, why):
         ({"uplink_bps": float("nan")}, "uplink_bps must be a positive number, got nan"),
         ({"rows": 0}, "rows must be"),
         ({"uplink_weight": 1.0}, r"uplink_weight must be a share in \[0, 1\), got 1.0"),
+        ({"profile": tiny_problem(4).profile}, "the profile must have as many blocks as the model, 3; got 4"),
     ],
 )
-def test_what_a_device_cannot_say(tmp_path, broker, changes, why):
+def test_what_a_device_cannot_say(tmp_path, changes, why):
     with pytest.raises(ValueError, match=why):
-        device(tmp_path, broker.address, "ann", **changes)
-    ann = device(tmp_path, broker.address, "ann")
+        device(tmp_path, BrokerAddress(), "ann", **changes)
     with pytest.raises(ValueError, match="speed, memory_bytes, uplink_bps or rows was wanted, got colour; leave it"):
-        ann.report(colour=1.0)
+        device(tmp_path, BrokerAddress(), "ann").report(colour=1.0)
 
 
 def test_an_upload_can_be_paced(tmp_path, broker):

@@ -1,0 +1,20 @@
+"""Independent answers to (P1), (P2) and (P3) from OR-Tools, HiGHS and SCIP; needs the extra ``oracle``.
+
+Slow and general where lola is fast and special: they share no code and no theorem with the solvers they check.
+"""
+
+from lola.solvers.oracle.answer import OracleAnswer, Status
+from lola.solvers.oracle.assignments import bottleneck_milp, equal_split_matrix, joint_bisection, matrices
+from lola.solvers.oracle.cone import joint_misocp
+from lola.solvers.oracle.segments import segment_milp
+
+__all__ = [
+    "OracleAnswer",
+    "Status",
+    "bottleneck_milp",
+    "equal_split_matrix",
+    "joint_bisection",
+    "joint_misocp",
+    "matrices",
+    "segment_milp",
+]

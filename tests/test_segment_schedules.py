@@ -1,0 +1,319 @@
+"""Rounds whose devices may take several blocks: scheduled, proven, saved, drawn, and every forged proof told."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scenario import small_problem
+from segment_rounds import instance
+
+import lola
+from lola.cli.main import main
+from lola.figures.round import draw_round
+from lola.files.problems import builtin_scenario
+from lola.outages import can_serve, wait_for_devices
+from lola.problem import segments
+
+
+def problem_of(given, **changes):
+    """A problem from the arrays of a solver's round."""
+    profile = lola.Profile(
+        memory_bytes=given["depth_memory_bytes"],
+        latency_s=given["latency_s"],
+        upload_bits=given["upload_bits"],
+        extra_latency_s=given["extra_latency_s"],
+        extra_memory_bytes=given["extra_memory_bytes"],
+    )
+    fleet = {name: given[name] for name in ("speed", "memory_bytes", "spectral_efficiency")}
+    same = {name: given[name] for name in ("bandwidth_hz", "local_steps", "max_blocks")}
+    return lola.Problem(profile, lola.Fleet(**fleet), **same | changes)
+
+
+def solved(seed, n_devices, n_blocks, **changes):
+    """The first feasible problem that the seed draws, and its schedule."""
+    rng = np.random.default_rng(seed)
+    while True:
+        problem = problem_of(instance(rng, n_devices, n_blocks), **{"max_blocks": None} | changes)
+        try:
+            return problem, lola.schedule(problem)
+        except lola.InfeasibleError:
+            continue
+
+
+@pytest.mark.parametrize("changes", [{}, {"subcarrier_hz": 50e3}, {"broadcast_s": 2.0}, {"max_blocks": 3}], ids=str)
+def test_a_round_of_segments_is_proven_saved_and_proven_again(changes, tmp_path):
+    counted = 0
+    for seed in range(12):
+        problem, schedule = solved(seed, 4 if seed % 2 else 12, 8, **changes)
+        schedule.verify(problem)
+        assert isinstance(schedule.proof, lola.PotentialProof)
+        counted += len(schedule.proof.counters)
+        finish = schedule.compute_s + schedule.upload_s
+        for depths in segments(schedule.device_of_block):
+            blocks = slice(depths.start - 1, depths.stop - 1)
+            assert finish[blocks] == pytest.approx(finish[depths[-1] - 1], rel=1e-12)
+            assert np.ptp(schedule.compute_s[blocks]) == 0
+        lola.save_schedule(schedule, problem, tmp_path / "s.json")
+        again, read = lola.load_schedule(tmp_path / "s.json")
+        again.verify(read)
+        assert read.max_blocks == problem.max_blocks
+        assert json.loads((tmp_path / "s.json").read_text())["problem"]["max_blocks"] in ("all", 3)
+    assert counted or changes, "no proof had a counter"
+
+
+def test_pins_and_prohibitions_are_of_depths_and_leave_a_pinned_device_its_neighbours():
+    for seed in range(8):
+        problem, free = solved(seed, 12, 8)
+        device = int(np.setdiff1d(np.arange(12), free.device_of_block)[0])
+        roomy = replace(problem, fleet=replace(problem.fleet, memory_bytes=np.full(12, 1e11)))
+        pinned = lola.schedule(replace(roomy, pinned=[(device, 3), (device, 4)]))
+        pinned.verify(replace(roomy, pinned=[(device, 3), (device, 4)]))
+        assert pinned.device_of_block[2:4].tolist() == [device] * 2
+        first = int(free.device_of_block[0])
+        barred = lola.schedule(replace(roomy, forbidden=[(first, 1), (first, 2)]))
+        assert first not in barred.device_of_block[:2]
+    with pytest.raises(ValueError, match="pinned names depth 3 twice; a depth takes one device"):
+        replace(roomy, pinned=[(0, 3), (1, 3)])
+
+
+def shifted(schedule, problem):
+    """Give the deepest block of the first segment to the second, or the other way round."""
+    first, second, *_ = segments(schedule.device_of_block)
+    device = schedule.device_of_block.copy()
+    at = first.stop - 2 if len(first) > 1 else second.start - 1
+    device[at] = schedule.device_of_block[first.stop - 1 if len(first) > 1 else 0]
+    return device
+
+
+def lies(schedule, problem):
+    """Ways in which a schedule of segments may lie, with the line that must fail."""
+    device, share = schedule.device_of_block, schedule.bandwidth_hz
+    depths = segments(device)
+    apart = device.copy()
+    apart[[depths[0].start - 1, depths[-1].start - 1]] = device[[depths[-1].start - 1, depths[0].start - 1]]
+    stranger = np.setdiff1d(np.arange(problem.n_devices), device)[0]
+    moved = share.copy()
+    moved[0], moved[-1] = share[0] * 0.9, share[-1] + 0.1 * share[0]
+    most = max(map(len, depths))
+    return [
+        ({"device_of_block": np.where(device == device[0], -1, device)}, "C1"),
+        ({"device_of_block": np.where(device == device[0], stranger, device)}, "compute_s|upload_s|C3"),
+        ({"device_of_block": apart}, "C2, one segment a device: the blocks of device|C3|compute_s"),
+        ({"device_of_block": shifted(schedule, problem)}, "C3|compute_s"),
+        ({"bandwidth_hz": moved}, "upload_s"),
+        ({"bandwidth_hz": share * 1.01}, "bandwidth: the shares sum to"),
+        ({"compute_s": problem.local_steps * problem.profile.latency_s / problem.fleet.speed[device]}, "compute_s"),
+        ({"proof": None}, "proof: .* none is given"),
+        ({"proof": lola.PriceProof(share, np.zeros(problem.n_devices))}, "PriceProof proves another problem's bound"),
+        ({"lower_bound_s": schedule.lower_bound_s * 0.99}, "optimality"),
+        ({"lower_bound_s": schedule.latency_s * 1.0001}, "bound"),
+    ], most
+
+
+def test_every_lie_is_told():
+    for seed in range(6):
+        problem, schedule = solved(seed, 10, 8)
+        if len(segments(schedule.device_of_block)) < 2 or (np.bincount(schedule.device_of_block) > 1).sum() < 1:
+            continue
+        told, most = lies(schedule, problem)
+        for change, line in told:
+            with pytest.raises(lola.VerificationError, match=line):
+                replace(schedule, **change).verify(problem)
+        shorter = replace(problem, max_blocks=most - 1) if most > 2 else None
+        if shorter is not None:
+            with pytest.raises(lola.VerificationError, match=f"C2, one segment a device: a device has {most} blocks"):
+                schedule.verify(shorter)
+        with pytest.raises(lola.VerificationError, match="C2, one block a device"):
+            schedule.verify(replace(problem, max_blocks=1))
+
+
+def with_counters():
+    """A problem whose proof needs counters."""
+    for seed in range(400):
+        problem, schedule = solved(seed, 4, 8)
+        if schedule.proof.counters:
+            return problem, schedule
+    raise AssertionError("no proof has counters")
+
+
+def forgeries(proof, problem):
+    """Proofs that prove nothing, with the reason that must be given."""
+    potential, price, counters = proof.potential_hz, proof.device_price_hz, proof.counters
+    raised, late, gift = potential.copy(), potential.copy(), price.copy()
+    raised[:, 1:] *= 1.001
+    late[:, -1] += 1e-6 * potential[:, -1].max()
+    gift[0] = 1.0
+    kept, free = np.setdiff1d(np.arange(problem.n_devices), counters[0]), price.copy()
+    free[:] = 0
+    broken = potential.copy()
+    broken[0, 3] = np.nan
+    vast = potential.copy()
+    vast[0, 1] = 1e201
+    return [
+        ({"potential_hz": raised}, "only shown to need"),
+        ({"potential_hz": late}, "only shown to need"),
+        ({"potential_hz": potential * 0.999}, "only shown to need"),
+        ({"potential_hz": potential + 1.0}, "the potential at the start is not 0"),
+        ({"potential_hz": np.zeros_like(potential)}, "only shown to need"),
+        ({"potential_hz": broken}, "a price is not finite"),
+        ({"potential_hz": vast}, "a price is not finite, or beyond"),
+        ({"potential_hz": potential[:-1]}, "potential_hz has shape"),
+        ({"potential_hz": potential[:, :-1]}, "potential_hz has shape"),
+        ({"potential_hz": potential.astype(np.float32)}, "potential_hz must be of float64"),
+        ({"potential_hz": potential.tolist()}, "potential_hz must be an array"),
+        ({"device_price_hz": gift}, "a device's price is above 0"),
+        ({"device_price_hz": price[:-1]}, "device_price_hz has shape"),
+        ({"counters": ()}, "potential_hz has shape"),
+        ({"counters": (*counters, counters[0])}, "counts a device twice"),
+        ({"counters": (np.repeat(counters[0], 2), *counters[1:])}, "counts a device twice"),
+        ({"counters": (np.array([problem.n_devices]), *counters[1:])}, "names no devices of the problem"),
+        ({"counters": (np.zeros(0, np.int64), *counters[1:])}, "names no devices of the problem"),
+        ({"counters": (kept[: counters[0].size], *counters[1:])}, "only shown to need|has shape|twice"),
+        ({"counters": list(counters)}, "counters must be a tuple"),
+        ({"counters": (counters[0].astype(float), *counters[1:])}, "must be of int64"),
+    ]
+
+
+def test_every_forged_proof_is_told():
+    problem, schedule = with_counters()
+    schedule.verify(problem)
+    for change, reason in forgeries(schedule.proof, problem):
+        with pytest.raises(lola.VerificationError, match=f"proof: .*{reason}"):
+            replace(schedule, proof=replace(schedule.proof, **change)).verify(problem)
+
+
+def test_a_forged_proof_in_whole_subcarriers_is_told():
+    problem, schedule = solved(3, 10, 8, subcarrier_hz=50e3)
+    proof, finer = schedule.proof, replace(problem, subcarrier_hz=None)
+    one = problem.subcarrier_hz * np.sign(proof.potential_hz)
+    for change, reason in (
+        ({"potential_hz": proof.potential_hz - one}, "is only shown to need .* subcarriers"),
+        ({"potential_hz": proof.potential_hz * 1.5}, "a segment needs fewer subcarriers than the potentials rise by"),
+    ):
+        with pytest.raises(lola.VerificationError, match=reason):
+            replace(schedule, proof=replace(proof, **change)).verify(problem)
+    with pytest.raises(lola.VerificationError):
+        schedule.verify(finer)
+
+
+def test_a_proof_of_one_block_a_device_proves_nothing_of_several():
+    problem = replace(builtin_scenario(), max_blocks=1)
+    for method in ("jbba", "ba", "jbba-dual-ascent"):
+        schedule = lola.schedule(problem, method)
+        with pytest.raises(lola.VerificationError, match="is of one block a device"):
+            schedule.proof.check(replace(problem, max_blocks=None), schedule.lower_bound_s)
+
+
+def test_longer_segments_are_never_slower_and_one_block_is_the_papers_problem():
+    problem = builtin_scenario()
+    assert (problem.profile.extra_latency_s >= 0).all()
+    latencies = [lola.schedule(replace(problem, max_blocks=most)).latency_s for most in (1, 2, 3, 12, None)]
+    assert latencies == sorted(latencies, reverse=True)
+    assert latencies[3] == latencies[4] < 0.8 * latencies[0]
+    assert replace(problem, max_blocks=2).digest() != problem.digest()
+
+
+def test_what_a_problem_of_segments_must_have():
+    with pytest.raises(ValueError, match="max_blocks 2 needs a profile that knows .* got one that does not. Profile"):
+        small_problem(max_blocks=2)
+    with pytest.raises(ValueError, match="max_blocks None needs a profile that knows"):
+        small_problem(max_blocks=None)
+    with pytest.raises(ValueError, match="max_blocks must be at least 1, got 0"):
+        small_problem(max_blocks=0)
+    few = lola.Fleet.sample(2, seed=1)
+    with pytest.raises(ValueError, match="got 2 devices for 3 blocks; add devices, join .* several .max_blocks."):
+        small_problem(fleet=few)
+    known = replace(small_problem().profile, extra_latency_s=0.01, extra_memory_bytes=1e7)
+    assert lola.schedule(small_problem(profile=known, fleet=few, max_blocks=2)).device_of_block.size == 3
+    lone = lola.Fleet(speed=[1.0], memory_bytes=[1e11], spectral_efficiency=[1.0])
+    with pytest.raises(lola.InfeasibleError, match=r"the devices can take 2 block\(s\) in all, and there are 3"):
+        lola.schedule(small_problem(profile=known, fleet=lone, max_blocks=2))
+    weak = lola.Fleet(speed=[1.0], memory_bytes=[1.2e9], spectral_efficiency=[1.0])
+    with pytest.raises(lola.InfeasibleError, match=r"no device can take depth\(s\) 2, 3"):
+        lola.schedule(small_problem(profile=known, fleet=weak, max_blocks=None))
+    with pytest.raises(ValueError, match=r"'ba' gives each device one block .max_blocks 1.; use 'jbba'"):
+        lola.schedule(replace(builtin_scenario(), max_blocks=None), "ba")
+
+
+def test_a_simulation_of_segments_is_that_of_its_rounds():
+    problem = replace(builtin_scenario(), max_blocks=None)
+    simulation = lola.simulate(problem, rounds=40, redraw="channel", seed=3)
+    assert simulation.methods == ("jbba",)
+    for row in (0, 7, 39):
+        efficiency = lola.channel.fading(20, 3, around=problem.fleet.spectral_efficiency)(row, 0.0)
+        one = replace(problem, fleet=problem.fleet.with_channel(efficiency))
+        assert simulation.latency_s[0, 0, row] == pytest.approx(lola.schedule(one).latency_s, rel=1e-9)
+    with pytest.raises(ValueError, match="'ba' gives each device one block .max_blocks 1.; leave it out"):
+        lola.simulate(problem, ["jbba", "ba"], rounds=5)
+
+
+def test_few_devices_wait_for_each_other_and_serve_a_round():
+    problem = replace(builtin_scenario(), fleet=lola.Fleet.sample(3, seed=2), max_blocks=None)
+    memory, ones = np.array([1e9, 1e11, 1e9]), np.ones(3)
+    assert can_serve(problem, memory, ones)
+    assert not can_serve(problem, memory, np.array([1.0, 0.0, 1.0]))
+    assert not can_serve(problem, memory, np.zeros(3))
+
+    def back_after(seconds):
+        return lambda _, clock_s: np.array([1.0, float(clock_s >= seconds), 1.0])
+
+    efficiency, waited = wait_for_devices(problem, back_after(4.0), 0, 0.0, memory)
+    assert (efficiency.tolist(), waited) == ([1.0, 1.0, 1.0], 4.0)
+    with pytest.raises(
+        lola.InfeasibleError, match="round 2 waited a day .* 2 of 3 had a channel, and no schedule exists"
+    ):
+        wait_for_devices(problem, back_after(1e9), 2, 0.0, memory)
+    with pytest.raises(lola.InfeasibleError, match="then 0 of 3 had a channel, and no device has a channel"):
+        wait_for_devices(problem, lambda *_: np.zeros(3), 0, 0.0, memory)
+
+
+def test_few_real_phones_take_all_blocks(tmp_path, shared_data, capsys):
+    lines = (shared_data / "fleets" / "phones_20.csv").read_text().splitlines()[:6]
+    (tmp_path / "five.csv").write_text("\n".join(lines) + "\n")
+    options = ["schedule", "--fleet", tmp_path / "five.csv", "--max-blocks", "all", "--compare"]
+    assert main([*map(str, options), "--json", str(tmp_path / "s.json")]) == 0
+    out = capsys.readouterr().out
+    assert "segments: 3 device(s) take part; each may take any number of consecutive blocks" in out
+    assert "jbba, any number of blocks a device  13.263          1.000" in out
+    assert "\nba " not in out
+    assert main(["verify", str(tmp_path / "s.json"), "--oracle", "milp"]) == 0
+    assert main(["schedule", "--fleet", str(tmp_path / "five.csv"), "--max-blocks", "2"]) == 2
+    assert "the devices can take 10 block(s) in all, and there are 12" in capsys.readouterr().err
+
+
+def test_tables_and_figures_have_a_row_for_each_segment(capsys):
+    assert main(["schedule", "--max-blocks", "3", "--compare"]) == 0
+    out = capsys.readouterr().out
+    assert "jbba, up to 3 blocks a device" in out
+    problem = replace(builtin_scenario(), max_blocks=3)
+    schedule = lola.schedule(problem)
+    for depths in segments(schedule.device_of_block):
+        assert f"{depths[0]}–{depths[-1]}" in out or len(depths) == 1
+    gantt = draw_round(schedule, problem).axes[0]
+    labels = [tick.get_text() for tick in gantt.get_yticklabels()]
+    assert len(labels) == len(segments(schedule.device_of_block))
+    assert any("depths 1–" in label for label in labels)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "al", ""])
+def test_a_limit_that_is_none_is_refused(value, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["schedule", "--max-blocks", value])
+    assert ended.value.code == 64
+    assert 'a whole number from 1 on was wanted, or "all", got' in capsys.readouterr().err
+
+
+def test_a_scenario_says_how_many_blocks_a_device_may_take(tmp_path):
+    problem = builtin_scenario()
+    lola.save_fleet(problem.fleet, tmp_path / "f.csv")
+    lola.save_profile(problem.profile, tmp_path / "p.json")
+    text = f'fleet = "f.csv"\nprofile = "p.json"\nbandwidth_hz = {problem.bandwidth_hz}\nmax_blocks = '
+    for value, wanted in (('"all"', None), ("4", 4)):
+        (tmp_path / "s.toml").write_text(text + value)
+        assert lola.load_scenario(tmp_path / "s.toml").max_blocks == wanted
+        assert lola.load_scenario(tmp_path / "s.toml", max_blocks=2).max_blocks == 2
+    for value in ("0", "true", '"none"', "2.5"):
+        (tmp_path / "s.toml").write_text(text + value)
+        with pytest.raises(lola.FormatError, match='max_blocks: a whole number from 1 on was wanted, or "all", got'):
+            lola.load_scenario(tmp_path / "s.toml")
