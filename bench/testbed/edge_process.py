@@ -45,7 +45,7 @@ def calibrate(depths, batch, local_steps):
 def take_part(setup, name, depths, batch):
     """Take part until a signal ends it; what is slow the first time is done before."""
     mine = setup["devices"][name]
-    block_gradient(depths, BlockTask(0, 0, mine["holds"], 1.0, 1), [batch])
+    block_gradient(depths, BlockTask(0, 0, mine["warm_depth"], 1.0, 1), [batch])
     device = EdgeDevice(
         depths,
         lambda device, version: [batch] * setup["local_steps"],

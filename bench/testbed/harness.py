@@ -23,7 +23,7 @@ from network import Network, TestbedError
 
 import lola
 from lola.adapters import RoundPlan, apply_round
-from lola.devices import BrokerAddress, MqttDevices, State
+from lola.devices import BrokerAddress, MqttDevices
 from lola.problem import segments
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
@@ -54,6 +54,7 @@ class Testbed:
         self._stack = ExitStack()
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._memory_limits = True
+        self.memory_bytes = [_PLENTY] * len(self.names)
 
     def __enter__(self) -> Testbed:
         try:
@@ -105,15 +106,6 @@ class Testbed:
         )
         between = [*(taken[:-1] + taken[1:]) / 2, taken[-1] + np.diff(taken).mean() / 2]
         self.memory_bytes = [float(between[device.holds - 1]) for device in experiment.devices]
-        self._setup["devices"] = {
-            device.name: {
-                "speed": device.speed,
-                "holds": device.holds,
-                "memory_bytes": memory_bytes,
-                "uplink_bps": device.efficiency * experiment.bandwidth_hz,
-            }
-            for device, memory_bytes in zip(experiment.devices, self.memory_bytes, strict=True)
-        }
         self._write_setup()
         self._start_broker()
         self.depths = depths_of(workload_of(self._setup))
@@ -201,7 +193,6 @@ class Testbed:
 
     def _calibrated(self) -> np.ndarray:
         """Let one device's process compute each depth and measure the profile, and return what each depth has taken."""
-        self._setup["devices"] = {}
         self._write_setup()
         process = self._start_process(_CALIBRATED, self._script(_CALIBRATED, "--calibrate"))
         assert process.stdin is not None and process.stdout is not None
@@ -224,7 +215,8 @@ class Testbed:
     def _bring(self, names: list[str]) -> None:
         """Start devices without limits, wait until all are there, and set theirs."""
         for name in names:
-            self.limits.set(name, None, None) if name in self._processes else None
+            if name in self._processes:
+                self.limits.set(name, None, None)
             self._processes[name] = self._start_process(name, self.network.inside(name, self._script(name)))
         end = time.monotonic() + _STARTING_S
         while not self._there():
@@ -238,23 +230,24 @@ class Testbed:
 
     def _there(self) -> bool:
         """Whether every device has said that it is there, those that were started anew after they were."""
-        known = self.devices.statuses()
-        states = [known[name][1].state for name in self.names if name in known and not known[name][2]]
-        return len(states) == len(self.names) and State.GONE not in states
+        return sum(not (device.suspect or device.gone) for device in self.devices.devices()) == len(self.names)
 
     def _heed_memory(self, memory_limits: bool) -> None:
-        """Change whether limits of memory are set; what a process has taken without one, it keeps."""
+        """Change whether limits of memory are set; what a process has taken without one it keeps, so all are new."""
         if memory_limits == self._memory_limits:
             return
-        if memory_limits:
-            raise TestbedError("schemes within memory limits must come before those without")
         self._memory_limits = memory_limits
-        self._set_limits(self.names)
+        self._write_setup()
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+        self._bring(self.names)
 
     def _set_limits(self, names: list[str]) -> None:
         for name in names:
-            device, memory_bytes = self.experiment.devices[self.names.index(name)], self.memory_bytes[self.names.index(name)]
-            self.limits.set(name, device.speed, memory_bytes if self._memory_limits else None)
+            number = self.names.index(name)
+            memory_bytes = self.memory_bytes[number] if self._memory_limits else None
+            self.limits.set(name, self.experiment.devices[number].speed, memory_bytes)
 
     def _script(self, name: str, *options: str) -> list[str]:
         here = Path(__file__).resolve().parent
@@ -285,6 +278,17 @@ class Testbed:
             time.sleep(0.05)
 
     def _write_setup(self) -> None:
+        """Write what devices are told when they start."""
+        bandwidth_hz, layers = self.experiment.bandwidth_hz, self.experiment.model.layers
+        self._setup["devices"] = {
+            device.name: {
+                "speed": device.speed,
+                "warm_depth": device.holds if self._memory_limits else layers,
+                "memory_bytes": memory_bytes,
+                "uplink_bps": device.efficiency * bandwidth_hz,
+            }
+            for device, memory_bytes in zip(self.experiment.devices, self.memory_bytes, strict=True)
+        }
         (self.folder / "setup.json").write_text(json.dumps(self._setup), encoding="utf-8")
 
 
