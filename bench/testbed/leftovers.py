@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,20 +72,20 @@ def left() -> dict[str, list[str]]:
 def clean(prefix: str) -> None:
     """Kill what runs in the namespaces and control groups of one testbed, and remove them and its links."""
     ours = [name for name in namespaces() if name.startswith(prefix)]
-    mine = [group for group in groups() if group.name.startswith(prefix)]
-    end = time.monotonic() + _PATIENCE_S
-    while running := _processes(ours, mine):
-        for process in running:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        if time.monotonic() > end:
-            break
-        time.sleep(0.05)
+    _kill(lambda: _inside(ours))
     for name in ours:
         subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
     for name in links():
         if name.startswith(prefix):
             subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
+    clean_groups(prefix)
+
+
+def clean_groups(prefix: str) -> None:
+    """Kill what runs in the control groups of one testbed, and remove them."""
+    mine = [group for group in groups() if group.name.startswith(prefix)]
+    _kill(lambda: _members(mine))
+    end = time.monotonic() + _PATIENCE_S
     for group in mine:
         while group.is_dir() and time.monotonic() < end:
             try:
@@ -106,15 +107,30 @@ def clean_all() -> dict[str, str]:
     return done
 
 
-def _processes(names: list[str], mine: list[Path]) -> set[int]:
+def _kill(running: Callable[[], set[int]]) -> None:
+    """Kill processes until there are none left, which they may start meanwhile."""
+    end = time.monotonic() + _PATIENCE_S
+    while (processes := {process for process in running() if not _is_dead(process)}) and time.monotonic() < end:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _inside(names: list[str]) -> set[int]:
     found: set[int] = set()
     for name in names:
         listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False).stdout
         found |= {int(word) for word in listed.split()}
+    return found
+
+
+def _members(mine: list[Path]) -> set[int]:
+    found: set[int] = set()
     for group in mine:
         with suppress(OSError):
             found |= {int(word) for word in (group / "cgroup.procs").read_text().split()}
-    return {process for process in found if not _is_dead(process)}
+    return found
 
 
 def _is_dead(process: int) -> bool:
