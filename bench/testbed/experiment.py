@@ -138,7 +138,7 @@ def of_dict(data: dict[str, Any], where: str = "the scenario") -> Experiment:
     schemes = tuple(_part(Scheme, f"{where}: [[schemes]]", entry) for entry in _listed(where, data, "schemes"))
     rest = {name: data[name] for name in wanted - tables}
     for name, value in rest.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or (not value and name == "slack"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise ScenarioError(f"{where}: {name} must be a number from 0 on, got {value!r}")
     experiment = Experiment(model=model, devices=devices, schemes=schemes, **rest)
     _check(where, experiment)
@@ -150,8 +150,8 @@ def check_cores(experiment: Experiment, cores: int) -> None:
     together = sum(device.speed for device in experiment.devices)
     if together > _MOST_CORES * cores:
         raise ScenarioError(
-            f"the devices' speeds must add up to at most {_MOST_CORES * cores:.3g} of this machine's {cores} cores, got "
-            f"{together:.3g}; lower them, or nothing that is predicted can hold"
+            f"the devices' speeds must add up to at most {_MOST_CORES * cores:.3g} of this machine's {cores} cores, "
+            f"got {together:.3g}; lower them, or nothing that is predicted can hold"
         )
 
 

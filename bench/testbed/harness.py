@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ _RUN, _PORT, _BROKER = "testbed", 1883, "broker"
 _STARTING_S = 120.0
 _CALIBRATED = "calibration"
 _PLENTY = 1e13
+_ATTEMPTS = 3
 
 
 class Testbed:
@@ -42,7 +44,8 @@ class Testbed:
         Seconds and what one more block costs, measured on one thread with a core to itself; bytes are what a device's
         process took at each depth, by the count that its limit is held against.
     memory_bytes : list of float
-        Of each device, its limit: halfway between what the deepest block that it holds takes and what the next takes.
+        Of each device, its limit: halfway between what the deepest block that it holds takes and what the next takes;
+        where it holds all, as much above the last as a block adds.
     """
 
     __test__ = False
@@ -104,7 +107,7 @@ class Testbed:
             extra_latency_s=measured.extra_latency_s,
             extra_memory_bytes=measured.extra_memory_bytes,
         )
-        between = [*(taken[:-1] + taken[1:]) / 2, taken[-1] + np.diff(taken).mean() / 2]
+        between = [*(taken[:-1] + taken[1:]) / 2, taken[-1] + np.diff(taken).mean()]
         self.memory_bytes = [float(between[device.holds - 1]) for device in experiment.devices]
         self._write_setup()
         self._start_broker()
@@ -142,23 +145,21 @@ class Testbed:
         )
         chosen = lola.schedule(problem, scheme.method, seed=np.random.default_rng([experiment.seed, step, 1]))
         plan = RoundPlan.from_schedule(chosen, self.version)
-        blocks = []
+        blocks: list[dict[str, Any]] = []
         for depths in segments(chosen.device_of_block):
             first = depths.start - 1
             device = int(chosen.device_of_block[first])
             share_hz = float(chosen.bandwidth_hz[first : first + len(depths)].sum())
-            name, rate_bps = self.names[device], share_hz * float(efficiency[device])
-            self.network.shape(name, rate_bps)
-            blocks.append(
-                {
-                    "device": name,
-                    "depths": [depths.start, depths[-1]],
-                    "bandwidth_hz": share_hz,
-                    "rate_bps": rate_bps,
-                    "predicted": {"compute_s": float(chosen.compute_s[first]), "upload_s": float(chosen.upload_s[first])},
-                    "short_of_memory": bool(chosen.hits_memory_wall[first]),
-                }
-            )
+            block = {
+                "device": self.names[device],
+                "depths": [depths.start, depths[-1]],
+                "bandwidth_hz": share_hz,
+                "rate_bps": share_hz * float(efficiency[device]),
+                "predicted": {name: float(getattr(chosen, name)[first]) for name in ("compute_s", "upload_s")},
+                "short_of_memory": bool(chosen.hits_memory_wall[first]),
+            }
+            self.network.shape(block["device"], block["rate_bps"])
+            blocks.append(block)
         kills = {name: self.limits.kills(name) for name in self.names}
         started = time.monotonic()
         report = apply_round(self.optimizer, self.depths, plan, self.devices.answers(plan))
@@ -195,7 +196,8 @@ class Testbed:
         """Let one device's process compute each depth and measure the profile, and return what each depth has taken."""
         self._write_setup()
         process = self._start_process(_CALIBRATED, self._script(_CALIBRATED, "--calibrate"))
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         taken = []
         for _ in range(self.experiment.model.layers):
             process.stdin.write("\n")
@@ -213,20 +215,29 @@ class Testbed:
         return np.array(taken)
 
     def _bring(self, names: list[str]) -> None:
-        """Start devices without limits, wait until all are there, and set theirs."""
+        """Start devices without quotas, wait until all are there, and set theirs."""
         for name in names:
-            if name in self._processes:
-                self.limits.set(name, None, None)
-            self._processes[name] = self._start_process(name, self.network.inside(name, self._script(name)))
-        end = time.monotonic() + _STARTING_S
+            self._start_device(name)
+        end, again = time.monotonic() + _STARTING_S, Counter[str]()
         while not self._there():
             for name in names:
-                if self._processes[name].poll() is not None:
-                    raise TestbedError(f"{name} ended before it joined; see {self.folder / name}.log")
+                if self._processes[name].poll() is not None:  # what an allocator takes varies, and may be too much
+                    again[name] += 1
+                    if again[name] > _ATTEMPTS:
+                        raise TestbedError(f"{name} ended before it joined; see {self.folder / name}.log")
+                    self._start_device(name)
             if time.monotonic() > end:
                 raise TestbedError(f"devices were to join within {_STARTING_S:g} s; see the logs in {self.folder}")
             time.sleep(0.02)
-        self._set_limits(names)
+        for name in names:
+            self.limits.set(name, self.experiment.devices[self.names.index(name)].speed, self._memory_of(name))
+
+    def _start_device(self, name: str) -> None:
+        self.limits.set(name, None, self._memory_of(name))
+        self._processes[name] = self._start_process(name, self.network.inside(name, self._script(name)))
+
+    def _memory_of(self, name: str) -> float | None:
+        return self.memory_bytes[self.names.index(name)] if self._memory_limits else None
 
     def _there(self) -> bool:
         """Whether every device has said that it is there, those that were started anew after they were."""
@@ -242,12 +253,6 @@ class Testbed:
             process.kill()
             process.wait()
         self._bring(self.names)
-
-    def _set_limits(self, names: list[str]) -> None:
-        for name in names:
-            number = self.names.index(name)
-            memory_bytes = self.memory_bytes[number] if self._memory_limits else None
-            self.limits.set(name, self.experiment.devices[number].speed, memory_bytes)
 
     def _script(self, name: str, *options: str) -> list[str]:
         here = Path(__file__).resolve().parent

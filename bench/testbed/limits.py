@@ -29,7 +29,7 @@ class Limits(Protocol):
     kind: str
 
     def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[str]:
-        """Run a command within the limits of that name, none at first."""
+        """Run a command within the limits that were set for that name."""
 
     def set(self, name: str, share: float | None, memory_bytes: float | None) -> None:
         """Let it take so much of one core, and so many bytes; None is no limit."""
@@ -51,15 +51,11 @@ class ControlGroups:
         self.kind = f"control groups, version {2 if self.second else 1}"
 
     def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[str]:
-        for controller in ("cpu", "memory"):
-            self._folder(controller, name).mkdir(exist_ok=True)
-        weight = ("cpu.weight", "10000") if self.second else ("cpu.shares", "262144")
-        (self._folder("cpu", name) / weight[0]).write_text(weight[1])  # others on this machine must not slow a device
-        where = [str(self._folder(controller, name)) for controller in ("cpu", "memory")]
+        where = [str(self._made(controller, name)) for controller in ("cpu", "memory")]
         return subprocess.Popen(["sh", "-c", _SHELL, "sh", *where, *command], text=True, **options)
 
     def set(self, name: str, share: float | None, memory_bytes: float | None) -> None:
-        cpu, memory = self._folder("cpu", name), self._folder("memory", name)
+        cpu, memory = self._made("cpu", name), self._made("memory", name)
         quota = None if share is None else round(share * PERIOD_US)
         if self.second:
             (cpu / "cpu.max").write_text(f"{'max' if quota is None else quota} {PERIOD_US}")
@@ -73,15 +69,22 @@ class ControlGroups:
 
     def peak_bytes(self, name: str) -> float:
         peak = "memory.peak" if self.second else "memory.max_usage_in_bytes"
-        return float((self._folder("memory", name) / peak).read_text())
+        return float((self._made("memory", name) / peak).read_text())
 
     def kills(self, name: str) -> int:
         events = "memory.events" if self.second else "memory.oom_control"
-        pairs = dict(line.split() for line in (self._folder("memory", name) / events).read_text().splitlines())
+        pairs = dict(line.split() for line in (self._made("memory", name) / events).read_text().splitlines())
         return int(pairs["oom_kill"])
 
-    def _folder(self, controller: str, name: str) -> Path:
-        return self.folders[controller] / f"{self.prefix}{name}"
+    def _made(self, controller: str, name: str) -> Path:
+        """Return a group, made when it is first asked for."""
+        folder = self.folders[controller] / f"{self.prefix}{name}"
+        if not folder.exists():
+            folder.mkdir()
+        if controller == "cpu":  # others on this machine must not slow a device
+            weight, most = ("cpu.weight", "10000") if self.second else ("cpu.shares", "262144")
+            (folder / weight).write_text(most)
+        return folder
 
 
 class Signals:
@@ -99,7 +102,7 @@ class Signals:
         self._kills: dict[str, int] = {}
 
     def start(self, name: str, command: list[str], **options: Any) -> subprocess.Popen[str]:
-        self.set(name, None, None)
+        self._limits.setdefault(name, (None, None))
         process = subprocess.Popen(command, text=True, **options)
         threading.Thread(target=self._keep, args=(name, process), daemon=True).start()
         return process

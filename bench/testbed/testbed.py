@@ -1,12 +1,12 @@
 """Predicted latency against measured, and the memory wall, with devices in namespaces of their own. Needs root.
 
-    python bench/testbed/testbed.py                  # the full run, then RESULTS.md
+    python bench/testbed/testbed.py                  # the full run, then RESULTS.md: at most fifteen minutes
     python bench/testbed/testbed.py SCENARIO.toml --results FILE.json
     python bench/testbed/testbed.py --page           # RESULTS.md and its plots again, from results.json
     python bench/testbed/testbed.py --clean          # removes what a testbed that was killed has left
 
 Needs lola-deft[devices,plot], iproute2, mosquitto, and control groups: without them quotas and limits are kept by
-signals, and the results say so. It says what is missing.
+signals, and the results say so. It says what is missing, and should have the machine to itself.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent)]
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import experiment
 import leftovers
@@ -34,6 +33,7 @@ import network
 
 from lola.files.formats import write_atomically
 
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 
 

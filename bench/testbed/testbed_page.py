@@ -13,6 +13,7 @@ from lola.figures.picture import import_figure, save_figure
 
 HERE = Path(__file__).resolve().parent
 LIMITS = (0.10, 0.25)  # of the error of a round: the median, and nine of ten
+GREY = f"grey: within {100 * LIMITS[0]:.0f} %"
 IDLE = 0.5  # load of a machine that does nothing else
 LOLAS = ("jbba", "ba")
 COLOURS = ("#33608c", "#6fa8dc", "#e8a33d", "#b0473a", "#777777")
@@ -240,20 +241,20 @@ def colours_of(results: Record) -> dict[str, str]:
 
 
 def draw_blocks(results: Record, colours: dict[str, str], path: Path) -> None:
-    figure = import_figure()(figsize=(9.5, 4.6), layout="constrained")
+    figure = import_figure()(figsize=(8.8, 4.8), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2), ("compute_s", "upload_s"), strict=True):
         names = {name: block_pairs(rounds_of(results, name), what) for name in colours}
         _scatter(axes, names, colours)
-        axes.set_title("compute" if what == "compute_s" else "upload", loc="left")
+        axes.set_title(f"{what.removesuffix('_s')} of every block; {GREY}", loc="left", fontsize=10)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     save_figure(figure, path)
 
 
 def draw_rounds(results: Record, colours: dict[str, str], path: Path) -> None:
-    figure = import_figure()(figsize=(6.2, 5.4), layout="constrained")
+    figure = import_figure()(figsize=(5.6, 5.6), layout="constrained")
     axes = figure.subplots()
     _scatter(axes, {name: round_pairs(rounds_of(results, name)) for name in colours}, colours)
-    axes.set_title("complete rounds", loc="left")
+    axes.set_title(f"complete rounds; {GREY}", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     save_figure(figure, path)
 
@@ -269,8 +270,8 @@ def _scatter(axes: Any, pairs_of: dict[str, np.ndarray], colours: dict[str, str]
         again = colours[name] in seen
         seen.add(colours[name])
         if len(pairs):
-            face = "none" if again else colours[name]
-            axes.scatter(*pairs.T, s=18, facecolors=face, edgecolors=colours[name], linewidths=0.8, alpha=0.8, label=name)
+            colour = {"facecolors": "none" if again else colours[name], "edgecolors": colours[name]}
+            axes.scatter(*pairs.T, s=18, linewidths=0.8, alpha=0.8, label=name, **colour)
     axes.set(xlabel="predicted, s", ylabel="measured, s", xlim=ends, ylim=ends)
     axes.set_aspect("equal")
     axes.spines[["top", "right"]].set_visible(False)
@@ -286,12 +287,11 @@ def draw_schemes(results: Record, colours: dict[str, str], path: Path) -> None:
         records = rounds_of(results, name)
         predicted, measured = mean_s(records, "predicted_s"), mean_s(records, "measured_s")
         spread = [record["measured_s"] for record in records]
-        label = {"label": "predicted"} if not place else {}
-        axes.barh(place - 0.19, predicted, 0.36, color=colours[name], alpha=0.45, **label)
-        label = {"label": "measured; line: least to most"} if not place else {}
-        axes.barh(place + 0.19, measured, 0.36, color=colours[name], **label)
+        axes.barh(place - 0.19, predicted, 0.36, color=colours[name], alpha=0.45)
+        axes.barh(place + 0.19, measured, 0.36, color=colours[name])
         axes.plot([min(spread), max(spread)], [place + 0.19] * 2, color="black", lw=1)
         axes.text(max(predicted, *spread), place, f"  {predicted:.2f} → {measured:.2f} s", va="center", fontsize=8)
+    axes.set_axisbelow(True)
     axes.set_yticks(range(len(names)), [name.replace(", memory", ",\nmemory") for name in names])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.18 * axes.get_xlim()[1])

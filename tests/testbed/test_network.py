@@ -112,9 +112,12 @@ def test_cleaning_touches_what_the_dead_have_left_and_no_more():
 
 @needs_network
 def test_what_a_network_cannot_do_is_said_and_cleaned_up():
-    with pytest.raises(TestbedError, match=r"tc -n lola[0-9a-f]{6}-2 qdisc replace .*rate"), Network() as network:
+    with Network() as network:
         network.add("ann")
-        network.shape("ann", -1.0)
+        with pytest.raises(TestbedError, match=r"tc -n lola[0-9a-f]{6}-2 qdisc replace .*rate"):
+            network.shape("ann", -1.0)
+    with pytest.raises(RuntimeError, match="a fault"), Network() as network:
+        raise RuntimeError("a fault")
     assert not named(network.prefix)
 
 
