@@ -56,6 +56,7 @@ class Testbed:
         self.version = 0
         self._stack = ExitStack()
         self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._started: list[subprocess.Popen[Any]] = []
         self._memory_limits = True
         self.memory_bytes = [_PLENTY] * len(self.names)
 
@@ -78,6 +79,7 @@ class Testbed:
         experiment, model = self.experiment, self.experiment.model
         self.folder.mkdir(parents=True, exist_ok=True)
         model.write(self.folder / "model")
+        self._stack.callback(self._reap)
         self.network = self._stack.enter_context(Network())
         self.limits: Limits = limits_here(self.network.prefix)
         self._setup: dict[str, Any] = {
@@ -195,6 +197,7 @@ class Testbed:
     def _calibrated(self) -> np.ndarray:
         """Let one device's process compute each depth and measure the profile, and return what each depth has taken."""
         self._write_setup()
+        self.limits.set(_CALIBRATED, 1.0, None)
         process = self._start_process(_CALIBRATED, self._script(_CALIBRATED, "--calibrate"))
         assert process.stdin is not None
         assert process.stdout is not None
@@ -263,7 +266,14 @@ class Testbed:
             pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log}
             if name == _CALIBRATED:
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            return self.limits.start(name, command, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"}, **pipes)
+            process = self.limits.start(name, command, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"}, **pipes)
+        self._started.append(process)
+        return process
+
+    def _reap(self) -> None:
+        """Wait for those whom the network has ended."""
+        for process in self._started:
+            process.wait()
 
     def _start_broker(self) -> None:
         configuration = self.folder / "mosquitto.conf"
@@ -272,6 +282,7 @@ class Testbed:
         command = self.network.inside(_BROKER, [str(MOSQUITTO), "-c", str(configuration)])
         with (self.folder / "mosquitto.log").open("a") as log:
             broker = subprocess.Popen(command, stdout=log, stderr=log)
+        self._started.append(broker)
         end = time.monotonic() + _STARTING_S
         while True:
             with socket.socket() as probe:

@@ -57,6 +57,9 @@ class ControlGroups:
     def set(self, name: str, share: float | None, memory_bytes: float | None) -> None:
         cpu, memory = self._made("cpu", name), self._made("memory", name)
         quota = None if share is None else round(share * PERIOD_US)
+        # Others on this machine must not slow who has a quota; who has none must not slow them.
+        weight, usual, most = ("cpu.weight", "100", "10000") if self.second else ("cpu.shares", "1024", "262144")
+        (cpu / weight).write_text(usual if quota is None else most)
         if self.second:
             (cpu / "cpu.max").write_text(f"{'max' if quota is None else quota} {PERIOD_US}")
             (memory / "memory.max").write_text("max" if memory_bytes is None else f"{memory_bytes:.0f}")
@@ -81,9 +84,6 @@ class ControlGroups:
         folder = self.folders[controller] / f"{self.prefix}{name}"
         if not folder.exists():
             folder.mkdir()
-        if controller == "cpu":  # others on this machine must not slow a device
-            weight, most = ("cpu.weight", "10000") if self.second else ("cpu.shares", "262144")
-            (folder / weight).write_text(most)
         return folder
 
 
