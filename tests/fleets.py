@@ -18,10 +18,8 @@ PROBLEM = tiny_problem(
 )
 
 
-def data():
-    return ShardedData(
-        tiny_columns("bert", 90, seed=1), iid_shards(90, PROBLEM.n_devices, seed=2), batch_size=4, seed=5
-    )
+def data(n_devices=4):
+    return ShardedData(tiny_columns("bert", 90, seed=1), iid_shards(90, n_devices, seed=2), batch_size=4, seed=5)
 
 
 def device(folder, address, name, kind=EdgeDevice, **changes):
@@ -47,7 +45,7 @@ def devices_of(folder, address, names=NAMES, **changes):
 
 
 @contextmanager
-def over(folder, address, *, names=NAMES, setting=None, keep=False, **options):
+def over(folder, address, *, names=NAMES, problem=PROBLEM, setting=None, keep=False, **options):
     """Yield a session over a broker, whose model and optimizer are those of `tiny_session`."""
     (folder / "server").mkdir(exist_ok=True)
     depths = tiny_depths(folder / "server")
@@ -55,7 +53,7 @@ def over(folder, address, *, names=NAMES, setting=None, keep=False, **options):
     optimizer = torch.optim.Adam(depths.all_parameters(), lr=1e-2)
     with MqttDevices(depths, address, "tiny", names=names, **options) as devices:
         yield CooperativeSession(
-            depths, optimizer, PROBLEM, None, setting=setting, devices=devices, folder=folder / "run" if keep else None
+            depths, optimizer, problem, None, setting=setting, devices=devices, folder=folder / "run" if keep else None
         )
 
 

@@ -112,3 +112,8 @@ def test_six_blocks_of_two_layers_cost_what_twelve_of_one_do():
         six.profile.latency_s, parameters.PARAMETERS["local_steps"] * twelve.profile.latency_s[1::2]
     )
     assert six.profile.upload_bits.sum() == twelve.profile.upload_bits.sum()
+    steps = parameters.PARAMETERS["local_steps"]
+    np.testing.assert_allclose(six.profile.extra_latency_s.sum(), steps * twelve.profile.extra_latency_s.sum())
+    assert six.profile.extra_memory_bytes.sum() == twelve.profile.extra_memory_bytes.sum()
+    assert six.max_blocks == 1
+    assert convergence.round_problem(0, convergence.SEGMENTS).max_blocks is None

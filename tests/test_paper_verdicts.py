@@ -157,7 +157,7 @@ def runs_where(change=lambda run: None, a_round=lambda method: 60.0):
         change(run)
     runs = convergence_page.Runs(results)
     for seed in range(3):
-        for method in convergence_page.METHODS:
+        for method in convergence_page.SCHEMES:
             runs.latencies[seed, method] = [a_round(method)] * 200
     return runs
 
@@ -189,9 +189,10 @@ def test_a_gain_is_compared_with_the_published_one(gains, said):
 
 
 def test_gains_are_geometric_means_over_the_tasks():
-    seconds = {"communication-aware": 100.0, "ba": 50.0, "jbba": 40.0, "jbba-dual-ascent": 45.0}
-    _, gains = convergence_page.table(runs_where(a_round=seconds.get))
+    seconds = {"communication-aware": 100.0, "ba": 50.0, "jbba": 40.0, "jbba-dual-ascent": 45.0, "segments": 30.0}
+    lines, gains = convergence_page.table(runs_where(a_round=seconds.get))
     np.testing.assert_allclose(gains[:, 0], [0.5, 0.8])
+    assert [line[-1] for line in lines] == ["0.75"] * len(lines)
     assert "BA gains more on the baseline" in convergence_page.gain_remarks(gains)[0]
 
 
@@ -213,7 +214,7 @@ def test_what_is_hardly_learnt_is_named_only_then():
 
 
 def test_chance_weighs_only_where_a_longer_round_wins():
-    rounds = {"communication-aware": 30.0, "ba": 20.0, "jbba-dual-ascent": 20.0, "jbba": 10.0}
+    rounds = {"communication-aware": 30.0, "ba": 20.0, "jbba-dual-ascent": 20.0, "jbba": 10.0, "segments": 10.0}
 
     def alike(run):
         if run["method"] in rounds:
@@ -239,9 +240,14 @@ def test_chance_weighs_only_where_a_longer_round_wins():
 
 def test_accuracy_is_the_same_only_within_the_noise():
     said = convergence_page.same_accuracy(runs_where(), "sst2")["same"]
-    assert said == "The same accuracy: the means lie within 0.017 (at most 0.03)."
+    assert said.startswith("The same accuracy: the means lie within 0.017 (at most 0.03). With segments it is ")
     said = convergence_page.same_accuracy(runs_where(scoring("sst2", "jbba", 0.7)), "sst2")["same"]
-    assert said.startswith("Not the same accuracy: the means lie 0.109 apart (more than 0.03).")
+    assert said.startswith("Not the same accuracy: the means lie 0.109 apart (more than 0.03). ")
+    assert said.endswith("With segments it is +0.098 from JBBA's: not the same.")
+    level = convergence_page.same_accuracy(runs_where(), "sst2")["scores"].splitlines()[-1].split("|")[-3]
+    for score, verdict in ((float(level) + 0.01, "the same, too"), (float(level) - 0.05, "not the same")):
+        said = convergence_page.same_accuracy(runs_where(scoring("sst2", "segments", score)), "sst2")["same"]
+        assert said.endswith(f"from JBBA's: {verdict}.")
 
 
 def test_the_baseline_meets_the_wall_only_if_it_did():
@@ -250,3 +256,19 @@ def test_the_baseline_meets_the_wall_only_if_it_did():
 
     assert convergence_page.baseline_wall(runs_where()) == "the baseline's too, though it would meet the memory wall"
     assert convergence_page.baseline_wall(runs_where(roomy)) == "the baseline's too, which meets no memory wall here"
+
+
+def test_what_segments_change_is_of_their_own_runs():
+    def halved(run):
+        run["latency_s"] = 10.0 if run["method"] == "segments" else 20.0
+        run["history"] = run["history"][:1]
+
+    runs = runs_where(halved)
+    devices = [
+        len(set(convergence_page.schedule_of(run["seed"], "segments", version).device_of_block.tolist()))
+        for run in runs.of("segments")
+        for version in range(run["history"][0][0])
+    ]
+    assert len(devices) == 3 * (10 + 5)
+    said = f"rounds then last 0.50 of the time, and {np.mean(devices):.1f} devices take part in the mean, not 6."
+    assert said in convergence_page.segment_remark(runs)

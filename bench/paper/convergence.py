@@ -23,6 +23,7 @@ from lola.tasks.glue import GLUE, GlueData
 RESULTS = Path(__file__).parent / "convergence.json"
 CENTRALISED = "centralised"
 METHODS = ("communication-aware", "ba", "jbba-dual-ascent", "jbba")
+SEGMENTS = "segments"  # JBBA where a device may take several blocks: not the paper's, and beside it throughout
 # Rounds are the server's steps, and the centralised run's. The first two tasks are run for every method and seed.
 TASKS = {
     "sst2": {"rounds": 120, "seeds": [0, 1, 2], "dev_rows": 872, "evaluate_every": 10},
@@ -54,23 +55,32 @@ def jobs():
     for seed in sorted({seed for plan in TASKS.values() for seed in plan["seeds"]}):
         for task, plan in TASKS.items():
             if seed in plan["seeds"]:
-                for method in (CENTRALISED, *(METHODS if len(plan["seeds"]) > 1 else ("jbba",))):
+                for method in (CENTRALISED, *((*METHODS, SEGMENTS) if len(plan["seeds"]) > 1 else ("jbba",))):
                     yield task, seed, method
 
 
-def round_problem(seed):
+def round_problem(seed, method="jbba"):
     """Return the paper's scenario for six blocks: each stands for two of RoBERTa-base's layers.
 
-    Depth l of six costs the memory and the time of depth 2·l of twelve, and uploads the adapters of two layers. The
-    local steps are in the latency, because one batch is what each device really computes here.
+    Depth l of six costs the memory and the time of depth 2·l of twelve, and uploads the adapters of two layers; one
+    more block of six costs what two more of twelve do. The local steps are in the latency, because one batch is what
+    each device really computes here.
     """
     whole = lola.load_profile(PROFILE)
     profile = lola.Profile(
         memory_bytes=whole.memory_bytes[1::2],
         latency_s=SCALE["local_steps"] * whole.latency_s[1::2],
         upload_bits=whole.upload_bits[0::2] + whole.upload_bits[1::2],
+        extra_latency_s=SCALE["local_steps"] * (whole.extra_latency_s[0::2] + whole.extra_latency_s[1::2]),
+        extra_memory_bytes=whole.extra_memory_bytes[0::2] + whole.extra_memory_bytes[1::2],
     )
-    return lola.Problem(profile, lola.Fleet.sample(SCALE["n_devices"], seed=seed), SCALE["bandwidth_hz"])
+    fleet = lola.Fleet.sample(SCALE["n_devices"], seed=seed)
+    return lola.Problem(profile, fleet, SCALE["bandwidth_hz"], max_blocks=None if method == SEGMENTS else 1)
+
+
+def scheduled_by(method):
+    """Return the method of `lola.schedule` behind a scheme."""
+    return "jbba" if method in (CENTRALISED, SEGMENTS) else method
 
 
 def channel_of(seed):
@@ -96,7 +106,7 @@ def run_job(task, seed, method, encoder, data):
         model=encoder,
         task=task,
         data=data,
-        method="jbba" if method == CENTRALISED else method,
+        method=scheduled_by(method),
         batch=SCALE["batch_size"],
         seq=SCALE["sequence_length"],
         rank=SCALE["lora_rank"],
@@ -107,7 +117,7 @@ def run_job(task, seed, method, encoder, data):
     torch.manual_seed(seed)
     model = PooledClassifier(encoder, GLUE[task].n_labels, 1 if dev.second is None else 2)
     depths = attach_lora(model, rank=settings.rank, blocks=model.encoder.encoder.layer)
-    problem, channel = round_problem(seed), channel_of(seed)
+    problem, channel = round_problem(seed, method), channel_of(seed)
     session = make_session(settings, depths, model, examples, problem, channel=channel, loss=loss_of, collate=trim)
     result = {"task": task, "seed": seed, "method": method, "metric": GLUE[task].metrics[0]}
     result |= (centralised if method == CENTRALISED else cooperative)(session, TASKS[task])

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from convergence import CENTRALISED, METHODS, TASKS, channel_of, jobs, round_problem
+from convergence import CENTRALISED, METHODS, SEGMENTS, TASKS, channel_of, jobs, round_problem, scheduled_by
 from page import Template, rows
 from parameters import TABLE_I
 from parameters import TASKS as PUBLISHED_TASKS
@@ -20,9 +20,11 @@ HARDLY_LEARNT = 0.1  # of the way from the majority class to a perfect score
 SAME_ACCURACY = 0.03  # two standard errors of a score of 0.8 on SST-2's 872 rows
 BASELINE = "communication-aware"
 PAIRS = (("ba", BASELINE), ("jbba", "ba"))
+SCHEMES = (*METHODS, SEGMENTS)
 NAMES = {BASELINE: "the baseline", "ba": "BA", "jbba": "JBBA"}
 _LAST = 3  # evaluations whose mean is the score at the end
 _COLOURS = {"communication-aware": "#b0473a", "ba": "#e8a33d", "jbba-dual-ascent": "#6a9f58", "jbba": "#33608c"}
+_COLOURS[SEGMENTS] = "#7a4f9a"
 
 
 say = Template("paper")
@@ -45,6 +47,10 @@ class Runs:
         missing = {seed for seed, method in wanted if (task, seed, method) not in self.runs}
         return [seed for seed in TASKS[task]["seeds"] if seed not in missing]
 
+    def of(self, method):
+        """Return a scheme's runs."""
+        return [run for (_, _, name), run in self.runs.items() if name == method]
+
     def curve(self, task, seed, method):
         """Return rounds, simulated seconds (NaN for the centralised run) and headline scores, (n,) each."""
         run = self.runs[task, seed, method]
@@ -55,11 +61,9 @@ class Runs:
         """Return the simulated minutes after so many rounds of a seed's channels; NaN for NaN."""
         if np.isnan(rounds):
             return np.nan
-        problem, channel = round_problem(seed), channel_of(seed)
         latency = self.latencies.setdefault((seed, method), [])
         while len(latency) < rounds:
-            now = replace(problem, fleet=problem.fleet.with_channel(channel(len(latency), 0.0)))
-            latency.append(lola.schedule(now, method).latency_s)
+            latency.append(schedule_of(seed, method, len(latency)).latency_s)
         return sum(latency[: int(rounds)]) / 60
 
     def best(self, task, seed):
@@ -87,6 +91,13 @@ class Runs:
             yield from ((seed, method) for method in METHODS[1:] if (task, seed, method) in self.runs)
 
 
+def schedule_of(seed, method, version):
+    """Return how a scheme schedules a round of a seed's channels."""
+    problem = round_problem(seed, method)
+    now = replace(problem, fleet=problem.fleet.with_channel(channel_of(seed)(version, 0.0)))
+    return lola.schedule(now, scheduled_by(method))
+
+
 def blocks(results):
     """Return Markdown, from the numbers alone."""
     runs, scale = Runs(results), results["scale"]
@@ -97,18 +108,18 @@ def blocks(results):
             "convergence",
             **{name: scale[name] for name in used},
             desired=f"{100 * DESIRED:.0f} %",
-            methods=" | ".join(METHODS),
-            rule="--:|" * (8 + len(METHODS)),
-            method_rule="--:|" * len(METHODS),
+            methods=" | ".join(SCHEMES),
+            rule="--:|" * (9 + len(SCHEMES)),
+            method_rule="--:|" * len(SCHEMES),
             baseline_wall=baseline_wall(runs),
             rows=rows(lines),
-            remarks="\n".join([*gain_remarks(gains), *task_remarks(runs)]),
+            remarks="\n".join([*gain_remarks(gains), segment_remark(runs), *task_remarks(runs)]),
             chance=chance(runs),
             own_runs=rows(own_runs(runs)),
             **same_accuracy(runs, "sst2"),
             walls="\n".join(
                 say("wall", method=method, wall=100 * walls, missing=100 * missing)
-                for method in METHODS
+                for method in SCHEMES
                 for walls, missing in [wall(runs, method)]
             ),
         )
@@ -117,25 +128,26 @@ def blocks(results):
 
 def table(runs):
     """Return the rows of Table I, and the geometric means of its ratios: ours and the published one of each pair."""
-    lines, ratios = [], []
+    lines, ratios, shorter = [], [], []
     for task in runs.tasks():
         central = [runs.runs[task, seed, CENTRALISED] for seed in runs.seeds(task)]
         best = np.mean([runs.best(task, seed) for seed in runs.seeds(task)])
         majority = central[0].get("majority")
         reached = [(seed, runs.until(task, seed, method)) for seed, method in runs.whole(task)]
-        minutes = {m: np.mean([runs.minutes(seed, m, rounds) for seed, rounds in reached]) for m in METHODS}
+        minutes = {m: np.mean([runs.minutes(seed, m, rounds) for seed, rounds in reached]) for m in SCHEMES}
         cells = [task, str(len(reached)), central[0]["metric"], f"{best:.3f}"]
         cells += ["–" if majority is None else f"{majority:.3f}", f"{DESIRED * best:.3f}" if best > 0 else "–"]
         cells.append(number(np.mean([rounds for _, rounds in reached]), "{:.1f}"))
-        cells += [number(minutes[method], "{:.2f}") for method in METHODS]
+        cells += [number(minutes[method], "{:.2f}") for method in SCHEMES]
         pairs = [(minutes[a] / minutes[b], TABLE_I[a][PUBLISHED[task]] / TABLE_I[b][PUBLISHED[task]]) for a, b in PAIRS]
         for ours, published in pairs:
             cells += [number(ours, "{:.2f}"), f"{published:.2f}"]
-        lines.append(cells)
+        shorter.append(minutes[SEGMENTS] / minutes["jbba"])
+        lines.append([*cells, number(shorter[-1], "{:.2f}")])
         ratios.append(pairs)
     mean = np.exp(np.nanmean(np.log(ratios), axis=0))
-    blank = [""] * (len(lines[0]) - mean.size - 1)
-    return [*lines, ["*geometric mean*", *blank, *(f"{ratio:.2f}" for ratio in mean.ravel())]], mean
+    means = [f"{ratio:.2f}" for ratio in (*mean.ravel(), np.exp(np.nanmean(np.log(shorter))))]
+    return [*lines, ["*geometric mean*", *[""] * (len(lines[0]) - len(means) - 1), *means]], mean
 
 
 def gain_remarks(gains):
@@ -158,6 +170,23 @@ def gain_remarks(gains):
         )
         remarks.append(remark + reason)
     return remarks
+
+
+def segment_remark(runs):
+    """Say how long rounds with segments last, and how many devices' data they see."""
+    ran = [(run, runs.runs[run["task"], run["seed"], "jbba"]) for run in runs.of(SEGMENTS)]
+    return say(
+        "segments",
+        ratio=np.mean([run["latency_s"] / one["latency_s"] for run, one in ran]),
+        devices=np.mean(
+            [
+                np.unique(schedule_of(run["seed"], SEGMENTS, version).device_of_block).size
+                for run, _ in ran
+                for version in range(run["history"][-1][0])
+            ]
+        ),
+        n_blocks=round_problem(0).n_blocks,
+    )
 
 
 def task_remarks(runs):
@@ -200,7 +229,7 @@ def own_runs(runs):
     """Return rounds and minutes of each scheme's own runs."""
     lines = []
     for task in several(runs):
-        for method in METHODS:
+        for method in SCHEMES:
             rounds, minutes, latency = own_run(runs, task, method)
             cells = [f"{v.mean():.1f} ({v.min():.1f} to {v.max():.1f})" for v in (rounds, minutes)]
             lines.append([task, method, str(len(rounds)), *cells, f"{latency:.2f} s"])
@@ -211,11 +240,11 @@ def chance(runs):
     """Say where a scheme reaches the desired score sooner in the mean than one whose rounds are shorter."""
     pairs = []
     for task in several(runs):
-        ran = {method: own_run(runs, task, method) for method in METHODS}
+        ran = {method: own_run(runs, task, method) for method in SCHEMES}
         pairs += [
             say("a pair", task=task, sooner=sooner, later=later)
-            for sooner in METHODS
-            for later in METHODS
+            for sooner in SCHEMES
+            for later in SCHEMES
             if ran[sooner][1].mean() < ran[later][1].mean() and ran[sooner][2] > ran[later][2]
         ]
     return say("chance weighs", pairs="; ".join(pairs)) if pairs else say("chance does not weigh")
@@ -228,7 +257,7 @@ def end(runs, task, seed, method):
 
 def same_accuracy(runs, task):
     """Return the fields about the scores after the last step: each seed's, their means, and whether they differ."""
-    schemes = (CENTRALISED, *METHODS)
+    schemes = (CENTRALISED, *SCHEMES)
     scores = np.array(
         [
             [end(runs, task, seed, m) if (task, seed, m) in runs.runs else np.nan for m in schemes]
@@ -240,12 +269,15 @@ def same_accuracy(runs, task):
         for seed, row in zip(runs.seeds(task), scores, strict=True)
     ]
     means = np.nanmean(scores, axis=0)
-    verdict = "the same accuracy" if np.ptp(means) <= SAME_ACCURACY else "not the same accuracy"
+    *of_the_paper, segments = means
+    spread, apart = np.ptp(of_the_paper), segments - of_the_paper[-1]
+    verdict = "the same accuracy" if spread <= SAME_ACCURACY else "not the same accuracy"
+    also = "as accurate with segments" if abs(apart) <= SAME_ACCURACY else "not as accurate with segments"
     return {
         "steps": TASKS[task]["rounds"],
         "last": _LAST,
         "dev_rows": TASKS[task]["dev_rows"],
-        "same": say(verdict, spread=np.ptp(means), limit=SAME_ACCURACY),
+        "same": " ".join([say(verdict, spread=spread, limit=SAME_ACCURACY), say(also, apart=apart)]),
         "scores": rows([*lines, ["mean", "", *(f"{value:.3f}" for value in means)]]),
     }
 
@@ -257,7 +289,7 @@ def baseline_wall(runs):
 
 def wall(runs, method):
     """Return a scheme's share of rounds with a device at the memory wall, and of gradients that never came."""
-    ran = [run for (_, _, name), run in runs.runs.items() if name == method]
+    ran = runs.of(method)
     return [np.mean([run[name] for run in ran]) for name in ("wall_rounds", "missing")]
 
 
@@ -268,7 +300,7 @@ def draw(results):
     tasks = several(runs)
     for axes, task in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks, strict=True):
         seeds = runs.seeds(task)
-        for method in METHODS:
+        for method in SCHEMES:
             curves = [runs.curve(task, seed, method) for seed in seeds if (task, seed, method) in runs.runs]
             minutes = np.mean([seconds for _, seconds, _ in curves], axis=0) / 60
             scores = np.array([score for _, _, score in curves])

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
-from lola.cli import docs, export, profile, schedule, simulate, train, verify
+from lola.cli import certificates, docs, export, profile, schedule, simulate, train, verify
 from lola.cli.common import Exit
 
 _COMMANDS = {
@@ -20,6 +20,7 @@ _COMMANDS = {
     "simulate": (simulate, "compare methods over many random rounds; nothing is trained"),
     "train": (train, "fine-tune a text classifier over a simulated fleet (needs lola-deft[train])"),
     "export": (export, "take a trained model home, for PEFT or for transformers alone"),
+    "certificates": (certificates, "make the certificates of a broker and its devices (needs lola-deft[devices])"),
     "docs": (docs, "read the pages that docstrings cite"),
 }
 

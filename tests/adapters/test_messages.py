@@ -110,6 +110,13 @@ def test_an_update_that_does_not_fit_changes_nothing(tmp_path, messages, depths)
         assert all(torch.equal(a, b) for a, b in zip(before, weights_of(depths), strict=True))
 
 
+def test_an_update_of_another_alpha_is_not_taken(messages, depths):
+    other = replace(messages["ModelUpdate"], alpha=2 * depths.alpha)
+    assert ModelUpdate.from_bytes(other.to_bytes(), depths).alpha == 2 * depths.alpha
+    with pytest.raises(ValueError, match="must be of LoRA with the model's alpha, 4, got 8; adapt the model with the"):
+        other.apply_to(depths)
+
+
 def test_a_loss_that_is_not_finite_arrives_as_one_and_is_refused_there(messages, depths):
     for loss in (math.nan, math.inf, -math.inf):
         sent = replace(messages["BlockGradient"], loss=loss)

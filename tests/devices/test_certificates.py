@@ -7,6 +7,7 @@ import pytest
 from cryptography import x509
 
 import lola
+from lola.cli.main import main
 from lola.devices import BrokerAddress, Certificates, write_mosquitto
 
 
@@ -103,3 +104,24 @@ def test_an_address_has_all_three_files_or_none(certificates, tmp_path):
     other = certificates.add_device("bob")[1]
     with pytest.raises(ValueError, match="a certificate and its key in PEM, and an authority's, were wanted"):
         BrokerAddress(authority=certificates.authority, certificate=certificate, key=other).tls()
+
+
+def test_the_command_makes_adds_and_revokes(tmp_path, capsys):
+    folder = tmp_path / "c"
+    assert main(["certificates", str(folder), "--host", "127.0.0.1", "--port", "9000", "--device", "ann"]) == 0
+    said = capsys.readouterr().out
+    assert f"mosquitto -c {folder / 'mosquitto.conf'}" in said
+    assert f"ann needs {folder / 'devices/ann.pem'}, {folder / 'devices/ann.key'} and" in said
+    assert "listener 9000\n" in (folder / "mosquitto.conf").read_text()
+    assert main(["certificates", str(folder), "--device", "bob", "--revoke", "ann", "--days", "3"]) == 0
+    assert Certificates(folder).devices() == ["bob"]
+    assert "revoked: ann; restart the broker" in capsys.readouterr().out
+    for arguments, why in (
+        ([str(folder), "--host", "127.0.0.1"], "a new or empty folder was wanted for an authority"),
+        ([str(folder), "--port", "1"], "--port is of a new broker, and needs --host"),
+        ([str(folder), "--device", "a/b"], "a device must be named by 1 to 64 of the characters"),
+        ([str(folder), "--revoke", "eve"], "there is no certificate of eve; add the device first"),
+        ([str(tmp_path / "none"), "--device", "ann"], "there is no authority; make one, by --host"),
+    ):
+        assert main(["certificates", *arguments]) == 64
+        assert why in capsys.readouterr().err
