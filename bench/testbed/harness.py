@@ -33,6 +33,7 @@ _STARTING_S = 120.0
 _CALIBRATED = "calibration"
 _PLENTY = 1e13
 _ATTEMPTS = 3
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
 
 
 class Testbed:
@@ -259,14 +260,16 @@ class Testbed:
 
     def _script(self, name: str, *options: str) -> list[str]:
         here = Path(__file__).resolve().parent
-        return [sys.executable, str(here / "edge_process.py"), str(self.folder / "setup.json"), name, *options]
+        # Where addresses are drawn anew, an allocator takes tens of megabytes more or less in each process.
+        alike = ["setarch", "-R"] if shutil.which("setarch") else []
+        return [*alike, sys.executable, str(here / "edge_process.py"), str(self.folder / "setup.json"), name, *options]
 
     def _start_process(self, name: str, command: list[str]) -> subprocess.Popen[str]:
         with (self.folder / f"{name}.log").open("a") as log:
             pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log}
             if name == _CALIBRATED:
                 pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            process = self.limits.start(name, command, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"}, **pipes)
+            process = self.limits.start(name, command, stderr=log, env={**os.environ, **_ENVIRONMENT}, **pipes)
         self._started.append(process)
         return process
 
