@@ -242,7 +242,7 @@ def colours_of(results: Record) -> dict[str, str]:
 
 
 def draw_blocks(results: Record, colours: dict[str, str], path: Path) -> None:
-    figure = import_figure()(figsize=(8.8, 4.8), layout="constrained")
+    figure = import_figure()(figsize=(8.8, 5.3), layout="constrained")
     for axes, what in zip(figure.subplots(1, 2), ("compute_s", "upload_s"), strict=True):
         names = {name: block_pairs(rounds_of(results, name), what) for name in colours}
         _scatter(axes, names, colours)

@@ -80,7 +80,7 @@ def test_errors_are_within_the_limits_only_where_they_are(results):
     text = testbed_page.errors(results)
     assert "| round, lola's schemes | 45 | 5.0 % | 5.0 % | +5.0 % |" in text
     assert "are predicted within 10 % in the median and within 25 % in nine of ten." in text
-    for record in testbed_page.lolas(results)[:5]:
+    for record in testbed_page.lolas(results)[:7]:
         record["measured_s"] = 1.3 * record["predicted_s"]
     assert "in nine of ten, and are not." in testbed_page.errors(results)
     for record in testbed_page.lolas(results):
