@@ -276,8 +276,10 @@ def test_few_real_phones_take_all_blocks(tmp_path, shared_data, capsys):
     out = capsys.readouterr().out
     assert "segments: 3 device(s) take part; each may take any number of consecutive blocks" in out
     assert "jbba, any number of blocks a device  13.263          1.000" in out
+    assert "\nleft out: all methods with one block a device (5 devices for 12 blocks, one each)\n" in out
     assert "\nba " not in out
     assert main(["verify", str(tmp_path / "s.json"), "--oracle", "milp"]) == 0
+    assert "\nsegments: 3 device(s) take part; each may take any number of consecutive b" in capsys.readouterr().out
     assert main(["schedule", "--fleet", str(tmp_path / "five.csv"), "--max-blocks", "2"]) == 2
     assert "the devices can take 10 block(s) in all, and there are 12" in capsys.readouterr().err
 

@@ -68,7 +68,7 @@ def test_a_plan_has_a_task_for_each_segment_with_the_bandwidth_of_its_blocks():
 @pytest.mark.parametrize(
     "taken, message",
     [
-        ([(4, range(1, 2)), (6, range(3, 4))], "one from depth 2 on was wanted, got one for depth 3; give a task to each"),
+        ([(4, 1), (6, 3)], "one from depth 2 on was wanted, got one for depth 3; give a task to each"),
         ([(4, range(2, 4))], "each depth in one of them: one from depth 1 on was wanted, got one for depths 2 to 3"),
         ([(4, range(1, 3)), (6, range(2, 4))], "one from depth 3 on was wanted, got one for depths 2 to 3"),
         ([(6, 2), (4, 1)], "one from depth 1 on was wanted, got one for depth 2"),
