@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -296,6 +297,14 @@ def test_tables_and_figures_have_a_row_for_each_segment(capsys):
     labels = [tick.get_text() for tick in gantt.get_yticklabels()]
     assert len(labels) == len(segments(schedule.device_of_block))
     assert any("depths 1–" in label for label in labels)
+
+
+def test_a_comparison_says_where_pins_want_several_blocks_of_a_device(tmp_path, capsys):
+    data = Path(lola.__file__).parent / "data"
+    more = "pinned = [{device = 3, depth = 1}, {device = 3, depth = 2}]\nmax_blocks = 3\n"
+    (tmp_path / "s.toml").write_text((data / "scenario.toml").read_text().replace('= "', f'= "{data}/') + more)
+    assert main(["schedule", str(tmp_path / "s.toml"), "--compare"]) == 0
+    assert "left out: all methods with one block a device (a device is pinned to several)\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "al", ""])
