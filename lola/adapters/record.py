@@ -63,8 +63,8 @@ class RoundRecord:
         """Make a record of what `to_json` returned."""
         flat = dict(data)
         scores = _with_nan(flat.pop("scores"))
-        lists = {name: tuple(flat.pop(name, ())) for name in DEVICE_LISTS}
-        return cls(**_with_nan(flat), scores=scores, **lists)
+        flat |= {name: tuple(flat.get(name, ())) for name in DEVICE_LISTS}
+        return cls(**_with_nan(flat), scores=scores)
 
 
 def count_devices_used(records: Iterable[RoundRecord]) -> int | None:
