@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lola.files.html import html_table
-from lola.problem import Problem
+from lola.problem import Problem, segments
 from lola.proofs import Proof
 from lola.solvers.checks import BoolArray, FloatArray, IntArray
 from lola.verification import verify
@@ -64,6 +64,22 @@ class Schedule:
             return 0.0
         return float(np.float64(self.latency_s) / self.lower_bound_s - 1.0)
 
+    @property
+    def segments(self) -> tuple[tuple[int, range], ...]:
+        """Who takes which depths, depth 1 first: each device with the range of its own, such as ``(4, range(1, 3))``.
+
+        Examples
+        --------
+        >>> import lola
+        >>> costs = dict(memory_bytes=[1e9, 2e9], latency_s=[0.8, 1.2], upload_bits=8e5)
+        >>> profile = lola.Profile(**costs, extra_latency_s=0.1, extra_memory_bytes=1e8)
+        >>> problem = lola.Problem(profile, lola.Fleet.sample(1, seed=1), bandwidth_hz=20e6, max_blocks=None)
+        >>> lola.schedule(problem).segments
+        ((0, range(1, 3)),)
+        """
+        depths = segments(self.device_of_block)
+        return tuple((int(self.device_of_block[own.start - 1]), own) for own in depths)
+
     def verify(self, problem: Problem) -> None:
         """Check every constraint, number and proof against `problem`, by comparisons and sums alone.
 
@@ -87,7 +103,8 @@ class Schedule:
     def rows(self) -> list[dict[str, Any]]:
         """Return one line per block, depth 1 first, ready for a data frame; totals begin with the broadcast.
 
-        Devices have their names, too, if they have some.
+        Devices have their names, too, if they have some. A device that takes several blocks has a line for each, with
+        its times repeated and its bandwidth divided among them; `segments` has one for all.
 
         Examples
         --------
@@ -135,4 +152,6 @@ class Schedule:
         claim = "no bound claimed" if self.proof is None else f"proven to within {max(self.gap, 0.0):.2g}"
         walls = int(self.hits_memory_wall.sum())
         wall = f", {walls} device(s) hit the memory wall" if walls else ""
-        return f"{self.method}: {self.device_of_block.shape[0]} blocks in {self.latency_s:.6g} s, {claim}{wall}"
+        n_blocks, n_devices = self.device_of_block.size, np.unique(self.device_of_block).size
+        on = f" on {n_devices} device{'s' if n_devices > 1 else ''}" if n_devices < n_blocks else ""
+        return f"{self.method}: {n_blocks} blocks{on} in {self.latency_s:.6g} s, {claim}{wall}"

@@ -50,6 +50,10 @@ PRINTED = {
         r"\[[\d\s]+\] \d+\.\d+ \d\.\d+e-1\d\n",
         "".join(rf"version {n}: depths 1, 2, 3 applied\n" for n in (1, 2, 3)),
     ],
+    "docs/python.md": [
+        "",
+        r"jbba: 12 blocks on (\d) devices in [\d.]+ s, proven .*\n(\S+ takes depths \d+ to \d+\n)+",
+    ],
     "docs/fine-tuning.md": [r"(\d \d+\.\d+ \d+\.\d+\n){3}"],
 }
 

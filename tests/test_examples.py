@@ -15,7 +15,7 @@ SHOWN = {
     **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
     **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule")},
-    **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows")},
+    **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
 }
 

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -184,8 +185,10 @@ def test_few_real_phones_take_all_blocks(tmp_path, shared_data, capsys):
     out = capsys.readouterr().out
     assert "segments: 3 device(s) take part; each may take any number of consecutive blocks" in out
     assert "jbba, any number of blocks a device  13.263          1.000" in out
+    assert "\nleft out: all methods with one block a device (5 devices for 12 blocks, one each)\n" in out
     assert "\nba " not in out
     assert main(["verify", str(tmp_path / "s.json"), "--oracle", "milp"]) == 0
+    assert "\nsegments: 3 device(s) take part; each may take any number of consecutive b" in capsys.readouterr().out
     assert main(["schedule", "--fleet", str(tmp_path / "five.csv"), "--max-blocks", "2"]) == 2
     assert "the devices can take 10 block(s) in all, and there are 12" in capsys.readouterr().err
 
@@ -202,6 +205,14 @@ def test_tables_and_figures_have_a_row_for_each_segment(capsys):
     labels = [tick.get_text() for tick in gantt.get_yticklabels()]
     assert len(labels) == len(segments(schedule.device_of_block))
     assert any("depths 1–" in label for label in labels)
+
+
+def test_a_comparison_says_where_pins_want_several_blocks_of_a_device(tmp_path, capsys):
+    data = Path(lola.__file__).parent / "data"
+    more = "pinned = [{device = 3, depth = 1}, {device = 3, depth = 2}]\nmax_blocks = 3\n"
+    (tmp_path / "s.toml").write_text((data / "scenario.toml").read_text().replace('= "', f'= "{data}/') + more)
+    assert main(["schedule", str(tmp_path / "s.toml"), "--compare"]) == 0
+    assert "left out: all methods with one block a device (a device is pinned to several)\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "al", "", "9" * 5000])
@@ -227,7 +238,7 @@ def test_a_scenario_says_how_many_blocks_a_device_may_take(tmp_path):
             lola.load_scenario(tmp_path / "s.toml")
 
 
-def test_segments_that_could_not_be_proven_are_not_called_optimal(monkeypatch):
+def test_segments_that_could_not_be_proven_are_not_called_optimal(monkeypatch, capsys):
     """A solver that stops short of a proof: lola says so, and hands nobody a schedule that would not verify."""
     problem = replace(builtin_scenario(), max_blocks=None)
 
@@ -246,3 +257,5 @@ def test_segments_that_could_not_be_proven_are_not_called_optimal(monkeypatch):
         lola.schedule(problem)
     with pytest.raises(ValueError, match="too many blocks and devices for a proof; lower max_blocks, or take"):
         lola.simulate(problem, rounds=3)
+    assert main(["schedule", "--compare"]) == 0
+    assert "not proven" in capsys.readouterr().out

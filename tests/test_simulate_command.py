@@ -57,6 +57,15 @@ def test_the_command_at_one_point_of_a_scenario_and_over_traces(tmp_path, capsys
     assert "SNR" not in said
 
 
+def test_the_command_says_that_devices_may_take_several_blocks(capsys):
+    command = ["simulate", "--rounds", "4", "--methods", "jbba"]
+    for more, said in (([], None), (["--max-blocks", "all"], "any number of"), (["--max-blocks", "3"], "up to 3")):
+        assert main([*command, *more]) == 0
+        out = capsys.readouterr().out
+        assert (f"segments: each device may take {said} consecutive blocks\n" in out) == (said is not None)
+        assert ("segments" in out) == (said is not None)
+
+
 def test_the_command_names_the_file_and_key_of_what_is_of_one_round(tmp_path, capsys):
     problem = rich_problem()
     lola.save_fleet(problem.fleet, tmp_path / "f.csv")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lola.adapters.bound import NormBound
-from lola.adapters.messages import BlockGradient
+from lola.adapters.messages import BlockGradient, in_words
 from lola.adapters.plan import RoundPlan
 from lola.adapters.quarantine import Quarantine
 from lola.adapters.wire import unlike
@@ -218,14 +218,14 @@ def _refusal(
     if answer.version != plan.version:
         return f"the gradient is of version {answer.version}, the model is at {plan.version}"
     depths = answer.depths
-    several = len(depths[:2]) > 1  # a stranger's range may be longer than len can tell
-    asked = [task.depths for task in plan.tasks if task.device == answer.device]
-    if depths not in asked:
-        longer = next((f", but for depths {own[0]} to {own[-1]}" for own in asked if len(own) > 1), "")
-        what = f"depths {depths[0]} to {depths[-1]}" if several else "this depth"
-        return f"this device was not asked for {what}{longer}"
+    asked = next((task.depths for task in plan.tasks if task.device == answer.device), None)
+    if asked is None:
+        return f"this device was not asked for {in_words(depths)}, nor for any"
+    if depths != asked:
+        part = bool(depths) and depths[0] in asked and depths[-1] in asked
+        return f"answered {in_words(depths)}{' only' if part else ''}, was asked for {in_words(asked)}"
     if depths in accepted:
-        return f"{'these depths were' if several else 'this depth was'} answered already"
+        return f"{'these depths were' if len(depths) > 1 else 'this depth was'} answered already"
     if not _is_finite_number(answer.loss):
         return "the loss is not finite"
     wanted = blocks[depths]

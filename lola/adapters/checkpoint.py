@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lola.adapters.identity import frozen_digest
-from lola.adapters.record import RoundRecord
+from lola.adapters.record import DEVICE_LISTS, RoundRecord
 from lola.files.folders import DRAFT, SUMS, remove, rename, sums, written_whole
 from lola.files.formats import (
     FormatError,
@@ -245,8 +245,8 @@ def _csv(records: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(text, fieldnames=[*plain, *scored], lineterminator="\n")
     writer.writeheader()
     for record in records:
-        devices = " ".join(map(str, record["device_of_block"]))
-        writer.writerow({**{name: record[name] for name in plain}, "device_of_block": devices, **record["scores"]})
+        devices = {name: " ".join(map(str, record[name])) for name in DEVICE_LISTS}
+        writer.writerow({**{name: record[name] for name in plain}, **devices, **record["scores"]})
     return text.getvalue()
 
 

@@ -70,7 +70,9 @@ class BlockTask:
     ) -> None:
         depths = _ranged(depths)
         if not isinstance(depths, range):
-            raise LolaTypeError(f"depths must be a depth or a range of them, got {shown(depths)}; give range(1, 4)")
+            raise LolaTypeError(
+                f"depths must be a depth or a range of them, got {shown(depths)}; give {_suggested(depths)}"
+            )
         if not depths or depths.step != 1 or depths.start < 1:
             raise LolaValueError(f"depths must be neighbours from 1 on, such as range(1, 4); got {depths}")
         values = {"version": version, "device": device, "depths": depths, "bandwidth_hz": bandwidth_hz}
@@ -284,6 +286,24 @@ def _ranged(depths: Any) -> Any:
     if isinstance(depths, Integral) and not isinstance(depths, bool):
         return range(int(depths), int(depths) + 1)
     return depths
+
+
+def _suggested(depths: object) -> range:
+    """Return the range that was probably meant, or an example."""
+    if isinstance(depths, list | tuple | set) and depths and all(type(depth) is int for depth in depths):
+        meant = range(min(depths), max(depths) + 1)
+        if meant.start >= 1 and sorted(depths) == list(meant):
+            return meant
+    return range(1, 4)
+
+
+def in_words(depths: range) -> str:
+    """Name depths in a message, however many a stranger's range has."""
+    if not depths:
+        return "no depths"
+    several = len(depths[:2]) > 1  # a stranger's range may be longer than len can tell
+    by = f" by {depths.step}" if several and depths.step != 1 else ""
+    return f"depths {depths[0]} to {depths[-1]}{by}" if several else f"depth {depths[0]}"
 
 
 def _ends(depths: range) -> dict[str, int]:

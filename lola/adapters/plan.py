@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.adapters.messages import TASK_FIELDS, BlockTask
+from lola.adapters.messages import TASK_FIELDS, BlockTask, in_words
 from lola.adapters.wire import HEADER_BYTES, count, pack, positive, unpack
 from lola.files.formats import FormatError, check_keys, table
 from lola.problem import segments
@@ -32,11 +32,32 @@ class RoundPlan:
         In depth order, one a device: each depth is in one of them.
     latency_s : float
         What the schedule says the round takes.
+
+    Raises
+    ------
+    ValueError
+        If the tasks are not of depths 1, 2, 3 … in their order, each in one of them, or a device has two.
     """
 
     version: int
     tasks: tuple[BlockTask, ...]
     latency_s: float
+
+    def __post_init__(self) -> None:
+        wanted, devices = 1, set()
+        for task in self.tasks:
+            if task.depths[0] != wanted:
+                raise LolaValueError(
+                    f"tasks must be in depth order, each depth in one of them: one from depth {wanted} on was wanted, "
+                    f"got one for {in_words(task.depths)}; give a task to each depth, depth 1 first"
+                )
+            if task.device in devices:
+                raise LolaValueError(
+                    f"tasks must be one a device, got two for device {task.device}; give it one with the range of its "
+                    "depths"
+                )
+            wanted = task.depth + 1
+            devices.add(task.device)
 
     @classmethod
     def from_schedule(
@@ -57,7 +78,7 @@ class RoundPlan:
         Raises
         ------
         TypeError, ValueError
-            If `schedule` is none, or has no M and none is given.
+            If `schedule` is none, or has no M and none is given, or a device's blocks are no neighbours.
         """
         expect("schedule", schedule, Schedule)
         if local_steps is None:
@@ -119,6 +140,8 @@ class RoundPlan:
                     f"{task_of}: version {version} and depth {first} were wanted, got {task.version} and "
                     f"{task.depths[0]}"
                 )
+            if any(task.device == other.device for other in tasks):
+                raise FormatError(f"{task_of}: a device without a task was wanted, got {task.device} again")
             tasks.append(task)
         if tasks[-1].depth != n_blocks:
             raise FormatError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+# Fields that list devices.
+DEVICE_LISTS = ("device_of_block", "devices_used")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class RoundRecord:
         What `evaluate` returned, in rounds where it was called.
     device_of_block : tuple of int
         The device that was asked for each block, depth 1 first; empty in records of versions that did not note it.
+    devices_used : tuple of int
+        The devices whose gradients were applied, in rising order; empty, too, in records that did not note it.
     """
 
     version: int
@@ -44,19 +49,32 @@ class RoundRecord:
     refused: str
     scores: dict[str, float] = field(default_factory=dict)
     device_of_block: tuple[int, ...] = ()
+    devices_used: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON can keep it, with None for NaN."""
         flat = asdict(self)
         scores = flat.pop("scores")
-        return {**_without_nan(flat), "scores": _without_nan(scores), "device_of_block": list(self.device_of_block)}
+        lists = {name: list(flat[name]) for name in DEVICE_LISTS}
+        return {**_without_nan(flat), "scores": _without_nan(scores), **lists}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RoundRecord:
         """Make a record of what `to_json` returned."""
         flat = dict(data)
-        scores, devices = _with_nan(flat.pop("scores")), tuple(flat.pop("device_of_block", ()))
-        return cls(**_with_nan(flat), scores=scores, device_of_block=devices)
+        scores = _with_nan(flat.pop("scores"))
+        flat |= {name: tuple(flat.get(name, ())) for name in DEVICE_LISTS}
+        return cls(**_with_nan(flat), scores=scores)
+
+
+def count_devices_used(records: Iterable[RoundRecord]) -> int | None:
+    """Count the devices whose gradients were applied in any round; None where a record did not note them."""
+    used: set[int] = set()
+    for record in records:
+        if record.applied and not record.devices_used:
+            return None
+        used.update(record.devices_used)
+    return len(used)
 
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:

@@ -243,6 +243,7 @@ class CooperativeSession:
             refused="; ".join(f"device {device} at depth {depth}: {why}" for device, depth, why in report.refused),
             scores=self._scores() if last or self.version % self.setting.evaluate_every == 0 else {},
             device_of_block=plan.device_of_block,
+            devices_used=tuple(sorted({plan.device_of_block[depth - 1] for depth in report.applied})),
         )
 
     def _schedule(self) -> tuple[Schedule, IntArray, float]:

@@ -88,17 +88,18 @@ def run(options: argparse.Namespace) -> None:
 
 def _print(answer: "Schedule", problem: "Problem", settings: Settings) -> None:
     from lola.cli.common import laid_out
-    from lola.cli.tables import comparison_table, proof_line, round_table, seconds
+    from lola.cli.tables import comparison_table, proof_line, round_table, seconds, segments_line
 
-    tables = [round_table(answer, problem)]
+    tables, left_out = [round_table(answer, problem)], ""
     if settings.compare:
-        tables.append(comparison_table(_compared(problem, settings.seed)))
+        answers, left_out = _compared(problem, settings.seed)
+        tables.append(comparison_table(answers))
     print(laid_out(*tables))
+    if left_out:
+        print(f"left out: all methods with one block a device ({left_out})")
     print(f"round: {seconds(answer.latency_s)} ({answer.method}, {problem.n_devices} devices)")
     if problem.max_blocks != 1:
-        most = "any number of" if problem.max_blocks is None else f"up to {problem.max_blocks}"
-        used = len(set(answer.device_of_block.tolist()))
-        print(f"segments: {used} device(s) take part; each may take {most} consecutive blocks")
+        print(segments_line(answer, problem))
     if problem.broadcast_s:
         print(f"broadcast: {seconds(problem.broadcast_s)} of it, from the server to all devices before they begin")
     print(proof_line(answer, problem))
@@ -108,25 +109,33 @@ def _print(answer: "Schedule", problem: "Problem", settings: Settings) -> None:
         print(f"latency: as {provenance.source}, {provenance.latency_note}")
 
 
-def _compared(problem: "Problem", seed: int) -> "dict[str, Schedule | str]":
+def _compared(problem: "Problem", seed: int) -> "tuple[dict[str, Schedule | str], str]":
     """Answer by all methods, one block a device where that is possible, and by segments where the profile knows them.
 
-    As many blocks as are asked for, or any number of them.
+    As many blocks as are asked for, or any number of them. Return, too, why one block a device is impossible, if it is.
     """
+    from lola.cli.tables import blocks_allowed
     from lola.problem import of_a_round
     from lola.scheduling import compare
     from lola.solvers.errors import LolaValueError
 
     asked = None if problem.max_blocks == 1 else problem.max_blocks
-    label = "any number of" if asked is None else f"up to {asked}"
     answers: dict[str, Schedule | str] = {}
+    left_out = ""
     for longest in (asked, 1):
         try:
             one = of_a_round(problem, problem.fleet, max_blocks=longest)
-        except LolaValueError:  # too few devices for one each, or a profile that knows of no more
-            continue
+        except LolaValueError:
+            if longest == 1:
+                few = f"{problem.n_devices} devices for {problem.n_blocks} blocks, one each"
+                left_out = few if problem.n_devices < problem.n_blocks else "a device is pinned to several"
+            continue  # or the profile does not know what more than one would cost
         if longest == 1:
             answers |= compare(one, seed=seed)
-        else:
-            answers |= {f"jbba, {label} blocks a device": compare(one, ["jbba"])["jbba"]}
-    return answers
+            continue
+        try:
+            several = compare(one, ["jbba"])["jbba"]
+        except LolaValueError:
+            several = "not proven"
+        answers |= {f"jbba, {blocks_allowed(longest)} blocks a device": several}
+    return answers, left_out

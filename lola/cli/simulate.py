@@ -142,7 +142,7 @@ def run(options: argparse.Namespace) -> None:
             progress=report,
         )
     with data_output(settings.csv) as data:
-        _print(simulation, settings, problem.broadcast_s)
+        _print(simulation, settings, problem)
         if data:
             simulation.save_csv(data)
     if settings.figure:
@@ -152,11 +152,11 @@ def run(options: argparse.Namespace) -> None:
         save_figure(draw_simulation(simulation), settings.figure)
 
 
-def _print(simulation: "Simulation", settings: Settings, broadcast_s: float) -> None:
+def _print(simulation: "Simulation", settings: Settings, problem: "Problem") -> None:
     import math
 
     from lola.cli.common import laid_out
-    from lola.cli.tables import seconds, simulation_table
+    from lola.cli.tables import blocks_allowed, seconds, simulation_table
     from lola.files.formats import plain
     from lola.rounds import PARAMETERS, REDRAWN
 
@@ -167,10 +167,12 @@ def _print(simulation: "Simulation", settings: Settings, broadcast_s: float) -> 
         for name, (label, unit, scale) in PARAMETERS.items()
         if name != simulation.axis and not math.isnan(getattr(point, name))
     ]
-    if broadcast_s:
-        constant.append(f"broadcast {seconds(broadcast_s)}")
+    if problem.broadcast_s:
+        constant.append(f"broadcast {seconds(problem.broadcast_s)}")
     print(f"{', '.join(constant)}; each round draws {REDRAWN[simulation.redraw]} anew (seed {settings.seed})")
     source = f"{plain(settings.trace)}, " if settings.trace else ""
+    if problem.max_blocks != 1:
+        print(f"segments: each device may take {blocks_allowed(problem.max_blocks)} consecutive blocks")
     print(f"channel: {source}{simulation.channel}")
     if simulation.waited_s.any():
         waits = simulation.waited_s > 0

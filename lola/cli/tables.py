@@ -60,6 +60,17 @@ def _short(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}" if value == 0 or 10.0**-decimals <= value < 1e4 else f"{value:.3g}"
 
 
+def blocks_allowed(max_blocks: int | None) -> str:
+    """Say how many blocks a device may take, where that may be several."""
+    return "any number of" if max_blocks is None else f"up to {max_blocks}"
+
+
+def segments_line(schedule: Schedule, problem: Problem) -> str:
+    """Say in one line how many devices share the blocks."""
+    used, allowed = len(schedule.segments), blocks_allowed(problem.max_blocks)
+    return f"segments: {used} device(s) take part; each may take {allowed} consecutive blocks"
+
+
 def proof_line(schedule: Schedule, problem: Problem) -> str:
     """Say in one line what is proven about a round that was verified."""
     method = method_named(schedule.method)

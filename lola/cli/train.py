@@ -149,6 +149,7 @@ def summarise(
     """Write the summary and print it as a table; where rounds were real, with the seconds that they took."""
     from rich.table import Table
 
+    from lola.adapters.record import count_devices_used
     from lola.cli.common import laid_out
     from lola.cli.tables import seconds
     from lola.tasks.folder import write_summary
@@ -158,12 +159,15 @@ def summarise(
     walled = sum(record.memory_wall > 0 for record in session.records)
     missing = sum(record.missing for record in session.records)
     refusals = [record.refused for record in session.records if record.refused]
+    used, n_devices = count_devices_used(session.records), session.problem.n_devices
     summary = {
         "task": settings["task"],
         "headline": glue_task(settings["task"]).metrics[0],
         "scores": {name: value if value == value else None for name, value in scores.items()},  # JSON has no NaN
         "rounds": session.version,
         "simulated_s": session.clock_s,
+        "devices": n_devices,
+        "devices_used": used,
         "blocks_missing": missing,
         "memory_wall_rounds": walled,
         "rounds_with_refusals": len(refusals),
@@ -189,6 +193,8 @@ def summarise(
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
     table.add_row(*cells.values())
     print(laid_out(table), end="")
+    if used is not None:
+        print(f"devices whose gradients were used: {used} of {n_devices}")
     if refusals:
         print(f"in {len(refusals)} rounds a gradient was refused; the last time, {refusals[-1]}")
 

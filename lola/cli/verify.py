@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from lola.cli.tables import proof_line, seconds
+    from lola.cli.tables import proof_line, seconds, segments_line
     from lola.files.formats import plain
     from lola.files.schedules import load_schedule
 
@@ -37,6 +37,8 @@ def run(options: argparse.Namespace) -> None:
     if walls:
         verdict = f"cannot run, {walls} device(s) lack the memory for their block; its numbers hold"
     print(f"{plain(options.schedule)}: {verdict}, {seconds(answer.latency_s)} ({answer.method})")
+    if problem.max_blocks != 1:
+        print(segments_line(answer, problem))
     print(proof_line(answer, problem))
     if options.oracle:
         from lola.cli.oracle import ask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lola.adapters.record import RoundRecord
+from lola.adapters.record import RoundRecord, count_devices_used
 from lola.files.formats import StrPath, plain
 from lola.files.version import __version__
 from lola.models.depths import Depths
@@ -71,8 +71,10 @@ def _card(settings: TrainingSettings, records: Sequence[RoundRecord], profile: s
         "",
         f"By lola {__version__}, with LoRA, in {len(records)} rounds over a simulated fleet: "
         f"{records[-1].clock_s if records else 0.0:.6g} s on its clock.",
-        "",
     ]
+    if (used := count_devices_used(records)) is not None:
+        says += [f"Devices whose gradients were used: {used}."]
+    says += [""]
     if scored is not None:
         says += [f"| on the dev split, after round {scored.version} | |", "|---|---:|"]
         says += [f"| {metric} | {value:.4f} |" for metric, value in scored.scores.items()] + [""]

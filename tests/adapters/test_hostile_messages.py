@@ -113,6 +113,7 @@ FORGERIES = [
         "task for depth 2: version 5 and depth 2 were wanted, got 5 and 3",
     ),
     ("RoundPlan", in_task(last_depth=1), "task for depth 2's first_depth must lie in 1…1, got 2"),
+    ("RoundPlan of segments", in_task(device=4), "task for depth 3: a device without a task was wanted, got 4 again"),
     ("RoundPlan", in_task(note=1), "task for depth 2: unknown key 'note'"),
     (
         "BlockGradient",

@@ -14,6 +14,7 @@ from travelling import plan_of
 
 import lola
 from lola.adapters import BlockGradient, BlockTask, NormBound, RoundPlan, Setting, apply_round, block_gradient
+from lola.adapters.record import count_devices_used
 
 
 @every_model
@@ -65,6 +66,27 @@ def test_a_plan_has_a_task_for_each_segment_with_the_bandwidth_of_its_blocks():
 
 
 @pytest.mark.parametrize(
+    "taken, message",
+    [
+        ([(4, 1), (6, 3)], "one from depth 2 on was wanted, got one for depth 3; give a task to each"),
+        ([(4, range(2, 4))], "each depth in one of them: one from depth 1 on was wanted, got one for depths 2 to 3"),
+        ([(4, range(1, 3)), (6, range(2, 4))], "one from depth 3 on was wanted, got one for depths 2 to 3"),
+        ([(6, 2), (4, 1)], "one from depth 1 on was wanted, got one for depth 2"),
+        ([(4, 1), (6, 2), (4, 3)], "tasks must be one a device, got two for device 4; give it one with the range of"),
+    ],
+)
+def test_a_plan_in_which_a_depth_is_missing_or_a_device_stands_twice_is_refused(taken, message):
+    with pytest.raises(lola.LolaError, match=message):
+        plan_of(taken)
+
+
+def test_a_schedule_whose_device_takes_blocks_apart_is_no_plan():
+    apart = replace(lola.schedule(tiny_problem(4)), device_of_block=np.array([5, 0, 5, 3]))
+    with pytest.raises(ValueError, match="tasks must be one a device, got two for device 5"):
+        RoundPlan.from_schedule(apart, 0)
+
+
+@pytest.mark.parametrize(
     "depths, error, message",
     [
         (range(2, 2), ValueError, r"depths must be neighbours from 1 on, such as range\(1, 4\); got range\(2, 2\)"),
@@ -73,7 +95,11 @@ def test_a_plan_has_a_task_for_each_segment_with_the_bandwidth_of_its_blocks():
         (range(1, 4, 2), ValueError, r"got range\(1, 4, 2\)"),
         (range(3), ValueError, r"got range\(0, 3\)"),
         (0, ValueError, r"got range\(0, 1\)"),
-        ((1, 2), TypeError, r"depths must be a depth or a range of them, got \(1, 2\); give range\(1, 4\)"),
+        ((1, 2), TypeError, r"depths must be a depth or a range of them, got \(1, 2\); give range\(1, 3\)"),
+        ((2, 3), TypeError, r"got \(2, 3\); give range\(2, 4\)$"),
+        ([4, 3, 2], TypeError, r"got \[4, 3, 2\]; give range\(2, 5\)$"),
+        ((1, 3), TypeError, r"got \(1, 3\); give range\(1, 4\)$"),
+        ("2-3", TypeError, r"got '2-3'; give range\(1, 4\)$"),
         (True, TypeError, "got True"),
         (2.0, TypeError, "got 2.0"),
     ],
@@ -133,15 +159,15 @@ def spoilt(answer, value):
 MISFITS = {
     "some of its depths": (
         lambda one, two, named: part(two, range(2, 3), named),
-        "this device was not asked for this depth, but for depths 2 to 3",
+        "^answered depth 2 only, was asked for depths 2 to 3$",
     ),
     "more": (
         lambda one, two, named: replace(two, depths=range(1, 4), gradients={**one.gradients, **two.gradients}),
-        "this device was not asked for depths 1 to 3, but for depths 2 to 3",
+        "^answered depths 1 to 3, was asked for depths 2 to 3$",
     ),
     "another's": (
         lambda one, two, named: replace(two, device=4),
-        "this device was not asked for depths 2 to 3",
+        "^answered depths 2 to 3, was asked for depth 1$",
     ),
     "whole, but short of a block": (
         lambda one, two, named: replace(part(two, range(2, 3), named), depths=range(2, 4)),
@@ -277,5 +303,6 @@ def test_a_record_of_before_goes_on_without_who_was_asked(tmp_path):
     (record,) = tiny_session(tmp_path, keep=False).run(1)
     older = copy.deepcopy(record.to_json())
     assert type(record).from_json(record.to_json()) == record
-    del older["device_of_block"]
-    assert type(record).from_json(older) == replace(record, device_of_block=())
+    del older["device_of_block"], older["devices_used"]
+    assert type(record).from_json(older) == replace(record, device_of_block=(), devices_used=())
+    assert (count_devices_used([record]), count_devices_used([record, type(record).from_json(older)])) == (3, None)

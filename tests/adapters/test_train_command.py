@@ -45,7 +45,9 @@ def test_a_run_leaves_metrics_a_summary_and_checkpoints(place, tmp_path, capsys)
     assert [bool(row["accuracy"]) for row in rows] == [False, True, False, True, True]
     assert {row["applied"] for row in rows} == {"3"}
     assert float(rows[-1]["clock_s"]) == pytest.approx(sum(float(row["latency_s"]) for row in rows))
+    assert "devices whose gradients were used: 3 of 5\n" in said
     summary = json.loads((out / "summary.json").read_text())
+    assert (summary["devices_used"], summary["devices"]) == (3, 5)
     assert summary["headline"] == "accuracy"
     assert summary["scores"] == {name: float(rows[-1][name]) for name in ("accuracy", "f1")}
     assert (summary["rounds"], summary["blocks_missing"], summary["memory_wall_rounds"]) == (5, 0, 0)
@@ -113,6 +115,26 @@ def test_fewer_devices_than_blocks_train_if_they_may_take_several(place, tmp_pat
     assert {len(devices) for devices in asked} == {3}
     assert {device for devices in asked for device in devices} <= {"0", "1"}
     assert all(int(row["applied"]) + int(row["missing"]) == 3 for row in metrics(out))
+    for row in metrics(out):
+        used = row["devices_used"].split()
+        assert bool(used) == (row["applied"] != "0")
+        assert set(used) <= set(row["device_of_block"].split())
+        assert sum(row["device_of_block"].split().count(device) for device in used) == int(row["applied"])
+
+
+def test_a_run_says_whose_gradients_it_used(place, tmp_path, capsys):
+    out, fleet, profile = tmp_path / "out", tmp_path / "three.csv", tmp_path / "p.json"
+    like = {"memory_bytes": [1e6] * 3, "latency_s": [1.0, 1.1, 1.2], "upload_bits": 1e6}
+    lola.save_profile(lola.Profile(**like, extra_latency_s=0.01, extra_memory_bytes=1e3), profile)
+    quick = lola.Fleet(speed=[1.0, 0.01, 0.01], memory_bytes=[1e9] * 3, spectral_efficiency=[8.0, 1.0, 1.0])
+    lola.save_fleet(quick, fleet)
+    assert main(arguments(place, out, "--fleet", fleet, "--profile", profile, "--max-blocks", "all", rounds=3)) == 0
+    assert {row["device_of_block"] for row in metrics(out)} == {"0 0 0"}
+    assert {row["participants"] for row in metrics(out)} == {"3"}
+    assert "devices whose gradients were used: 1 of 3\n" in capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["devices_used"], summary["devices"]) == (1, 3)
+    assert "Devices whose gradients were used: 1." in (out / "model" / "README.md").read_text()
 
 
 def metrics(out):
