@@ -11,8 +11,8 @@ import device_processes
 import pytest
 import torch
 from cooperative import tiny_session, weights_of
-from fleets import PROBLEM, data, device, devices_of, everybody, in_time, over
 from device_processes import process, told
+from fleets import PROBLEM, data, device, devices_of, everybody, in_time, over
 from proxies import Proxy
 from safetensors.torch import load_file
 
