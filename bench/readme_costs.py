@@ -1,21 +1,17 @@
 """The README's lines on costs, made of what was measured."""
 
 import math
-import statistics
 import textwrap
 
 FIRST, LAST = "<!--costs-->\n", "<!--end-->\n"
 
 
 def lines(results: dict) -> list[str]:
-    """Say in five lines what results.json holds; every number is of one run."""
-    each, city, ascent = results["batch"]["seconds_each"], results["city"]["seconds"], results["ascent"]
+    """Say in four lines what results.json holds; every number is of one run."""
+    each, city = results["batch"]["seconds_each"], results["city"]["seconds"]
     single, python = each["joint_allocation, one by one"], each["numpy + scipy Newton"]
     grid, scip = results["grid"], results["scip"]["cases"][-1]
     worst = max(grid["cells"], key=lambda cell: cell["ours"] / cell["peer_s"])
-    behind = [100 * statistics.median(ascent[devices]["primal"]) for devices in ("20", "50")]
-    loose = [100 * statistics.median(ascent[devices]["bound"]) for devices in ("20", "50")]
-    at_most = 100 * max(max(ascent[devices]["primal"]) for devices in ("20", "50"))
     return [
         f"One round of 20 devices and 12 blocks: {1e6 * single:.0f} µs, {python / single:.0f} times as fast as the "
         f"same method in numpy and scipy; in a batch of {results['batch']['rounds']:,} rounds on "
@@ -28,8 +24,6 @@ def lines(results: dict) -> list[str]:
         f"({worst['shape'][0]} × {worst['shape'][1]}).",
         f"SCIP on {scip['size'][0]} devices and {scip['size'][1]} blocks, the largest case that it finishes in a "
         f"minute: over {10 ** int(math.log10(scip['scip_s'] / scip['ours_s'])):,} times as long.",
-        f"Dual ascent, as published, is {behind[0]:.1f} % (K = 20) and {behind[1]:.1f} % (K = 50) slower at the "
-        f"median, up to {at_most:.1f} %; its bound stays {loose[0]:.0f} % and {loose[1]:.0f} % below the optimum.",
     ]
 
 

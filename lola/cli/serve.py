@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 # Twenty norms of honest gradients lie closer together than this.
 _REFUSE_ABOVE = 10.0
+# An honest device is refused by chance once in a while, not five times in a hundred rounds.
+_QUARANTINE_AFTER = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_setting(parser)
     # What devices say of themselves.
-    parser.set_defaults(fleet=None, channel="static", failure=0.0, refuse_above=_REFUSE_ABOVE)
+    parser.set_defaults(fleet=None, channel="static", failure=0.0)
+    parser.set_defaults(refuse_above=_REFUSE_ABOVE, quarantine_after=_QUARANTINE_AFTER)
     add_broker(parser, default=None)
     parser.add_argument(
         "--embedded", action="store_true", help="start a broker in this process, on 127.0.0.1, for trying out"

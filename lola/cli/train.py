@@ -51,6 +51,9 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refuse-above", type=float, metavar="X", help="refuse gradients X times the median norm of their block's last"
     )
+    parser.add_argument(
+        "--quarantine-after", type=int, metavar="N", help="no work for who was refused in N of the last 100 rounds"
+    )
     parser.add_argument("--alpha", type=float, metavar="A", help="skew labels over devices: Dirichlet (default: even)")
     parser.add_argument("--train-rows", type=int, metavar="N", help="train on so many rows (default: all)")
     parser.add_argument(

@@ -43,7 +43,7 @@ class TrainingSettings:
     channel : str
         ``"static"``: the fleet's; ``"rayleigh"``: new each round, around each device's own mean SNR where `fleet` names
         a file and else as in the paper; or a file of traces.
-    participation, failure, refuse_above
+    participation, failure, refuse_above, quarantine_after
         See `lola.adapters.Setting`.
     alpha : float, optional
         Labels are dealt to the devices by a Dirichlet distribution; see `dirichlet_shards`. Left out: evenly.
@@ -86,6 +86,7 @@ class TrainingSettings:
     participation: float = 1.0
     failure: float = 0.0
     refuse_above: float | None = None
+    quarantine_after: int | None = None
     alpha: float | None = None
     train_rows: int | None = None
     local_steps: int = 1
@@ -128,6 +129,7 @@ class TrainingSettings:
             participation=self.participation,
             failure=self.failure,
             refuse_above=self.refuse_above,
+            quarantine_after=self.quarantine_after,
             checkpoint_every=self.checkpoint_every,
             evaluate_every=self.eval_every,
         )
