@@ -237,7 +237,11 @@ def test_what_is_wrong_is_said(place, tmp_path, capsys):
         (new, ("--seed", "-1"), "seed must be at least 0, got -1"),
         (new, ("--rounds", "0"), "rounds must be at least 1, got 0"),
         (new, ("--max-blocks", "2", "--method", "ba"), "'ba' gives each device one block (max_blocks 1)"),
-        (new, ("--max-blocks", "2", "--profile", str(tmp_path / "three.json")), "max_blocks 2 needs a profile that"),
+        (
+            new,
+            ("--max-blocks", "2", "--profile", str(tmp_path / "three.json")),
+            "several blocks a device (max_blocks) need a profile that",
+        ),
         (new, ("--lr", "0"), "lr must be finite and > 0"),
         (new, ("--refuse-above", "1"), "refuse_above must be more than 1, or usual gradients are refused; got 1.0"),
         (new, ("--participation", "0"), "participation must be a chance in (0, 1]"),
