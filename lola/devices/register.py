@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -93,13 +94,14 @@ class Register:
                 self.known[name].suspect = True
         self.serial += 1
 
-    def present(self) -> list[KnownDevice]:
-        """Return who gets work, by number."""
-        return sorted((one for one in self.known.values() if not one.suspect and not one.gone), key=_number)
+    def present(self, bandwidth_hz: float = 1.0) -> list[KnownDevice]:
+        """Return who gets work, by number: who is there, and has a bit/s/Hz on a channel of so much bandwidth."""
+        there = (one for one in self.known.values() if not one.suspect and not one.gone)
+        return sorted((one for one in there if 0 < one.status.uplink_bps / bandwidth_hz < math.inf), key=_number)
 
     def roster(self, bandwidth_hz: float) -> Roster:
         """Return who gets work as a fleet on a channel of so much bandwidth."""
-        present = self.present()
+        present = self.present(bandwidth_hz)
         said = [known.status for known in present]
         fleet = Fleet(
             speed=[status.speed for status in said],
