@@ -123,9 +123,7 @@ class JoinedDevice(EdgeDevice):
         How long after it first connects it must have heard of the run again, which may have ended meanwhile.
     """
 
-    def __init__(
-        self, announcement: bytes, *arguments: Any, announced_s: float = _ANNOUNCED_S, **options: Any
-    ) -> None:
+    def __init__(self, announcement: bytes, *arguments: Any, announced_s: float = _ANNOUNCED_S, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._announcement = announcement
         self._other = self._unannounced = False

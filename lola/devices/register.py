@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from lola.adapters.devices import Roster
 from lola.devices.status import DeviceStatus, State
 from lola.devices.topics import check_device
 from lola.fleet import Fleet
+from lola.solvers.checks import LARGEST, SMALLEST
 from lola.solvers.errors import LolaValueError
 
 _MOST_DEVICES = 10_000  # names are made up for nothing where there is no access list
@@ -95,9 +95,10 @@ class Register:
         self.serial += 1
 
     def present(self, bandwidth_hz: float = 1.0) -> list[KnownDevice]:
-        """Return who gets work, by number: who is there, and has a bit/s/Hz on a channel of so much bandwidth."""
+        """Return who gets work, by number: who is there, and has bit/s/Hz that a fleet may have."""
         there = (one for one in self.known.values() if not one.suspect and not one.gone)
-        return sorted((one for one in there if 0 < one.status.uplink_bps / bandwidth_hz < math.inf), key=_number)
+        heard = (one for one in there if SMALLEST <= one.status.uplink_bps / bandwidth_hz <= LARGEST)
+        return sorted(heard, key=_number)
 
     def roster(self, bandwidth_hz: float) -> Roster:
         """Return who gets work as a fleet on a channel of so much bandwidth."""

@@ -108,9 +108,9 @@ class ServedDevices(MqttDevices):
             yield from super().answers(plan)
 
     def interrupt(self) -> None:
-        """Raise `InterruptedBetweenStepsError` while this waits for devices, now or when it next does; for a signal's handler.
+        """Raise `InterruptedBetweenStepsError` while this waits for devices, now or when it next does.
 
-        So a run ends between two steps of its optimizer, and never within one.
+        For a signal's handler: so a run ends between two steps of its optimizer, and never within one.
         """
         if self._waiting:
             raise InterruptedBetweenStepsError
