@@ -105,12 +105,10 @@ def test_who_says_the_same_again_and_again_does_not_prolong_the_patience(tmp_pat
 
 def test_what_mqtt_cannot_say_is_said_as_nearly_as_it_can(broker):
     connection = Connection(broker.address, "x", [], print, lambda: None, lambda: None, most_bytes=2**40, queued=4)
+    connection._agreed = True  # as after a broker of MQTT 5, which this one is not, has answered
+    assert not connection.publish("lola/tiny/answer/x", b"x", expiry_s=1e12)(0.0)
     connection.start()
-    try:
-        assert connection.wait(5.0)
-        assert connection.publish("lola/tiny/answer/x", b"x", expiry_s=1e12)(5.0)
-    finally:
-        connection.close()
+    connection.close()
 
 
 def test_an_answer_that_finds_the_queue_full_is_sent_once_there_is_room(tmp_path, broker):
