@@ -263,13 +263,16 @@ class CooperativeSession:
     def _schedule_live(self, devices: LiveDevices) -> tuple[Schedule, IntArray]:
         """Schedule those who are there, once they can hold the model."""
         after = -1
+        told: list[int] | None = None
         while True:
             roster = devices.roster(self.problem, after)
             if len(roster.numbers) >= self._least_devices:
                 try:
                     return self._choose(roster.numbers, roster.fleet_of)
                 except InfeasibleError as error:
-                    _log.warning("round %d waits for other devices: %s", self.version, error)
+                    if told != roster.numbers.tolist():  # devices report again and again
+                        told = roster.numbers.tolist()
+                        _log.warning("round %d waits for other devices: %s", self.version, error)
             after = roster.serial
 
     def _choose(self, everybody: IntArray, fleet_of: Callable[[IntArray], Fleet]) -> tuple[Schedule, IntArray]:

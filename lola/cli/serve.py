@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patience-s", type=float, default=600.0, metavar="S", help="wait so long for devices (default 600)"
     )
+    parser.add_argument(
+        "--longest-s", type=float, default=3600.0, metavar="S", help="end any round after so long (default 3600)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -78,6 +81,7 @@ def run(options: argparse.Namespace) -> None:
                 names=[] if options.devices is None else options.devices.split(","),
                 slack=options.slack,
                 patience_s=options.patience_s,
+                longest_s=options.longest_s,
             )
             session, devices = training.session, training.session.devices
             assert isinstance(devices, ServedDevices)
@@ -141,7 +145,8 @@ def _serve(
     session: "CooperativeSession", devices: "ServedDevices", rounds: int, out: Path, timings_file: "TimingsFile"
 ) -> None:
     from lola.cli.live import RoundsShown
-    from lola.devices import timings_of
+    from lola.devices import DevicesGoneError, timings_of
+    from lola.devices.serving import InterruptedBetweenStepsError
     from lola.tasks.serving import record_devices
 
     shown = RoundsShown(session, devices, rounds)
@@ -153,9 +158,11 @@ def _serve(
                 timings = timings_of(record.version, session.schedule, devices.exchanges)
                 timings_file.append(timings)
                 shown.ended(record, timings)
-    finally:  # interrupted between two steps, or waiting for devices in vain: nothing that was learnt is lost
+    except (InterruptedBetweenStepsError, DevicesGoneError):  # nothing that was learnt is lost
         if session.version:
             session.save()
+        raise
+    session.save()  # not after any other exception: the step that it comes from may be half done
 
 
 @contextmanager

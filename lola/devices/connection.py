@@ -6,6 +6,7 @@ import logging
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 10  # the broker misses a silent client after one and a half times as long
 _QUALITY = 1  # at least once: answers and tasks bear being told twice
+_MOST_PACKET = 2**28 - 1  # bytes; what MQTT's packets can say of themselves
+_MOST_EXPIRY_S = 2**32 - 1
 _AROUND = 1024  # bytes of a packet around its payload: the topic and what else MQTT says
 
 
@@ -89,7 +92,7 @@ class Connection:
         self._settling, self._closing = threading.Lock(), False
         self._refused: str | None = None
         self._let_in = False
-        self._dropped = 0
+        self._dropped = self._unsent = 0
         self._hung_up = 0
         self._modern = True
         self._agreed = False  # brokers of 3.1.1 choke on what 5 can say: the first CONNECT says as little as it can
@@ -103,7 +106,7 @@ class Connection:
         properties = None
         if self._modern and self._agreed:
             properties = Properties(PacketTypes.CONNECT)
-            properties.MaximumPacketSize = self.most_bytes + _AROUND
+            properties.MaximumPacketSize = min(self.most_bytes + _AROUND, _MOST_PACKET)
         self._paho.connect_async(self.address.host, self.address.port, _KEEP_ALIVE_S, properties=properties)
         self._paho.loop_start()
 
@@ -145,7 +148,8 @@ class Connection:
         Returns
         -------
         callable
-            ``acknowledged(timeout_s)`` waits until the broker has it, and says whether it has.
+            ``acknowledged(timeout_s)`` waits until the broker has it, and says whether it has. `dropped` where too many
+            messages wait: it will never have this one.
         """
         from paho.mqtt import client as paho
         from paho.mqtt.packettypes import PacketTypes
@@ -154,11 +158,13 @@ class Connection:
         properties = None
         if self._modern and expiry_s is not None:
             properties = Properties(PacketTypes.PUBLISH)
-            properties.MessageExpiryInterval = max(1, round(expiry_s))
+            properties.MessageExpiryInterval = round(min(max(expiry_s, 1), _MOST_EXPIRY_S))
         sent = self._paho.publish(topic, payload, _QUALITY, retain, properties)
         if sent.rc == paho.MQTT_ERR_QUEUE_SIZE:
-            _log.warning("%s: %s is dropped, for %d messages wait for the broker", self.client, topic, self.queued)
-            return lambda timeout_s: False
+            self._unsent += 1
+            if self._unsent & (self._unsent - 1) == 0:  # 1, 2, 4, 8…: whoever tries again must not flood the log
+                _log.warning("%s: %s is dropped, for %d messages wait for the broker", self.client, topic, self.queued)
+            return dropped
         if sent.rc == paho.MQTT_ERR_NO_CONN:  # it is queued, which paho takes for a failure when it is asked
             sent.rc = paho.MQTT_ERR_SUCCESS
 
@@ -266,6 +272,12 @@ class Connection:
             self._on_message(Message(message.topic, bytes(message.payload), bool(message.retain)))
         except Exception:  # a fault of ours must not end the connection's thread unseen
             _log.exception("%s: a message on %s could not be handled", self.client, shown(message.topic))
+
+
+def dropped(timeout_s: float) -> bool:
+    """Wait for the acknowledgement of a message that was never sent, which does not come."""
+    time.sleep(timeout_s)
+    return False
 
 
 def import_paho() -> None:

@@ -14,7 +14,7 @@ from lola.adapters.messages import BlockTask, ModelUpdate
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.wire import HEADER_BYTES, layouts_of, room_for
 from lola.devices.address import BrokerAddress
-from lola.devices.connection import Connection, Message
+from lola.devices.connection import Connection, Message, dropped
 from lola.devices.status import DeviceStatus, State, check_measures, check_name, model_identity, short_why
 from lola.devices.topics import check_device, topic_of, update_topic
 from lola.files.formats import FormatError
@@ -289,10 +289,9 @@ class EdgeDevice:
             _log.warning("%s: this machine cannot pace its uploads", self.name)
         started = time.monotonic()
         acknowledged = self._connection.publish(self._topic("answer"), answer)
-        while not (done := acknowledged(0.2)):
-            with self._wake:
-                if self._stopping or self._task is not None:
-                    break
+        while not (done := acknowledged(0.2)) and not self._stopping and self._task is None:
+            if acknowledged is dropped:  # the queue was full
+                started, acknowledged = time.monotonic(), self._connection.publish(self._topic("answer"), answer)
         took_s = time.monotonic() - started
         if self.pace is not None:
             self._connection.pace(None)

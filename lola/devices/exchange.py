@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -111,11 +111,17 @@ class OpenRound:
         return ""
 
     def missing(self, gone: Iterable[str]) -> list[Refusal]:
-        """Say who has not answered, now that the deadline has passed; `gone` are those who have left."""
+        """Say whose answer cannot be used any more, now that the deadline has passed; `gone` are those who have left.
+
+        That is who refused meanwhile, who answered when nothing was read any more, and who has not answered.
+        """
         left, took_s = set(gone), self.deadline_s - self.started_s
-        refusals = []
+        refusals, unread = list(self.refusals), Counter(exchange.name for exchange, _ in self.arrived)
         for exchange in self.exchanges.values():
             if exchange.done:
+                # Of two answers the first may have been read, and used.
+                if not exchange.why and unread[exchange.name] == exchange.answers:
+                    refusals.append(exchange.refuse(f"answered too late: not within {took_s:.3g} s"))
                 continue
             if exchange.name in left:
                 doing = "is gone"

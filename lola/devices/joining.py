@@ -18,6 +18,7 @@ from lola.solvers.errors import LolaError
 _log = logging.getLogger(__name__)
 _SILENCE_S = 30.0  # after which a device that waits says so again
 _LOOK_S = 1.0
+_ANNOUNCED_S = 10.0
 _UPLOAD_S = 60.0
 _PROBES = 3
 
@@ -118,12 +119,16 @@ class JoinedDevice(EdgeDevice):
         What the run's server said, as it came.
     arguments, options
         See `EdgeDevice`.
+    announced_s : float
+        How long after it first connects it must have heard of the run again, which may have ended meanwhile.
     """
 
-    def __init__(self, announcement: bytes, *arguments: Any, **options: Any) -> None:
+    def __init__(self, announcement: bytes, *arguments: Any, announced_s: float = _ANNOUNCED_S, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._announcement = announcement
-        self._other = False
+        self._other = self._unannounced = False
+        self._silence: threading.Timer | None = None
+        self._announced_s = announced_s
         self._connection.topics.append(announcement_topic(self.run_name))
 
     def run(self) -> None:
@@ -132,9 +137,18 @@ class JoinedDevice(EdgeDevice):
         Raises
         ------
         LolaError
-            If the server goes on with other settings than this device joined.
+            If the server goes on with other settings than this device joined, or nobody speaks of the run any more.
         """
-        super().run()
+        try:
+            super().run()
+        finally:
+            if self._silence is not None:
+                self._silence.cancel()
+        if self._unannounced:
+            raise LolaError(
+                f"run {self.run_name} was to be there still when {self.name} was ready, and is not: nothing was heard "
+                f"of it for {self._announced_s:g} s; start {self.name} again once it is served"
+            )
         if self._other:
             raise LolaError(
                 f"run {self.run_name} goes on with other settings than those that {self.name} joined; start "
@@ -144,6 +158,20 @@ class JoinedDevice(EdgeDevice):
     def _came(self, message: Message) -> None:
         if message.topic != announcement_topic(self.run_name):
             super()._came(message)
-        elif message.payload != self._announcement:
+            return
+        if self._silence is not None:
+            self._silence.cancel()
+        if message.payload != self._announcement:
             self._other = bool(message.payload)
             self.stop()
+
+    def _connected(self) -> None:
+        if self._silence is None:  # later, the broker or the server may just be away
+            self._silence = threading.Timer(self._announced_s, self._end_unannounced)
+            self._silence.daemon = True
+            self._silence.start()
+        super()._connected()
+
+    def _end_unannounced(self) -> None:
+        self._unannounced = True
+        self.stop()

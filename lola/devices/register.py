@@ -11,6 +11,7 @@ from lola.adapters.devices import Roster
 from lola.devices.status import DeviceStatus, State
 from lola.devices.topics import check_device
 from lola.fleet import Fleet
+from lola.solvers.checks import LARGEST, SMALLEST
 from lola.solvers.errors import LolaValueError
 
 _MOST_DEVICES = 10_000  # names are made up for nothing where there is no access list
@@ -93,13 +94,15 @@ class Register:
                 self.known[name].suspect = True
         self.serial += 1
 
-    def present(self) -> list[KnownDevice]:
-        """Return who gets work, by number."""
-        return sorted((one for one in self.known.values() if not one.suspect and not one.gone), key=_number)
+    def present(self, bandwidth_hz: float = 1.0) -> list[KnownDevice]:
+        """Return who gets work, by number: who is there, and has bit/s/Hz that a fleet may have."""
+        there = (one for one in self.known.values() if not one.suspect and not one.gone)
+        heard = (one for one in there if SMALLEST <= one.status.uplink_bps / bandwidth_hz <= LARGEST)
+        return sorted(heard, key=_number)
 
     def roster(self, bandwidth_hz: float) -> Roster:
         """Return who gets work as a fleet on a channel of so much bandwidth."""
-        present = self.present()
+        present = self.present(bandwidth_hz)
         said = [known.status for known in present]
         fleet = Fleet(
             speed=[status.speed for status in said],

@@ -66,7 +66,9 @@ class MqttDevices:
     message_s : float
         Seconds that messages take at least; for a round before any was measured, and for statuses.
     patience_s : float
-        How long a round waits for devices.
+        How long a round waits for devices, whatever they say meanwhile.
+    longest_s : float
+        After which a round ends, whatever its schedule: devices say how slow they are.
 
     Raises
     ------
@@ -86,6 +88,7 @@ class MqttDevices:
         slack: float = 1.5,
         message_s: float = 2.0,
         patience_s: float = 600.0,
+        longest_s: float = 3600.0,
     ) -> None:
         self.depths, self.run_name = depths, check_name("a run", run)
         if real_number("slack", slack) < 1:
@@ -93,6 +96,8 @@ class MqttDevices:
         self.slack = slack
         self.message_s = positive_number("message_s", message_s)
         self.patience_s = positive_number("patience_s", patience_s)
+        self.longest_s = positive_number("longest_s", longest_s)
+        self._patient_until: float | None = None  # of the round that is to begin
         self.register = Register(names, model_identity(depths))
         self.exchanges: tuple[Exchange, ...] = ()
         self._changed = threading.Condition()
@@ -133,11 +138,13 @@ class MqttDevices:
         Raises
         ------
         DevicesGoneError
-            If nobody, or nobody new, is there in `patience_s`.
+            If nobody, or nobody who is enough, is there `patience_s` after the first call for a round.
         BrokerError
             If the broker does not let the server in.
         """
-        end = time.monotonic() + self.patience_s
+        if after < 0 or self._patient_until is None:
+            self._patient_until = time.monotonic() + self.patience_s
+        end = self._patient_until
         while not self._connection.wait(min(1.0, max(end - time.monotonic(), 0.0))):
             if time.monotonic() >= end:
                 raise DevicesGoneError(
@@ -145,12 +152,16 @@ class MqttDevices:
                     "start it, or name another"
                 )
         with self._changed:
-            while not (present := self.register.present()) or self.register.serial <= after:
-                if not self._changed.wait(max(end - time.monotonic(), 0.0)):
-                    raise DevicesGoneError(
-                        f"run {self.run_name} waited {self.patience_s:g} s for devices that can hold the model; "
-                        f"{len(present)} are there ({', '.join(one.name for one in present) or 'none'}). Start more"
-                    )
+            anew = self._changed.wait_for(
+                lambda: self.register.present(problem.bandwidth_hz) and self.register.serial > after,
+                timeout=max(end - time.monotonic(), 0.0),
+            )
+            if not anew or (after >= 0 and time.monotonic() >= end):
+                there = [one.name for one in self.register.present(problem.bandwidth_hz)]
+                raise DevicesGoneError(
+                    f"run {self.run_name} waited {self.patience_s:g} s for devices that can hold the model; "
+                    f"{len(there)} are there ({', '.join(there) or 'none'}). Start more"
+                )
             return self.register.roster(problem.bandwidth_hz)
 
     def answers(self, plan: RoundPlan) -> Iterator[BlockGradient | Refusal]:
@@ -178,7 +189,7 @@ class MqttDevices:
     def deadline_s(self, plan: RoundPlan) -> float:
         """Seconds that a round of this plan may take, from the publication of its tasks."""
         lately_s = min(max(self._message_times, default=0.0), _SLOWEST * self.message_s)
-        return self.slack * plan.latency_s + self.message_s + lately_s
+        return min(self.slack * plan.latency_s + self.message_s + lately_s, self.longest_s)
 
     def _begin(self, plan: RoundPlan) -> OpenRound:
         update = ModelUpdate.from_depths(self.depths, plan.version).to_bytes()
@@ -198,7 +209,7 @@ class MqttDevices:
         self._connection.publish(topic, exchange.task.to_bytes(), expiry_s=left_s)
 
     def _end(self, this: OpenRound) -> list[Refusal]:
-        """Close a round: who has not answered is a suspect."""
+        """Close a round, and say whose answers were not given: who has not answered is a suspect."""
         with self._changed:
             gone = {one.name for one in self.register.known.values() if one.gone}
             awaited = [name for name, exchange in this.exchanges.items() if not exchange.done]

@@ -19,6 +19,10 @@ from lola.problem import Problem
 _GOODBYE_S = 2.0
 
 
+class InterruptedBetweenStepsError(KeyboardInterrupt):
+    """Somebody ended the run, and the model is as the last whole step left it."""
+
+
 class ServedDevices(MqttDevices):
     """`MqttDevices` that tell whoever joins what the run is, and wait for those it needs.
 
@@ -36,7 +40,7 @@ class ServedDevices(MqttDevices):
         Devices by number; see `MqttDevices`.
     needed : iterable of str
         Those that the first round waits for.
-    slack, message_s, patience_s : float
+    slack, message_s, patience_s, longest_s : float
         See `MqttDevices`.
 
     Raises
@@ -58,8 +62,18 @@ class ServedDevices(MqttDevices):
         slack: float = 1.5,
         message_s: float = 2.0,
         patience_s: float = 600.0,
+        longest_s: float = 3600.0,
     ) -> None:
-        super().__init__(depths, address, run, names=names, slack=slack, message_s=message_s, patience_s=patience_s)
+        super().__init__(
+            depths,
+            address,
+            run,
+            names=names,
+            slack=slack,
+            message_s=message_s,
+            patience_s=patience_s,
+            longest_s=longest_s,
+        )
         self.announcement, self._say = announce(self.register.identity), say
         self._needed = [check_device(name) for name in needed]
         self._waiting = self._interrupted = False
@@ -94,12 +108,12 @@ class ServedDevices(MqttDevices):
             yield from super().answers(plan)
 
     def interrupt(self) -> None:
-        """Raise KeyboardInterrupt while this waits for devices, now or when it next does; for a signal's handler.
+        """Raise `InterruptedBetweenStepsError` while this waits for devices, now or when it next does.
 
-        So a run ends between two steps of its optimizer, and never within one.
+        For a signal's handler: so a run ends between two steps of its optimizer, and never within one.
         """
         if self._waiting:
-            raise KeyboardInterrupt
+            raise InterruptedBetweenStepsError
         self._interrupted = True
 
     def farewell(self) -> None:
@@ -110,7 +124,7 @@ class ServedDevices(MqttDevices):
     @contextmanager
     def _interruptible(self) -> Iterator[None]:
         if self._interrupted:
-            raise KeyboardInterrupt
+            raise InterruptedBetweenStepsError
         self._waiting = True
         try:
             yield

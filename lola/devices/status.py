@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lola.adapters.identity import frozen_digest
 from lola.adapters.wire import count, layouts_of, pack, positive, unpack
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _LONGEST_WHY = 200
 _LONGEST_NAME = 64
+# Wider than any device: beyond them, times are no times any more, and one device could hold a round for ever.
+_RANGES = {"speed": (1e-6, 1e6), "memory_bytes": (1.0, 2.0**50), "uplink_bps": (1.0, 1e12)}
 
 
 class State(StrEnum):
@@ -82,7 +85,7 @@ class DeviceStatus:
         Raises
         ------
         FormatError
-            If the bytes are no status.
+            If the bytes are no status, or it says what no device is.
         """
         header, _ = unpack("DeviceStatus", data, [field.name for field in fields(cls)], limit)
         where, state, why = "a DeviceStatus", header["state"], header["why"]
@@ -101,13 +104,20 @@ class DeviceStatus:
         return cls(
             state=State(state),
             version=count(where, header, "version", -1),
-            speed=positive(where, header, "speed"),
-            memory_bytes=positive(where, header, "memory_bytes"),
-            uplink_bps=positive(where, header, "uplink_bps"),
+            speed=_plausible(where, header, "speed"),
+            memory_bytes=_plausible(where, header, "memory_bytes"),
+            uplink_bps=_plausible(where, header, "uplink_bps"),
             rows=count(where, header, "rows", 1),
             identity=identity,
             why=why,
         )
+
+
+def _plausible(where: str, header: Mapping[str, Any], name: str) -> float:
+    value, (least, most) = positive(where, header, name), _RANGES[name]
+    if not least <= value <= most:
+        raise FormatError(f"{where}'s {name} must lie in {least:g}…{most:g}, got {value:g}; measure it again")
+    return value
 
 
 def short_why(why: str) -> str:
@@ -148,8 +158,11 @@ def check_measures(speed: float, memory_bytes: float, uplink_bps: float) -> None
     Raises
     ------
     ValueError
-        If a number is not positive and finite.
+        If a number is not positive and finite, or of no device: a server would not hear it.
     """
     for name, value in (("speed", speed), ("memory_bytes", memory_bytes), ("uplink_bps", uplink_bps)):
         if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
             raise LolaValueError(f"{name} must be a positive number, got {shown(value)}; measure it again")
+        least, most = _RANGES[name]
+        if not least <= value <= most:
+            raise LolaValueError(f"{name} must lie in {least:g}…{most:g}, got {value:g}; measure it again")

@@ -7,6 +7,7 @@ from lola.solvers.errors import LolaValueError
 
 ROOT = "lola"
 SERVER = "server"  # what the server calls itself; no device may
+_TAKEN = (SERVER, "broker", "authority")  # a device's authority.pem would stand where devices look for the authority's
 
 
 def update_topic(run: str) -> str:
@@ -41,8 +42,8 @@ def check_device(name: str) -> str:
     Raises
     ------
     ValueError
-        If it is none, or the server's.
+        If it is none, or that of the server, the broker or their authority, whose certificates bear it.
     """
-    if check_name("a device", name) == SERVER:
-        raise LolaValueError(f"a device must have a name of its own, got {name!r}, the server's; choose another")
+    if (taken := check_name("a device", name).lower()) in _TAKEN:  # some file systems take A for a
+        raise LolaValueError(f"a device must have a name of its own, got {name!r}, the {taken}'s; choose another")
     return name

@@ -31,6 +31,7 @@ def prepare_serving(
     names: Iterable[str] = (),
     slack: float = 1.5,
     patience_s: float = 600.0,
+    longest_s: float = 3600.0,
 ) -> Training:
     """Read, load, adapt, and say what devices must know; `ServedDevices` answer the session's plans.
 
@@ -46,7 +47,7 @@ def prepare_serving(
         See `ServedDevices`.
     names : iterable of str
         Devices that the first round waits for; they are numbered in this order.
-    slack, patience_s : float
+    slack, patience_s, longest_s : float
         See `MqttDevices`.
 
     Returns
@@ -82,6 +83,7 @@ def prepare_serving(
         needed=needed,
         slack=slack,
         patience_s=patience_s,
+        longest_s=longest_s,
     )
     session = make_session(settings, depths, classifier, data, problem, devices=devices, folder=folder)
     notes = [

@@ -188,6 +188,20 @@ def test_who_misses_the_deadline_gets_no_work_until_it_reports(tmp_path, broker,
     assert "ann: an answer is ignored, for it comes when nobody waits" in caplog.text
 
 
+def test_who_says_that_it_is_endlessly_slow_holds_a_round_for_the_longest_time_at_most(tmp_path, broker):
+    release = threading.Event()
+    with (
+        over(tmp_path, broker.address, names=THREE, longest_s=1.5) as session,
+        devices_of(tmp_path, broker.address, ("bob", "cem")),
+        device(tmp_path, broker.address, "ann", speed=1e-6, batches=lambda *_: release.wait(20) and ()),
+    ):
+        everybody(session, THREE)
+        (record,) = session.run(1)
+        release.set()
+    assert (record.applied, record.missing) == (2, 1)
+    assert record.refused.endswith("ann was computing: no answer within 1.5 s")
+
+
 def test_a_task_beyond_what_was_offered_is_refused(tmp_path, broker):
     profile = lola.Profile(memory_bytes=[1e12] * 3, latency_s=[0.1] * 3, upload_bits=1e5)
     with (
