@@ -48,7 +48,7 @@ class Proxy:
         self.flows.set()
 
     def cut_in(self, watched):
-        """Once these bytes come from a client, forward half of what came with them, then nothing: `seen` is set."""
+        """Once these bytes come from a client, forward half of what follows them, then nothing: `seen` is set."""
         self.watched = watched
 
     def _accept(self):
@@ -71,7 +71,8 @@ class Proxy:
                     if not data:
                         return
                     if one is client and self.watched is not None and self.watched in data:
-                        data, self.watched = data[: len(data) // 2], None
+                        follows = data.index(self.watched) + len(self.watched)  # what is before them arrives whole
+                        data, self.watched = data[: (follows + len(data)) // 2], None
                         self.flows.clear()
                         server.sendall(data)
                         self.seen.set()

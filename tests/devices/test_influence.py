@@ -140,6 +140,7 @@ def test_a_flood_on_a_device_s_topic_costs_its_block_and_no_memory(tmp_path, bro
         finally:
             stopping.set()
             thread.join()
+            rogue.publish("lola/tiny/answer/ann", b"the last", 1).wait_for_publish(60)
             rogue.disconnect()
             rogue.loop_stop()
         assert all(record.applied >= 2 for record in records)

@@ -4,15 +4,15 @@ import os
 import re
 import signal
 import threading
-import time
 from functools import partial
 
 import device_processes
+import processes
 import pytest
 import torch
 from cooperative import tiny_session, weights_of
 from device_processes import process, told
-from fleets import PROBLEM, data, device, devices_of, everybody, in_time, over
+from fleets import PROBLEM, data, device, devices_of, everybody, hurried_round, over, timed_round
 from proxies import Proxy
 from safetensors.torch import load_file
 
@@ -27,18 +27,24 @@ def broker():
         yield embedded
 
 
+def test_a_process_begins_with_what_takes_long_to_import():
+    with process(processes.modules) as (_, hear):
+        assert {*processes.PRELOADED} <= {*hear.recv()}
+
+
 def test_a_device_that_is_stopped_costs_its_block_until_it_goes_on(tmp_path, broker):
     with (
         process(device_processes.ann, tmp_path, broker.address.port) as (child, hear),
-        over(tmp_path, broker.address, message_s=1.0) as session,
+        over(tmp_path, broker.address) as session,
         devices_of(tmp_path, broker.address, ("bob", "cem", "dee")),
     ):
         everybody(session)
-        os.kill(child.pid, signal.SIGSTOP)
-        begun = time.monotonic()
         run = session.run(100)
-        record = next(run)
-        assert in_time(record, time.monotonic() - begun)
+        next(run)  # a process's first takes longer
+        _, whole_s = timed_round(run)
+        assert [hear.recv(), hear.recv()] == [0, 1]
+        os.kill(child.pid, signal.SIGSTOP)
+        record = hurried_round(session, run, whole_s)
         assert (record.applied, record.missing) == (2, 1)
         assert re.fullmatch(r"device 0 at depth \d: ann had not begun: no answer within .* s", record.refused)
         for _ in range(3):
@@ -47,7 +53,7 @@ def test_a_device_that_is_stopped_costs_its_block_until_it_goes_on(tmp_path, bro
         os.kill(child.pid, signal.SIGCONT)
         everybody(session)
         assert next(run).participants == 4
-        assert hear.poll(10)
+        assert hear.poll(60)
 
 
 @pytest.mark.parametrize("years", [-30, 30])
@@ -89,9 +95,8 @@ def test_a_device_that_runs_out_of_memory_says_so_and_takes_part_again(tmp_path,
         everybody(session, THREE)
         run = session.run(3)
         assert next(run).applied == 3
-        begun = time.monotonic()
-        record = next(run)
-        assert time.monotonic() - begun < 1.5  # nobody waits for who has refused
+        record, took_s = timed_round(run)
+        assert took_s < session.devices.message_s / 2  # nobody waits for who has refused
         assert (record.applied, record.missing) == (2, 1)
         assert re.fullmatch(rf"device 0 at depth \d: ann refuses: {why}.*", record.refused)
         assert next(run).applied == 3  # it reports after a rest
@@ -101,10 +106,12 @@ def test_a_device_killed_in_the_middle_of_its_upload_costs_its_block(tmp_path, b
     with (
         Proxy(broker.address) as network,
         process(device_processes.ann, tmp_path, network.address.port) as (child, _),
-        over(tmp_path, broker.address, names=THREE, message_s=1.0) as session,
+        over(tmp_path, broker.address, names=THREE) as session,
         devices_of(tmp_path, broker.address, ("bob", "cem")),
     ):
         everybody(session, THREE)
+        run = session.run(3)
+        _, whole_s = timed_round(run)
         network.cut_in(b"lola/tiny/answer/ann")
 
         def kill():
@@ -114,8 +121,7 @@ def test_a_device_killed_in_the_middle_of_its_upload_costs_its_block(tmp_path, b
 
         killer = threading.Thread(target=kill)
         killer.start()
-        run = session.run(2)
-        record = next(run)
+        record = hurried_round(session, run, whole_s)
         killer.join()
         assert (record.applied, record.missing) == (2, 1)
         assert re.fullmatch(r"device 0 at depth \d: ann is gone: no answer within .* s", record.refused)
