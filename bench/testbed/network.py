@@ -89,7 +89,7 @@ class Network:
             if _run("ip", "-4", "addr").count(f" {self.host}/") == 1:
                 return
             _run("ip", "addr", "delete", f"{self.host}/24", "dev", self._bridge)
-        raise TestbedError(f"a free subnet of 10.213.0.0/16 was wanted, and all are taken; end other testbeds")
+        raise TestbedError("a free subnet of 10.213.0.0/16 was wanted, and all are taken; end other testbeds")
 
     def _close(self) -> None:
         """Let the guard clean up, as it would if this process were killed."""
