@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -289,8 +289,8 @@ class Testbed:
     def _reap(self) -> None:
         """End those whom the network has not ended, such as who calibrates outside of it."""
         for process in self._started:
-            process.kill()
-            process.wait()
+            with suppress(BrokenPipeError), process:
+                process.kill()
 
     def _start_broker(self) -> None:
         configuration = self.folder / "mosquitto.conf"

@@ -122,14 +122,8 @@ def schemes(results: Record) -> str:
     else:
         order = say("the order differs", predicted=told["predicted_s"], measured=told["measured_s"])
     agree = in_order(results, names)
-    return say(
-        "schemes",
-        rows=rows(lines),
-        fewer=fewer_rounds(results),
-        order=order,
-        pairs=len(agree),
-        agree=100 * np.mean(agree),
-    )
+    ordered = {"order": order, "pairs": len(agree), "agree": 100 * np.mean(agree)}
+    return say("schemes", rows=rows(lines), fewer=fewer_rounds(results), **ordered)
 
 
 def fewer_rounds(results: Record) -> str:
@@ -241,11 +235,11 @@ def own_killed(results: Record) -> str:
     profile = results["profile"]["memory_bytes"]
     holds = {one["name"]: one["holds"] for one in results["scenario"]["devices"]}
     ours = [(record, block) for record in lolas(results) for block in record["blocks"]]
-    killed = [(record, block) for record, block in ours if block["killed"] and not block["short_of_memory"]]
+    killed = [(record, block) for record, block in ours if block["killed"]]
     if not killed:
         return ""
     margins = [results["memory_bytes"][one["device"]] - profile[holds[one["device"]] - 1] for _, one in killed]
-    who = ", ".join(f"{block['device']} in round {record['round']} of {record['scheme']}" for record, block in killed)
+    who = "; ".join(f"{block['device']} in round {record['round']} of {record['scheme']}" for record, block in killed)
     largest, least = max(margins) / 1e6, min(margins) / 1e6
     return "\n\n" + say("lola's own killed", n=len(killed), asked=len(ours), who=who, least=least, largest=largest)
 
