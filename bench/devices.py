@@ -39,6 +39,7 @@ STATE, PAGE = HERE / "devices.json", HERE / "DEVICES.md"
 FEW, MANY, BLOCKS = 4, 200, 4
 ROUNDS, WARM_UP = 40, 5
 MANY_ROUNDS = 5
+JOINING_S = 120.0
 LARGEST_OVERHEAD_S, LARGEST_ROUND_S = 0.25, 5.0
 
 
@@ -105,7 +106,10 @@ def rounds_of(open_broker: Any, devices: int, depths: Depths, rounds: int) -> tu
             said = {"speed": 1.0, "memory_bytes": 4e9, "uplink_bps": 8e7, "rows": 1}
             stack.enter_context(Clerk(depths, lambda *_: (), address_of(name), "bench", name, **said))
         session = CooperativeSession(depths, optimizer, problem, None, devices=server)
-        while sum(not (one.suspect or one.gone) for one in server.devices()) < devices:
+        end = time.monotonic() + JOINING_S
+        while (there := sum(not (one.suspect or one.gone) for one in server.devices())) < devices:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{devices} devices were to join within {JOINING_S:g} s, and {there} did")
             time.sleep(0.05)
         seconds, running = [], session.run(WARM_UP + rounds)
         for _ in range(WARM_UP + rounds):

@@ -85,7 +85,7 @@ TARGETS = (
         for file, tests in {
             "status": ("status", "certificates"),
             "certificates": ("certificates", "mosquitto"),
-            "mosquitto": ("certificates", "mosquitto"),
+            "mosquitto": ("certificates", "mosquitto", "flooding"),
             "joining": ("joining", "commands"),
             "serving": ("joining", "commands"),
             "timings": ("joining", "commands"),

@@ -8,9 +8,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,7 @@ from lola.problem import segments
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 _RUN, _PORT, _BROKER = "testbed", 1883, "broker"
 _STARTING_S = 120.0
+_CALIBRATING_S = 900.0
 _CALIBRATED = "calibration"
 _PLENTY = 1e13
 _ATTEMPTS = 3
@@ -202,16 +204,27 @@ class Testbed:
         process = self._start_process(_CALIBRATED, self._script(_CALIBRATED, "--calibrate"))
         assert process.stdin is not None
         assert process.stdout is not None
-        taken = []
-        for _ in range(self.experiment.model.layers):
-            process.stdin.write("\n")
-            process.stdin.flush()
-            if not process.stdout.readline():
-                raise TestbedError(f"the calibrating process ended; see {self.folder / _CALIBRATED}.log")
-            taken.append(self.limits.peak_bytes(_CALIBRATED))
-        process.communicate("\n")
+        ended = TestbedError(
+            f"the calibrating process ended, or took {_CALIBRATING_S:g} s; see {self.folder / _CALIBRATED}.log"
+        )
+        taken: list[float] = []
+        # A process that hangs is killed, which ends every wait for it.
+        timer = threading.Timer(_CALIBRATING_S, process.kill)
+        timer.start()
+        try:
+            for _ in range(self.experiment.model.layers):
+                process.stdin.write("\n")
+                process.stdin.flush()
+                if not process.stdout.readline():
+                    raise ended
+                taken.append(self.limits.peak_bytes(_CALIBRATED))
+            process.communicate("\n")
+        except BrokenPipeError:
+            raise ended from None
+        finally:
+            timer.cancel()
         if process.returncode:
-            raise TestbedError(f"the calibrating process ended; see {self.folder / _CALIBRATED}.log")
+            raise ended
         if not (np.diff(taken) > 0).all():
             raise TestbedError(
                 f"a deeper block must take more memory than the last, got {taken}: larger batches, or fewer layers"
@@ -274,9 +287,10 @@ class Testbed:
         return process
 
     def _reap(self) -> None:
-        """Wait for those whom the network has ended."""
+        """End those whom the network has not ended, such as who calibrates outside of it."""
         for process in self._started:
-            process.wait()
+            with suppress(BrokenPipeError), process:
+                process.kill()
 
     def _start_broker(self) -> None:
         configuration = self.folder / "mosquitto.conf"

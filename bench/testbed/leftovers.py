@@ -94,10 +94,12 @@ def clean_groups(prefix: str) -> None:
                 time.sleep(0.05)
 
 
-def clean_all() -> dict[str, str]:
-    """Clean after every testbed whose process has ended; say of each prefix what was done."""
+def clean_all(beginning: str = "") -> dict[str, str]:
+    """Clean after every testbed whose process has ended; say of each prefix, with that beginning, what was done."""
     done = {}
     for prefix in left():
+        if not prefix.startswith(beginning):
+            continue
         process = int(prefix[4:10], 16)
         if Path(f"/proc/{process}").exists():
             done[prefix] = f"left alone: process {process} is running"

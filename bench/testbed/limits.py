@@ -142,7 +142,7 @@ def without_groups() -> str:
     for controller, folder in folders.items():
         probe = folder / f"lola{os.getpid():06x}-probe"
         try:
-            probe.mkdir()
+            probe.mkdir(exist_ok=True)  # an older process of this number may have left it
             try:
                 names = ("cpu.max", "memory.max") if len(set(folders.values())) == 1 else ("cgroup.procs",)
                 lacks = [name for name in names if not (probe / name).exists()]

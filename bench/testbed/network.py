@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -32,6 +34,8 @@ def missing() -> list[str]:
     if lacks:
         return lacks
     probe = f"{leftovers.prefix_of(os.getpid())}probe"
+    with suppress(TestbedError):
+        _run("ip", "netns", "delete", probe)  # of an older process of this number
     try:
         _run("ip", "netns", "add", probe)
         try:
@@ -62,10 +66,8 @@ class Network:
             [sys.executable, str(Path(leftovers.__file__)), self.prefix], stdin=subprocess.PIPE, start_new_session=True
         )
         try:
-            used = _run("ip", "-4", "addr")
-            self._subnet = next(net for net in (f"10.213.{i}" for i in range(_SUBNETS)) if f" {net}." not in used)
             _run("ip", "link", "add", self._bridge, "type", "bridge")
-            _run("ip", "addr", "add", f"{self.host}/24", "dev", self._bridge)
+            self._take_subnet()
             _run("ip", "link", "set", self._bridge, "up")
         except BaseException:
             self._close()
@@ -76,6 +78,18 @@ class Network:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close()
+
+    def _take_subnet(self) -> None:
+        """Give the bridge an address in a subnet that nobody has, nor has taken at the same moment."""
+        for number in random.Random(self.prefix).sample(range(_SUBNETS), _SUBNETS):  # others try another order
+            self._subnet = f"10.213.{number}"
+            if f" {self._subnet}." in _run("ip", "-4", "addr"):
+                continue
+            _run("ip", "addr", "add", f"{self.host}/24", "dev", self._bridge)
+            if _run("ip", "-4", "addr").count(f" {self.host}/") == 1:
+                return
+            _run("ip", "addr", "delete", f"{self.host}/24", "dev", self._bridge)
+        raise TestbedError("a free subnet of 10.213.0.0/16 was wanted, and all are taken; end other testbeds")
 
     def _close(self) -> None:
         """Let the guard clean up, as it would if this process were killed."""

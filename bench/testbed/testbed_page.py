@@ -46,7 +46,8 @@ def head(results: Record) -> list[str]:
             took=where["rounds_s"] / 60,
         ),
     ]
-    return [*parts, say("busy")] if where["load_before"] > IDLE else parts
+    busy = where["load_before"] > IDLE
+    return [*parts, say("busy", load=where["load_before"], cores=where["cores"])] if busy else parts
 
 
 def devices(results: Record) -> str:
@@ -121,7 +122,16 @@ def schemes(results: Record) -> str:
     else:
         order = say("the order differs", predicted=told["predicted_s"], measured=told["measured_s"])
     agree = in_order(results, names)
-    return say("schemes", rows=rows(lines), order=order, pairs=len(agree), agree=100 * np.mean(agree))
+    ordered = {"order": order, "pairs": len(agree), "agree": 100 * np.mean(agree)}
+    return say("schemes", rows=rows(lines), fewer=fewer_rounds(results), **ordered)
+
+
+def fewer_rounds(results: Record) -> str:
+    """Say which schemes ran fewer rounds than others, if any did."""
+    counts = {one["name"]: len(rounds_of(results, one["name"])) for one in results["scenario"]["schemes"]}
+    most = max(counts.values())
+    told = ", ".join(f"{name} ran {count}" for name, count in counts.items() if count < most)
+    return say("fewer rounds", most=most, told=told) + "\n\n" if told else ""
 
 
 def in_order(results: Record, names: list[str]) -> list[bool]:
@@ -217,7 +227,21 @@ def wall(results: Record) -> str:
         verdict = say("the wall is not met as predicted", who=who, differ=differ, asked=asked)
     else:
         verdict = say("the wall is met", who=who)
-    return say("wall", rows=rows(lines), verdict=verdict)
+    return say("wall", rows=rows(lines), verdict=verdict) + own_killed(results)
+
+
+def own_killed(results: Record) -> str:
+    """Say who was killed in the rounds of lola's schemes, and how narrow the limits of those were."""
+    profile = results["profile"]["memory_bytes"]
+    holds = {one["name"]: one["holds"] for one in results["scenario"]["devices"]}
+    ours = [(record, block) for record in lolas(results) for block in record["blocks"]]
+    killed = [(record, block) for record, block in ours if block["killed"]]
+    if not killed:
+        return ""
+    margins = [results["memory_bytes"][one["device"]] - profile[holds[one["device"]] - 1] for _, one in killed]
+    who = "; ".join(f"{block['device']} in round {record['round']} of {record['scheme']}" for record, block in killed)
+    largest, least = max(margins) / 1e6, min(margins) / 1e6
+    return "\n\n" + say("lola's own killed", n=len(killed), asked=len(ours), who=who, least=least, largest=largest)
 
 
 def draw(results: Record, plots: Path) -> None:

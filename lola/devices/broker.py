@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from lola.devices.address import BrokerAddress
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _STARTED_S = 30.0
+_STOPPED_S = 10.0
 _SETTLING_S = 0.05
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_FULL_S = 1.0
 _BACKLOG = 512  # devices that may connect at the same moment
 _LISTENER = "default"
 _ANYONE = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
@@ -72,16 +77,16 @@ class EmbeddedBroker:
         OSError
             If the port is taken.
         LolaError
-            If it does not start in half a minute.
+            If it does not start in half a minute. What else keeps it from starting is raised as it is.
         """
         self._ready.clear()
         self._fault = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="broker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
         self._thread.start()
         if not self._ready.wait(_STARTED_S):
             raise LolaError(f"the embedded broker was to start in {_STARTED_S:g} s, and did not; use another broker")
         if self._fault is not None:
-            self._thread.join()
+            self._thread.join(_STOPPED_S)
             raise self._fault
         return self
 
@@ -90,8 +95,11 @@ class EmbeddedBroker:
         if self._thread is None or self._loop is None or self._stopping is None:
             return
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join()
+            with suppress(RuntimeError):  # it has ended meanwhile
+                self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(_STOPPED_S)
+            if self._thread.is_alive():
+                _log.warning("the embedded broker was to stop in %g s, and goes on until this process ends", _STOPPED_S)
 
     def __enter__(self) -> EmbeddedBroker:
         return self.start()
@@ -100,6 +108,15 @@ class EmbeddedBroker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:
+            if self._ready.is_set():  # nobody waits for it any more
+                raise
+            self._fault = error
+            self._ready.set()
 
     async def _serve(self) -> None:
         from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter
@@ -121,8 +138,8 @@ class EmbeddedBroker:
                     self._transport.abort()
                 return bytes(await super().read(n))
 
-        loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        self._loop = loop
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._stopping = loop, stopping
         # "External": connections are accepted here, so that what they send can be bounded.
         listeners: dict[str, Any] = {_LISTENER: ListenerConfig(type=ListenerType.EXTERNAL)}
         broker = Broker(BrokerConfig(listeners=listeners, plugins=_ANYONE))
@@ -143,29 +160,32 @@ class EmbeddedBroker:
         def accept() -> None:
             try:
                 connected, _ = listening.accept()
-            except OSError:  # it has left again
-                return
+            except OSError as error:
+                if error.errno in _FULL:  # who waits would be announced again and again
+                    _log.warning("the embedded broker can take nobody in for %g s: %s", _FULL_S, error)
+                    loop.remove_reader(listening)
+                    loop.call_later(_FULL_S, listen)
+                return  # else it has left again
             connected.setblocking(False)
             task = loop.create_task(serve(connected))
             clients.add(task)
             task.add_done_callback(clients.discard)
 
+        def listen() -> None:
+            if not stopping.is_set():
+                loop.add_reader(listening, accept)
+
         # Not asyncio's server, which in Python 3.11 leaks a connection that comes as it is closed.
         with socket.socket() as listening:
             listening.setblocking(False)
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listening.bind(("127.0.0.1", self._port))
-            except OSError as error:
-                self._fault = error
-                self._ready.set()
-                return
+            listening.bind(("127.0.0.1", self._port))
             listening.listen(_BACKLOG)
             self._port = listening.getsockname()[1]
             await broker.start()
-            loop.add_reader(listening, accept)
+            listen()
             self._ready.set()
-            await self._stopping.wait()
+            await stopping.wait()
             loop.remove_reader(listening)
             await asyncio.sleep(_SETTLING_S)  # so that who came last is served, and can be told to go
             await broker.shutdown()

@@ -26,7 +26,12 @@ pattern write {ROOT}/+/probe/%u
 
 
 def write_mosquitto(
-    certificates: Certificates, *, port: int = 8883, bind: str = "", most_bytes: int = 2**26
+    certificates: Certificates,
+    *,
+    port: int = 8883,
+    bind: str = "",
+    most_bytes: int = 2**26,
+    memory_bytes: int = 2 * _QUEUED_BYTES,
 ) -> tuple[Path, Path]:
     """Write ``mosquitto.conf`` and ``access.txt`` beside the certificates, and return their paths.
 
@@ -42,11 +47,14 @@ def write_mosquitto(
         The one address to listen on; all of them if left out.
     most_bytes : int
         A larger message is not taken.
+    memory_bytes : int
+        What the broker may take of the machine's memory, so that who fills it with retained messages ends neither the
+        machine nor the broker. Then messages are dropped and their senders disconnected until it is restarted.
 
     Raises
     ------
     TypeError, ValueError
-        If the port or the size is none, or a path cannot stand in such a file.
+        If the port or a size is none, or a path cannot stand in such a file.
     """
     if positive_integer("port", port) > 65535:
         raise LolaValueError(f"port must be at most 65535, got {port}; 8883 is usual")
@@ -73,6 +81,7 @@ def write_mosquitto(
         "max_inflight_messages 100",
         f"max_queued_messages {_QUEUED}",
         f"max_queued_bytes {_QUEUED_BYTES}",
+        f"memory_limit {positive_integer('memory_bytes', memory_bytes)}",
         "persistence false",
     ]
     write_atomically(access, _ACCESS)

@@ -51,17 +51,22 @@ def test_an_uplink_has_its_rate_and_a_closed_network_leaves_nothing():
         server.listen()
         network.shape("ann", wanted_bps)
         command = [sys.executable, "-c", SEND, network.host, str(server.getsockname()[1]), str(n_bytes)]
-        with subprocess.Popen(network.inside("ann", command)) as sender:
-            connection, (address, _) = server.accept()
-            assert address == first
-            with connection:
-                begun, received = time.monotonic(), 0
-                while chunk := connection.recv(2**16):
-                    received += len(chunk)
-                took_s = time.monotonic() - begun
-        assert sender.returncode == 0
-        assert received == n_bytes
-        assert abs(8 * n_bytes / took_s / wanted_bps - 1) < 0.1
+        errors = []
+        for _ in range(3):  # a machine with other work reads late, but not each time
+            started = time.monotonic()
+            with subprocess.Popen(network.inside("ann", command)) as sender:
+                connection, (address, _) = server.accept()
+                assert address == first
+                with connection:
+                    begun, received = time.monotonic(), 0
+                    while chunk := connection.recv(2**16):
+                        received += len(chunk)
+                    ended = time.monotonic()
+            assert sender.returncode == 0
+            assert received == n_bytes
+            assert 8 * n_bytes / (ended - started) < 1.1 * wanted_bps
+            errors.append(abs(8 * n_bytes / (ended - begun) / wanted_bps - 1))
+        assert min(errors) < 0.1
     assert not named(network.prefix)
 
 
@@ -85,8 +90,8 @@ with Network() as network:
     assert named(prefix)
     testbed.send_signal(number)
     testbed.communicate()
-    until(lambda: not named(prefix), 10)
-    until(lambda: not Path(f"/proc/{sleeper}").exists(), 10)
+    until(lambda: not named(prefix), 60)
+    until(lambda: not Path(f"/proc/{sleeper}").exists(), 60)
 
 
 @needs_network
@@ -94,20 +99,49 @@ def test_cleaning_touches_what_the_dead_have_left_and_no_more():
     with subprocess.Popen(["true"]) as process:
         pass
     dead = leftovers.prefix_of(process.pid)
-    others = "lolatest-2"
-    for name in (f"{dead}2", others):
-        subprocess.run(["ip", "netns", "add", name], check=True)
+    others = f"lolatest-{os.getpid()}"
     try:
+        for name in (f"{dead}2", others):
+            subprocess.run(["ip", "netns", "add", name], check=True)
         with Network() as network:
             network.add("ann")
-            done = leftovers.clean_all()
-            assert done[dead] == "removed"
-            assert done[network.prefix] == f"left alone: process {os.getpid()} is running"
+            assert leftovers.clean_all(network.prefix) == {
+                network.prefix: f"left alone: process {os.getpid()} is running"
+            }
             assert len(named(network.prefix)) == 3
+            assert leftovers.clean_all(others) == {}
+            assert leftovers.clean_all(dead) == {dead: "removed"}
         assert others in leftovers.namespaces()
         assert f"{dead}2" not in leftovers.namespaces()
     finally:
-        subprocess.run(["ip", "netns", "delete", others], check=True)
+        for name in (f"{dead}2", others):
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+
+
+@needs_network
+def test_two_networks_that_take_the_same_subnet_at_once_end_in_different_ones(tmp_path, monkeypatch):
+    """A rival takes each address that is asked for just before it is given, twice."""
+    real, rival = shutil.which("ip"), f"{leftovers.prefix_of(os.getpid())}else"
+    script = tmp_path / "ip"
+    script.write_text(f"""#!/bin/sh
+if [ "$1 $2" = "addr add" ] && [ ! -e {tmp_path}/2 ]; then
+    [ -e {tmp_path}/1 ] && touch {tmp_path}/2 || {{ touch {tmp_path}/1; {real} link add {rival} type bridge; }}
+    {real} addr add "$3" dev {rival}
+fi
+exec {real} "$@"
+""")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with Network() as network:
+        assert len(addresses_of(rival)) == 2
+        assert f"{network.host}/24" not in addresses_of(rival)
+        assert addresses_of(f"{network.prefix}br") == [f"{network.host}/24"]
+    assert not named(network.prefix)
+
+
+def addresses_of(link):
+    listed = subprocess.run(["ip", "-4", "addr", "show", "dev", link], capture_output=True, text=True, check=True)
+    return [line.split()[1] for line in listed.stdout.splitlines() if line.split()[0] == "inet"]
 
 
 @needs_network
@@ -136,28 +170,37 @@ def limits(request):
     if why := without_groups():
         pytest.skip(why)
     prefix = leftovers.prefix_of(os.getpid())
+    leftovers.clean_groups(prefix)  # of an older process of this number
     yield ControlGroups(prefix)
     leftovers.clean_groups(prefix)
 
 
 def test_a_quota_is_kept(limits):
-    worker = limits.start("ann", [sys.executable, "-c", WORK, "1.5"], stdout=subprocess.PIPE)
     limits.set("ann", 0.3, None)
+    worker = limits.start("ann", [sys.executable, "-c", WORK, "1.5"], stdout=subprocess.PIPE)
     share = float(worker.communicate()[0])
     assert 0.02 < share < 0.4
     assert limits.kills("ann") == 0
 
 
 def test_who_takes_more_memory_than_it_has_is_killed(limits):
-    code = "import sys; sys.stdin.readline(); taken = b'x' * int(sys.argv[1]); sys.stdin.readline(); print(len(taken))"
+    code = """
+import sys
+sys.stdin.readline()
+taken = b'x' * int(sys.argv[1])
+print("taken", flush=True)
+sys.stdin.readline()
+print(len(taken))
+"""
     for n_bytes, died in ((20_000_000, False), (300_000_000, True)):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with limits.start("ann", [sys.executable, "-c", code, str(n_bytes)], **pipes) as process:
             limits.set("ann", None, 100e6)
             process.stdin.write("\n")
             process.stdin.flush()
+            process.stdout.readline()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(1.0)
+                process.wait(30.0 if died else 1.0)
             said, _ = process.communicate("\n")
         assert (process.returncode == -signal.SIGKILL) == died
         assert said == ("" if died else f"{n_bytes}\n")

@@ -107,7 +107,42 @@ def test_a_machine_that_had_other_work_is_said_to(results):
     results["provenance"]["load_before"] = 0.4
     assert len(testbed_page.head(results)) == 2
     results["provenance"]["load_before"] = 3.0
-    assert "The machine was not idle" in testbed_page.head(results)[-1]
+    assert (
+        "The machine was loaded.** Before the run began its load was 3.0 on 2 cores" in testbed_page.head(results)[-1]
+    )
+
+
+def test_what_was_killed_of_lola_s_own_is_said_with_the_reason(results):
+    own = [block for record in testbed_page.lolas(results) for block in record["blocks"]]
+    text = testbed_page.wall(results)
+    assert (
+        f"**Of lola's own schemes {sum(block['killed'] for block in own)} of {len(own)} processes were killed**" in text
+    )
+    for block in own:
+        block["killed"] = False
+    assert "lola's own schemes" not in testbed_page.wall(results)
+    record = next(record for record in testbed_page.lolas(results) if record["scheme"] == "JBBA")
+    record["blocks"][0] |= {"device": "cem", "killed": True}
+    results["memory_bytes"]["cem"] = results["profile"]["memory_bytes"][0] + 12e6
+    text = testbed_page.wall(results)
+    assert f"1 of {len(own)} processes were killed" in text
+    assert f"beyond its memory: cem in round {record['round']} of JBBA. " in text
+    assert "here 12 to 12 MB above what their deepest block took" in text
+
+
+def test_who_ran_fewer_rounds_is_said_to(results):
+    text = testbed_page.schemes(results)
+    assert "Not all ran 15 rounds: communication-aware ran 5, random ran 5." in text
+    few = ("communication-aware", "random")
+    results["scenario"]["schemes"] = [one for one in results["scenario"]["schemes"] if one["name"] not in few]
+    assert "Not all ran" not in testbed_page.schemes(results)
+
+
+def test_the_model_is_said_to_be_smaller_than_one_in_use(results):
+    results["scenario"]["model"] |= {"layers": 3, "hidden": 96}
+    text = testbed_page.devices(results)
+    assert "The model is no MiniLM" in text
+    assert "random weights with 3 blocks of width 96," in text
 
 
 def test_a_round_is_told_in_a_line(results):

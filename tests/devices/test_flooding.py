@@ -1,0 +1,71 @@
+"""A device with a certificate that fills the broker with retained messages ends neither the broker nor its machine."""
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from fleets import until
+from paho.mqtt import client as paho
+
+from lola.devices import BrokerAddress, Certificates, write_mosquitto
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+MEGABYTE = 2**20
+
+if MOSQUITTO is None:
+    pytest.skip("mosquitto is not installed (apt-get install mosquitto)", allow_module_level=True)
+
+
+@pytest.fixture
+def broker(tmp_path):
+    certificates = Certificates.create(tmp_path / "certificates", ["127.0.0.1"])
+    certificates.add_device("ann")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    configuration, _ = write_mosquitto(
+        certificates, port=port, bind="127.0.0.1", most_bytes=2 * MEGABYTE, memory_bytes=20 * MEGABYTE
+    )
+    with configuration.open("a") as file:
+        file.write("user root\n" if os.getuid() == 0 else "")  # keys are for their owner
+    process = subprocess.Popen([MOSQUITTO, "-c", configuration], stderr=subprocess.DEVNULL)
+    certificate, key = certificates.paths("ann")
+    try:
+        yield process, BrokerAddress("127.0.0.1", port, certificates.authority, certificate, key)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_retained_messages_fill_a_broker_no_further_than_its_limit(broker):
+    process, address = broker
+    client, lost, stored = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5), [], []
+    client.tls_set_context(address.tls())
+    client.on_disconnect = lambda *_: lost.append(True)
+    client.on_publish = lambda *_: stored.append(True)
+    connected = []
+    client.on_connect = lambda *_: connected.append(True)
+    client.connect_async(address.host, address.port)
+    client.reconnect_delay_set(1, 1)
+    client.loop_start()
+    try:
+        until(lambda: connected, 60)
+        for run in range(40):
+            client.publish(f"lola/{run}/status/ann", bytes(MEGABYTE), 1, retain=True)
+        until(lambda: lost, 60)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    assert 5 < len(stored) < 20
+    assert process.poll() is None
+    resident = os.sysconf("SC_PAGE_SIZE") * int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    assert resident < 40 * MEGABYTE
+
+
+def test_a_limit_of_memory_must_be_a_size(tmp_path):
+    certificates = Certificates.create(tmp_path / "certificates", ["127.0.0.1"])
+    with pytest.raises(ValueError, match="memory_bytes must be at least 1, got 0"):
+        write_mosquitto(certificates, memory_bytes=0)
