@@ -40,7 +40,7 @@ class Quarantine:
     def free(self, devices: IntArray, version: int) -> IntArray:
         """Return those of the devices numbered that may get work."""
         held = [self.holds(device, version) for device in devices.tolist()]
-        return devices[~np.array(held, dtype=bool)]
+        return np.asarray(devices[~np.array(held, dtype=bool)])
 
     def note(self, device: int, version: int) -> str:
         """Note that an answer was refused; say what follows for the device, or nothing."""
