@@ -231,9 +231,10 @@ def test_extras_are_those_of_the_package():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for extra, modules in EXTRAS.items():
         packages = {re.match(r"[\w-]+", entry)[0] for entry in declared[extra] if not entry.startswith("lola-deft")}
-        if extra == "train":
+        if extra in ("train", "devices"):
             packages |= set(EXTRAS["torch"])
-        assert {"sklearn" if name == "scikit-learn" else name for name in packages} == set(modules)
+        imported = {"scikit-learn": "sklearn", "paho-mqtt": "paho.mqtt"}
+        assert {imported.get(name, name) for name in packages} == set(modules)
 
 
 def completions(line, folder):
@@ -253,7 +254,7 @@ def completions(line, folder):
 
 def test_a_shell_is_told_what_could_come_next(tmp_path):
     (tmp_path / "fleet.csv").touch()
-    assert {name.strip() for name in completions("lola s", tmp_path)} == {"schedule", "simulate"}
+    assert {name.strip() for name in completions("lola s", tmp_path)} == {"schedule", "serve", "simulate"}
     assert {name.strip() for name in completions("lola schedule --fi", tmp_path)} == {"--figure"}
     assert {name.strip() for name in completions("lola schedule --fleet fl", tmp_path)} == {"fleet.csv"}
     assert {name.strip() for name in completions("lola verify --oracle mi", tmp_path)} == {"milp", "misocp"}
