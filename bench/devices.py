@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import socket
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ from page import Template, claim, rows, write_page
 import lola
 from lola.adapters import BlockGradient, BlockTask, CooperativeSession, ModelUpdate, RoundPlan
 from lola.devices import BrokerAddress, Certificates, EdgeDevice, EmbeddedBroker, MqttDevices, write_mosquitto
+from lola.devices.mosquitto import installed_mosquitto
 from lola.models import Depths, attach_lora
 
 HERE = Path(__file__).resolve().parent
@@ -180,7 +180,7 @@ def machine() -> str:
 
 
 def mosquitto() -> str:
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    found = installed_mosquitto()
     if found is None:
         sys.exit("mosquitto is needed: apt-get install mosquitto")
     return found

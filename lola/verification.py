@@ -106,8 +106,8 @@ def _check_segments(devices: IntArray, problem: Problem) -> None:
     line, depths = "C2, one segment a device", segments(devices)
     distinct, count = np.unique([devices[s.start - 1] for s in depths], return_counts=True)
     require((count == 1).all(), line, f"the blocks of device {distinct[count > 1][:1]} are no neighbours")
-    longest, most = max(map(len, depths)), problem.max_blocks
-    require(most is None or longest <= most, line, f"a device has {longest} blocks, max_blocks is {most}")
+    longest, most = max(map(len, depths)), problem.longest
+    require(longest <= most, line, f"a device has {longest} blocks, max_blocks is {most}")
 
 
 def _check_latencies(schedule: Schedule, problem: Problem) -> None:

@@ -26,9 +26,10 @@ from network import Network, TestbedError
 import lola
 from lola.adapters import RoundPlan, apply_round
 from lola.devices import BrokerAddress, MqttDevices
+from lola.devices.mosquitto import installed_mosquitto
 from lola.problem import segments
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+MOSQUITTO = installed_mosquitto()
 _RUN, _PORT, _BROKER = "testbed", 1883, "broker"
 _STARTING_S = 120.0
 _CALIBRATING_S = 900.0

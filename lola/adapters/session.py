@@ -294,7 +294,7 @@ class CooperativeSession:
     @property
     def _least_devices(self) -> int:
         """Fewest devices that can take all blocks, if memory allows."""
-        return math.ceil(self.problem.n_blocks / (self.problem.max_blocks or self.problem.n_blocks))
+        return math.ceil(self.problem.n_blocks / self.problem.longest)
 
     def _channel_of(self, version: int, clock_s: float) -> FloatArray:
         fleet = self.problem.fleet

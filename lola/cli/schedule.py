@@ -1,6 +1,7 @@
 """``lola schedule``: one round. Only the standard library is imported before it runs."""
 
 import argparse
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -121,21 +122,14 @@ def _compared(problem: "Problem", seed: int) -> "tuple[dict[str, Schedule | str]
 
     asked = None if problem.max_blocks == 1 else problem.max_blocks
     answers: dict[str, Schedule | str] = {}
-    left_out = ""
-    for longest in (asked, 1):
-        try:
-            one = of_a_round(problem, problem.fleet, max_blocks=longest)
-        except LolaValueError:
-            if longest == 1:
-                few = f"{problem.n_devices} devices for {problem.n_blocks} blocks, one each"
-                left_out = few if problem.n_devices < problem.n_blocks else "a device is pinned to several"
-            continue  # or the profile does not know what more than one would cost
-        if longest == 1:
-            answers |= compare(one, seed=seed)
-            continue
-        try:
-            several = compare(one, ["jbba"])["jbba"]
-        except LolaValueError:
-            several = "not proven"
-        answers |= {f"jbba, {blocks_allowed(longest)} blocks a device": several}
-    return answers, left_out
+    with suppress(LolaValueError):  # where the profile does not know what more than one would cost
+        several = of_a_round(problem, problem.fleet, max_blocks=asked)
+        label = f"jbba, {blocks_allowed(asked)} blocks a device"
+        answers[label] = "not proven"
+        answers[label] = compare(several, ["jbba"])["jbba"]
+    try:
+        one = of_a_round(problem, problem.fleet, max_blocks=1)
+    except LolaValueError:
+        few = f"{problem.n_devices} devices for {problem.n_blocks} blocks, one each"
+        return answers, few if problem.n_devices < problem.n_blocks else "a device is pinned to several"
+    return answers | compare(one, seed=seed), ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from lola.devices.certificates import Certificates
@@ -23,6 +24,11 @@ pattern write {ROOT}/+/answer/%u
 pattern write {ROOT}/+/status/%u
 pattern write {ROOT}/+/probe/%u
 """
+
+
+def installed_mosquitto() -> str | None:
+    """Return where mosquitto is on this machine, also in folders of root's path alone; None if nowhere."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 
 def write_mosquitto(

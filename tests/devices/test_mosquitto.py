@@ -1,7 +1,6 @@
 """The same over mosquitto with TLS: the simulated session's bits, and no message of who may not send it."""
 
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -17,8 +16,9 @@ from paho.mqtt import client as paho
 
 from lola.devices import BrokerAddress, BrokerError, Certificates, write_mosquitto
 from lola.devices.connection import Connection
+from lola.devices.mosquitto import installed_mosquitto
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+MOSQUITTO = installed_mosquitto()
 
 if MOSQUITTO is None and not os.environ.get("CI"):
     pytest.skip("mosquitto is not installed (apt-get install mosquitto)", allow_module_level=True)

@@ -14,7 +14,9 @@ import pytest
 import testbed
 from network import TestbedError, missing
 
-BROKER = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+from lola.devices.mosquitto import installed_mosquitto
+
+BROKER = installed_mosquitto()
 LACKS = missing() + ([] if BROKER else ["mosquitto"])
 INSTALLABLE = os.environ.get("CI") and os.geteuid() == 0 and not (shutil.which("ip") and shutil.which("tc") and BROKER)
 TINY = {
