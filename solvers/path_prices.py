@@ -4,7 +4,7 @@ import numpy as np
 
 from lola.solvers._jit import kernel
 
-_MOST_PIVOTS = 500  # between two paths: many times what was ever needed
+_MOST_PIVOTS = 500  # between two paths
 
 
 @kernel

@@ -131,7 +131,7 @@ def segment_allocation(
     -----
     (P3) of ``lola docs theory``, by Theorem 5: a descent over paths in which no device stands twice. In a large fleet
     only devices that the potentials call for enter; each pass over the others costs O(K·L·max_blocks) time and
-    memory for 256 devices a segment, and the last one completes the proof. Tried with up to 120 blocks.
+    memory for 256 devices a segment, and the last one completes the proof. Tried with up to 80 blocks.
 
     Examples
     --------
