@@ -16,6 +16,7 @@ from lola.cli.main import main
 
 NAMES = ("ann", "bob", "cem")
 BANDWIDTH_HZ = 1e6
+LONG_S = 300.0  # for what a slow machine takes its time for, processes that start above all
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,9 @@ def weights(out, version):
 
 def test_devices_that_have_the_same_data_end_with_the_bits_of_a_simulated_run(place, start, port, tmp_path):
     served_out, out = tmp_path / "served", tmp_path / "simulated"
-    server = start("server", *served(place, served_out, port, "--rounds", 6, "--devices", ",".join(NAMES)))
+    # A slow machine must not miss a deadline: its bits would be others.
+    whole = ("--rounds", 6, "--devices", ",".join(NAMES), "--slack", 500)
+    server = start("server", *served(place, served_out, port, *whole))
     devices = [start(name, *device(place, port, name, *["--pace"] * (name == "ann"))) for name in NAMES]
     simulated = ["train", *setting(place, out, "--rounds", 6, "--fleet", place / "fleet.csv")]
     assert main([str(option) for option in simulated]) == 0
@@ -130,16 +133,16 @@ def test_server_and_devices_stop_die_and_come_back(place, start, port, tmp_path)
         there = rows(out / "metrics.csv")
         return there and there[-1]["participants"]
 
-    until(lambda: participants() == "3", 60)
+    until(lambda: participants() == "3", LONG_S)
     assert re.search(r"^offers [\d.e+]+ bytes, speed [\d.e-]+, uplink [\d.e+]+ bit/s$", ann.said, re.M)
     (remembered,) = (tmp_path / "cache").rglob("device-speed-*.json")
     assert 0 < json.loads(remembered.read_text())["seconds"][0] < 10
     cem.kill()
-    until(lambda: participants() == "2", 60)
+    until(lambda: participants() == "2", LONG_S)
     cem = start("cem-again", *device(place, port, "cem"))
-    until(lambda: participants() == "3", 60)
+    until(lambda: participants() == "3", LONG_S)
     server.interrupt()
-    assert server.ends(20) == 130
+    assert server.ends(LONG_S) == 130
     latest = rows(out / "metrics.csv")[-1]["version"]
     said = f"lola: interrupted; the same command goes on from round-{int(latest):06d} of {out}, and devices join again"
     assert server.said.splitlines()[-1] == said
@@ -147,14 +150,14 @@ def test_server_and_devices_stop_die_and_come_back(place, start, port, tmp_path)
     names = json.loads((out / "devices.json").read_text())["names"]
     assert sorted(names) == list(NAMES)
     ann.interrupt()
-    assert ann.ends(20) == 130
+    assert ann.ends(LONG_S) == 130
     assert "lola: interrupted; ann has left run run; the same command joins it again" in ann.said
     again = start("server-again", *served(place, out, port, *endless))
     again.says(f"goes on from round {latest} in {out}")
-    until(lambda: int(rows(out / "metrics.csv")[-1]["version"]) > int(latest), 60)
+    until(lambda: int(rows(out / "metrics.csv")[-1]["version"]) > int(latest), LONG_S)
     assert json.loads((out / "devices.json").read_text())["names"] == names
     again.interrupt()
-    assert again.ends(20) == 130
+    assert again.ends(LONG_S) == 130
     versions = [int(row["version"]) for row in rows(out / "timings.csv")[::3]]
     assert versions == list(range(1, len(versions) + 1))
     start("server-other", *served(place, tmp_path / "other", port, *endless, "--lora-alpha", 4))

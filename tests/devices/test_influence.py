@@ -94,7 +94,7 @@ def test_a_gigabyte_for_an_answer_is_not_taken_in(tmp_path, broker):
         assert [record.applied for record in session.run(2)] == [3, 3]
         before, sent = resident_bytes(), 0
         for _ in range(4):
-            with socket.create_connection((broker.address.host, broker.address.port), timeout=5) as rogue:
+            with socket.create_connection((broker.address.host, broker.address.port), timeout=60) as rogue:
                 rogue.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")  # CONNECT of MQTT 3.1.1
                 assert rogue.recv(4) == b"\x20\x02\x00\x00"
                 try:
