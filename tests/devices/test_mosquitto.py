@@ -1,62 +1,22 @@
 """The same over mosquitto with TLS: the simulated session's bits, and no message of who may not send it."""
 
-import os
 import socket
 import ssl
-import subprocess
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
+from brokers import Mosquitto, needs_mosquitto
 from cooperative import tiny_session, weights_of
 from fleets import NAMES, PROBLEM, device, everybody, over, until
 from paho.mqtt import client as paho
 
-from lola.devices import BrokerAddress, BrokerError, Certificates, write_mosquitto
+from lola.devices import BrokerError, Certificates
 from lola.devices.connection import Connection
-from lola.devices.mosquitto import installed_mosquitto
 
-MOSQUITTO = installed_mosquitto()
-
-if MOSQUITTO is None and not os.environ.get("CI"):
-    pytest.skip("mosquitto is not installed (apt-get install mosquitto)", allow_module_level=True)
-
-
-class Mosquitto:
-    """A broker that runs with the configuration that lola wrote, on a port of its own."""
-
-    def __init__(self, folder):
-        assert MOSQUITTO is not None, "where CI is set, mosquitto must be installed: .ci/run does"
-        self.certificates = Certificates.create(folder / "certificates", ["127.0.0.1"])
-        for name in NAMES:
-            self.certificates.add_device(name)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.configuration, _ = write_mosquitto(self.certificates, port=self.port, bind="127.0.0.1", most_bytes=2**20)
-        with self.configuration.open("a") as file:
-            file.write("user root\n" if os.getuid() == 0 else "")  # keys are for their owner
-        self.log, self.process = folder / "mosquitto.log", None
-
-    def start(self):
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen([MOSQUITTO, "-c", self.configuration], stdout=log, stderr=log)
-        until(self.listens)
-
-    def listens(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self):
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(60)
-
-    def address(self, name, certificates=None):
-        certificate, key = (certificates or self.certificates).paths(name)
-        return BrokerAddress("127.0.0.1", self.port, self.certificates.authority, certificate, key)
+pytestmark = needs_mosquitto
 
 
 @pytest.fixture(scope="module")
