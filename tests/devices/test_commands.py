@@ -7,6 +7,7 @@ import socket
 from contextlib import closing
 
 import pytest
+from brokers import Mosquitto, needs_mosquitto
 from fleets import until
 from nonsense import make_place
 from processes import Command
@@ -51,6 +52,24 @@ def port():
         return free.getsockname()[1]
 
 
+@pytest.fixture(params=["embedded", pytest.param("mosquitto", marks=needs_mosquitto)])
+def meeting(request, tmp_path, port):
+    """Options of a server, and of a device by its name, that meet at a broker: without TLS, or with certificates."""
+    if request.param == "embedded":
+        yield ["--embedded", "--port", port], lambda name: ["--broker", f"127.0.0.1:{port}", "--name", name]
+        return
+    mosquitto = Mosquitto(tmp_path)
+    where, certificates = ["--broker", f"127.0.0.1:{mosquitto.port}"], mosquitto.certificates
+    try:
+        mosquitto.start()
+        yield (
+            [*where, "--certificates", certificates.folder],
+            lambda name: [*where, "--certificate", certificates.paths(name)[0]],
+        )
+    finally:
+        mosquitto.stop()
+
+
 def setting(place, out, *more):
     options = ["--model", place / "model", "--task", "mrpc", "--data", place, "--out", out, "--batch", 8, "--seq", 16]
     options += ["--lr", 0.01, "--threads", 1, "--eval-every", 2, "--max-blocks", 2, "--bandwidth-hz", BANDWIDTH_HZ]
@@ -61,18 +80,25 @@ def served(place, out, port, *more):
     return ["serve", *setting(place, out, "--embedded", "--port", port, *more)]
 
 
-def device(place, port, name, *more):
+def device(place, port, name):
+    return [*joining(place, port, name), *offering(place, name)]
+
+
+def offering(place, name):
     """Options of a device that is what the fleet of the simulated session says."""
     fleet = lola.load_fleet(place / "fleet.csv")
     k = NAMES.index(name)
     uplink_bps = fleet.spectral_efficiency[k] * BANDWIDTH_HZ
     said = ["--speed", fleet.speed[k], "--memory", fleet.memory_bytes[k], "--uplink-bps", uplink_bps]
-    return [*joining(place, port, name), "--shard", f"{k + 1}/{len(NAMES)}", *said, *more]
+    return ["--shard", f"{k + 1}/{len(NAMES)}", *said]
 
 
 def joining(place, port, name):
-    where = ["--broker", f"127.0.0.1:{port}", "--name", name, "--threads", 1]
-    return ["device", "--model", place / "model", "--data", place, *where]
+    return [*learning(place), "--broker", f"127.0.0.1:{port}", "--name", name]
+
+
+def learning(place):
+    return ["device", "--model", place / "model", "--data", place, "--threads", 1]
 
 
 def rows(file):
@@ -83,12 +109,16 @@ def weights(out, version):
     return (out / f"round-{version:06d}" / "weights.safetensors").read_bytes()
 
 
-def test_devices_that_have_the_same_data_end_with_the_bits_of_a_simulated_run(place, start, port, tmp_path):
+def test_devices_that_have_the_same_data_end_with_the_bits_of_a_simulated_run(place, start, meeting, tmp_path):
     served_out, out = tmp_path / "served", tmp_path / "simulated"
     # A slow machine must not miss a deadline: its bits would be others.
     whole = ("--rounds", 6, "--devices", ",".join(NAMES), "--slack", 500)
-    server = start("server", *served(place, served_out, port, *whole))
-    devices = [start(name, *device(place, port, name, *["--pace"] * (name == "ann"))) for name in NAMES]
+    serving, joined = meeting
+    server = start("server", "serve", *setting(place, served_out, *serving, *whole))
+    devices = [
+        start(name, *learning(place), *joined(name), *offering(place, name), *["--pace"] * (name == "ann"))
+        for name in NAMES
+    ]
     simulated = ["train", *setting(place, out, "--rounds", 6, "--fleet", place / "fleet.csv")]
     assert main([str(option) for option in simulated]) == 0
     assert server.ends() == 0, server.said
