@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from lola.devices.address import BrokerAddress
 from lola.solvers.checks import shown
@@ -272,6 +272,19 @@ class Connection:
             self._on_message(Message(message.topic, bytes(message.payload), bool(message.retain)))
         except Exception:  # a fault of ours must not end the connection's thread unseen
             _log.exception("%s: a message on %s could not be handled", self.client, shown(message.topic))
+
+
+class Connected:
+    """Somebody who has a connection within a ``with``."""
+
+    _connection: Connection
+
+    def __enter__(self) -> Self:
+        self._connection.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
 
 def dropped(timeout_s: float) -> bool:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from lola.adapters.apply import Refusal
 from lola.adapters.messages import BlockTask
+from lola.adapters.wire import DIGESTED
 from lola.devices.status import DeviceStatus, State
 
 _MOST_ANSWERS = 2  # of a device in a round: the first, and one that shows that there were more
 _MOST_SENDINGS = 5  # of a task, to a device that joins anew while it is awaited
-_PREFIX_BYTES = 40  # of a message: its kind and digest
 
 
 @dataclass
@@ -100,12 +100,12 @@ class OpenRound:
         exchange = self.exchanges.get(name)
         if exchange is None:
             return "an answer is ignored, for it was not asked"
-        if exchange.answers and payload[:_PREFIX_BYTES] == exchange.prefix:  # a broker delivers at least once
+        if exchange.answers and payload[:DIGESTED] == exchange.prefix:  # a broker delivers at least once
             return ""
         if exchange.answers >= _MOST_ANSWERS:
             return "it answers again and again; the rest is ignored"
         if not exchange.answers:
-            exchange.prefix, exchange.answered_s = payload[:_PREFIX_BYTES], now_s - self.started_s
+            exchange.prefix, exchange.answered_s = payload[:DIGESTED], now_s - self.started_s
         exchange.answers += 1
         self.arrived.append((exchange, payload))
         return ""

@@ -16,7 +16,7 @@ from lola.adapters.messages import BlockGradient, ModelUpdate
 from lola.adapters.plan import RoundPlan
 from lola.adapters.wire import HEADER_BYTES, layouts_of, room_for
 from lola.devices.address import BrokerAddress
-from lola.devices.connection import Connection, Message
+from lola.devices.connection import Connected, Connection, Message
 from lola.devices.exchange import Exchange, OpenRound
 from lola.devices.register import KnownDevice, Register
 from lola.devices.status import DeviceStatus, check_name, model_identity
@@ -27,8 +27,6 @@ from lola.solvers.checks import positive_number, real_number
 from lola.solvers.errors import LolaError, LolaValueError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from lola.models.depths import Depths
 
 _log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ class DevicesGoneError(LolaError):
     """Too few devices came, or came back, in the time that a round waits for them."""
 
 
-class MqttDevices:
+class MqttDevices(Connected):
     """Devices on the other side of an MQTT broker; `LiveDevices` of a session. Use it as a context manager.
 
     A round ends when everybody has answered, or at its deadline: the schedule's latency times `slack`, and what
@@ -117,15 +115,6 @@ class MqttDevices:
             most_bytes=self._most_bytes,
             queued=_QUEUED,
         )
-
-    def __enter__(self) -> MqttDevices:
-        self._connection.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.close()
 
     def devices(self) -> list[KnownDevice]:
         """Return what is known of each device that has reported, by number."""
