@@ -157,7 +157,7 @@ def over_mosquitto(folder: Path, names: list[str]) -> Iterator[Any]:
     for name in names:
         certificates.add_device(name)
     port = free_port()
-    configuration, _ = write_mosquitto(certificates, port=port, bind="127.0.0.1")
+    configuration, _ = write_mosquitto(certificates, runs=["bench", "run"], port=port, bind="127.0.0.1")
     with configuration.open("a") as file:
         file.write("user root\n")  # keys are for their owner
     process = subprocess.Popen([mosquitto(), "-c", configuration], stderr=subprocess.DEVNULL)

@@ -22,7 +22,7 @@ needs_mosquitto = pytest.mark.skipif(
 class Mosquitto:
     """A broker that runs with the configuration that lola wrote, on a port of its own."""
 
-    def __init__(self, folder, **limits):
+    def __init__(self, folder, **options):
         assert MOSQUITTO is not None, "where CI is set, mosquitto must be installed: .ci/run does"
         self.certificates = Certificates.create(folder / "certificates", ["127.0.0.1"])
         for name in NAMES:
@@ -30,8 +30,8 @@ class Mosquitto:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        limits = {"most_bytes": 2**20} | limits
-        self.configuration, _ = write_mosquitto(self.certificates, port=self.port, bind="127.0.0.1", **limits)
+        options = {"runs": ["tiny", "run"], "most_bytes": 2**20, "port": self.port, "bind": "127.0.0.1"} | options
+        self.configuration, _ = write_mosquitto(self.certificates, **options)
         with self.configuration.open("a") as file:
             file.write("user root\n" if os.getuid() == 0 else "")  # keys are for their owner
         self.log, self.process = folder / "mosquitto.log", None

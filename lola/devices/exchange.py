@@ -71,6 +71,7 @@ class OpenRound:
         self.exchanges = {exchange.name: exchange for exchange in exchanges}
         self.arrived: deque[tuple[Exchange, bytes]] = deque()
         self.refusals: deque[Refusal] = deque()
+        self.cut = False  # whether the server was cut off meanwhile: then silence is not the devices' doing
 
     @property
     def answered(self) -> bool:

@@ -35,6 +35,7 @@ _SLOWEST = 10  # times message_s; who says late that it has begun must not make 
 _QUEUED = 10_000  # a task for each device
 _MOST_TOLD = 5  # lines of the log that a device gets in a round
 _MOST_OF_ALL = 200
+_LOOK_S = 1.0  # a device's rest ends without anybody's word
 
 
 class DevicesGoneError(LolaError):
@@ -141,10 +142,8 @@ class MqttDevices(Connected):
                     "start it, or name another"
                 )
         with self._changed:
-            anew = self._changed.wait_for(
-                lambda: self.register.present(problem.bandwidth_hz) and self.register.serial > after,
-                timeout=max(end - time.monotonic(), 0.0),
-            )
+            while not (anew := self._news(problem.bandwidth_hz, after)) and time.monotonic() < end:
+                self._changed.wait(min(_LOOK_S, max(end - time.monotonic(), 0.0)))
             if not anew or (after >= 0 and time.monotonic() >= end):
                 there = [one.name for one in self.register.present(problem.bandwidth_hz)]
                 raise DevicesGoneError(
@@ -152,6 +151,11 @@ class MqttDevices(Connected):
                     f"{len(there)} are there ({', '.join(there) or 'none'}). Start more"
                 )
             return self.register.roster(problem.bandwidth_hz)
+
+    def _news(self, bandwidth_hz: float, after: int) -> bool:
+        """Whether somebody is there, and anything has changed."""
+        self.register.wake(time.monotonic())
+        return bool(self.register.present(bandwidth_hz)) and self.register.serial > after
 
     def answers(self, plan: RoundPlan) -> Iterator[BlockGradient | Refusal]:
         """Send update and tasks, and give what comes until everybody has answered or the deadline has passed."""
@@ -204,6 +208,8 @@ class MqttDevices(Connected):
             awaited = [name for name, exchange in this.exchanges.items() if not exchange.done]
             missing = this.missing(gone)
             self.register.doubt(awaited)
+            if not this.cut:
+                self._let_rest(awaited, this)
             begun = [one.computing_s for one in this.exchanges.values() if one.computing_s is not None]
             if begun:
                 self._message_times.append(max(begun))
@@ -211,6 +217,14 @@ class MqttDevices(Connected):
                 self._message_times.append(this.deadline_s - this.started_s)
             self._round, self.exchanges = None, tuple(this.exchanges.values())
         return missing
+
+    def _let_rest(self, silent: Iterable[str], this: OpenRound) -> None:
+        """Give those no work for a while who were silent in more rounds than one: each of them costs its blocks."""
+        now_s = time.monotonic()
+        for name in silent:
+            rest_s = self.register.note_silence(name, this.deadline_s - this.started_s, now_s)
+            if rest_s:
+                _log.warning("%s: it was silent again, and gets no work for %.3g s", name, rest_s)
 
     def _read(self, exchange: Exchange, payload: bytes) -> BlockGradient | Refusal:
         """Decode an answer, from the one who was asked."""
@@ -256,6 +270,8 @@ class MqttDevices(Connected):
         why = "an answer is ignored, for it comes when nobody waits"
         if self._round is not None:
             why = self._round.take(name, payload, time.monotonic())
+            if not why:
+                self.register.note_answer(name)
         if why:
             self._tell(name, why)
 
@@ -271,6 +287,8 @@ class MqttDevices(Connected):
         """Know nothing of anybody until they, or the broker for them, report again."""
         with self._changed:
             self.register.doubt(list(self.register.known))
+            if self._round is not None:
+                self._round.cut = True
             self._changed.notify_all()
 
     def _tell(self, name: str, why: str) -> None:

@@ -11,12 +11,14 @@ from paho.mqtt import client as paho
 from lola.devices import Certificates, write_mosquitto
 
 MEGABYTE = 2**20
+RUNS = 40
 pytestmark = needs_mosquitto
 
 
 @pytest.fixture
 def broker(tmp_path):
-    mosquitto = Mosquitto(tmp_path, most_bytes=2 * MEGABYTE, memory_bytes=20 * MEGABYTE)
+    runs = [f"{number}" for number in range(RUNS)]
+    mosquitto = Mosquitto(tmp_path, runs=runs, most_bytes=2 * MEGABYTE, memory_bytes=20 * MEGABYTE)
     try:
         mosquitto.start()
         yield mosquitto.process, mosquitto.address("ann")
@@ -36,7 +38,7 @@ def test_retained_messages_fill_a_broker_no_further_than_its_limit(broker):
     client.loop_start()
     try:
         until(lambda: connected, 60)
-        for run in range(40):
+        for run in range(RUNS):
             message = client.publish(f"lola/{run}/status/ann", bytes(MEGABYTE), 1, retain=True)
             until(lambda message=message: message.is_published() or lost, 60)
             if lost:

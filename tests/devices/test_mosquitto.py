@@ -109,16 +109,16 @@ def speaking(mosquitto, tls, name="x"):
 TOPICS = ("update", "task/ann", "answer/ann", "status/ann", "task/bob", "answer/bob", "status/bob", "other")
 
 
-def say_everything(speaker, server):
+def say_everything(speaker, server, run="tiny"):
     """Publish to each topic, until the broker has dealt with it or turned the client away again: say what it let by."""
     turned_away = speaker.turned_away
-    speaker.client.subscribe([(f"lola/tiny/{topic}", 1) for topic in (*TOPICS, "#")])
+    speaker.client.subscribe([(f"lola/{run}/{topic}", 1) for topic in (*TOPICS, "#")])
     speaker.client.subscribe("#", 1)
-    topics = [*(f"lola/tiny/{topic}" for topic in TOPICS), "elsewhere"]
+    topics, before = [*(f"lola/{run}/{topic}" for topic in TOPICS), "elsewhere"], len(server)
     sent = [speaker.client.publish(topic, b"from whom?", 1) for topic in topics]
     until(lambda: speaker.turned_away > turned_away or all(one.rc == 0 and one.is_published() for one in sent))
-    server_says(server, "lola/tiny/last", b"what came before is here")
-    return [topic for topic, payload in server if payload == b"from whom?"]
+    server_says(server, f"lola/{run}/last", b"what came before is here")
+    return [topic for topic, payload in server[before:] if payload == b"from whom?"]
 
 
 def server_says(server, topic, payload):
@@ -130,6 +130,7 @@ def server_says(server, topic, payload):
 def test_a_device_reads_and_writes_its_own_topics_and_nothing_else(mosquitto):
     with listening(mosquitto) as server, speaking(mosquitto, mosquitto.address("bob").tls()) as bob:
         assert sorted(say_everything(bob, server)) == ["lola/tiny/answer/bob", "lola/tiny/status/bob"]
+        assert say_everything(bob, server, "other") == []
         for topic in TOPICS:
             server_says(server, f"lola/tiny/{topic}", b"of the server")
         until(lambda: bob.heard)
