@@ -14,7 +14,8 @@ from lola.adapters.messages import BlockTask, ModelUpdate
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.wire import DIGESTED, HEADER_BYTES, layouts_of, room_for
 from lola.devices.address import BrokerAddress
-from lola.devices.connection import Connection, Message, dropped
+from lola.devices.connection import Connection, Message
+from lola.devices.outbox import dropped
 from lola.devices.status import DeviceStatus, State, check_measures, check_name, model_identity, short_why
 from lola.devices.topics import check_device, topic_of, update_topic
 from lola.files.formats import FormatError

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lola.devices.certificates import Certificates
+from lola.devices.connection import AROUND
 from lola.devices.status import check_name
 from lola.devices.topics import ROOT, SERVER
 from lola.files.formats import write_atomically
@@ -92,6 +93,8 @@ def write_mosquitto(
         "allow_anonymous false",
         f"acl_file {access}",
         f"message_size_limit {positive_integer('most_bytes', most_bytes)}",
+        # Which clients are told, so that the server can say at once that its update is too large.
+        f"max_packet_size {most_bytes + AROUND}",
         # What exceeds a queue is lost: the server's must hold what all devices say at once.
         "max_inflight_messages 100",
         f"max_queued_messages {_QUEUED}",

@@ -16,7 +16,7 @@ from lola.adapters.messages import BlockGradient, ModelUpdate
 from lola.adapters.plan import RoundPlan
 from lola.adapters.wire import HEADER_BYTES, layouts_of, room_for
 from lola.devices.address import BrokerAddress
-from lola.devices.connection import Connected, Connection, Message
+from lola.devices.connection import AROUND, Connected, Connection, Message
 from lola.devices.exchange import Exchange, OpenRound
 from lola.devices.register import KnownDevice, Register
 from lola.devices.status import DeviceStatus, check_name, model_identity
@@ -69,6 +69,11 @@ class MqttDevices(Connected):
     longest_s : float
         After which a round ends, whatever its schedule: devices say how slow they are.
 
+    Attributes
+    ----------
+    update_bytes : int
+        What the largest message takes, which the broker must take.
+
     Raises
     ------
     ImportError
@@ -106,6 +111,7 @@ class MqttDevices(Connected):
         blocks = [layouts_of(depths.named_parameters(depth)) for depth in range(1, len(depths) + 1)]
         # However many of its blocks a device answers for.
         self._most_bytes = 2 * HEADER_BYTES + sum(room_for(block) for block in blocks)
+        self.update_bytes = len(ModelUpdate.from_depths(depths, 0).to_bytes())
         self._connection = Connection(
             address,
             SERVER,
@@ -131,6 +137,8 @@ class MqttDevices(Connected):
             If nobody, or nobody who is enough, is there `patience_s` after the first call for a round.
         BrokerError
             If the broker does not let the server in.
+        ValueError
+            If the broker does not take messages as large as the model's update.
         """
         if after < 0 or self._patient_until is None:
             self._patient_until = time.monotonic() + self.patience_s
@@ -141,6 +149,12 @@ class MqttDevices(Connected):
                     f"{self._connection.address}: a broker was to be there within {self.patience_s:g} s, and was not; "
                     "start it, or name another"
                 )
+        largest = self._connection.largest_packet
+        if largest is not None and self.update_bytes + AROUND > largest:
+            raise LolaValueError(
+                f"{self._connection.address}: a broker was wanted that takes the model's update, {self.update_bytes} "
+                f"bytes, got one that takes packets of {largest}; raise its limit, such as max_packet_size of mosquitto"
+            )
         with self._changed:
             while not (anew := self._news(problem.bandwidth_hz, after)) and time.monotonic() < end:
                 self._changed.wait(min(_LOOK_S, max(end - time.monotonic(), 0.0)))

@@ -119,7 +119,9 @@ def test_the_command_makes_adds_and_revokes(tmp_path, capsys):
     assert "listener 9000\n" in (folder / "mosquitto.conf").read_text()
     assert "pattern write lola/run/answer/%u\n" in (folder / "access.txt").read_text()
     other = tmp_path / "other"
-    assert main(["certificates", str(other), "--host", "127.0.0.1", "--run", "one", "--run", "two"]) == 0
+    more = ["--run", "one", "--run", "two", "--most-bytes", "5000"]
+    assert main(["certificates", str(other), "--host", "127.0.0.1", *more]) == 0
+    assert "message_size_limit 5000\nmax_packet_size 6024\n" in (other / "mosquitto.conf").read_text()
     assert (other / "access.txt").read_text().count("pattern write lola/two/answer/%u\n") == 1
     assert "lola/run/" not in (other / "access.txt").read_text()
     capsys.readouterr()
@@ -129,6 +131,7 @@ def test_the_command_makes_adds_and_revokes(tmp_path, capsys):
     for arguments, why in (
         ([str(folder), "--host", "127.0.0.1"], "a new or empty folder was wanted for an authority"),
         ([str(folder), "--port", "1"], "--port is of a new broker, and needs --host"),
+        ([str(folder), "--most-bytes", "5"], "--most-bytes is of a new broker, and needs --host; or change mosquitto"),
         ([str(folder), "--run", "two"], "--run is of a new broker, and needs --host; or add its lines to access.txt"),
         ([str(folder), "--device", "a/b"], "a device must be named by 1 to 64 of the characters"),
         ([str(folder), "--revoke", "eve"], "there is no certificate of eve; add the device first"),

@@ -300,6 +300,12 @@ def test_what_a_server_cannot_be_told(place, tmp_path, capsys):
                 "run run waited 3 s for devices that can hold the model; 0 are there (none)",
             ),
             ((*here, "--rounds", 0), "rounds must be at least 1, got 0"),
+            ((*here, "--most-bytes", 9), "--most-bytes is the embedded broker's, and needs --embedded; or change mosq"),
+            (("--embedded", "--port", 0, "--most-bytes", 0), "--most-bytes must be at least 1, got 0"),
+            (
+                ("--embedded", "--port", 0, "--most-bytes", 2000),
+                "for this model's update, got 2000; raise it, or take a smaller --rank",
+            ),
         ):
             assert main([str(option) for option in (*setting, "--seq", 16, *more)]) == 64, more
             assert message in capsys.readouterr().err, more

@@ -10,11 +10,12 @@ import pytest
 import torch
 from brokers import Mosquitto, needs_mosquitto
 from cooperative import tiny_session, weights_of
-from fleets import NAMES, PROBLEM, device, everybody, over, until
+from fleets import GENEROUS_S, NAMES, PROBLEM, device, everybody, over, until
 from paho.mqtt import client as paho
 
 from lola.devices import BrokerError, Certificates
 from lola.devices.connection import Connection
+from lola.devices.outbox import dropped
 
 pytestmark = needs_mosquitto
 
@@ -195,6 +196,61 @@ def test_a_message_above_the_limit_is_not_taken(mosquitto):
         ann.client.publish("lola/tiny/answer/ann", b"small", 1)
         until(lambda: ("lola/tiny/answer/ann", b"small") in server)
         assert all(len(payload) < 2**20 for _, payload in server)
+
+
+def connected(mosquitto, name, **options):
+    said = {"most_bytes": 1000, "queued": 4} | options
+    return Connection(mosquitto.address(name), name, [], print, lambda: None, lambda: None, **said)
+
+
+def test_two_clients_of_one_name_do_not_throw_each_other_out_for_ever(mosquitto):
+    first, second = connected(mosquitto, "dee"), connected(mosquitto, "dee")
+
+    def ends(one):
+        try:
+            one.wait(0.0)
+        except BrokerError as error:
+            return str(error)
+        return ""
+
+    first.start()
+    second.start()
+    try:
+        until(lambda: ends(first) or ends(second))
+        ended, other = (first, second) if ends(first) else (second, first)
+        why = "dee was to be one client, and another of this name took its session over 3 times within 60 s; end one of"
+        assert why in ends(ended)
+        ended.close()
+        until(lambda: other.connected)
+    finally:
+        first.close()
+        second.close()
+
+
+def test_what_is_published_before_the_first_connection_comes_too(mosquitto):
+    with listening(mosquitto) as server:
+        early = connected(mosquitto, "ann")
+        sent = [early.publish("lola/tiny/answer/ann", payload) for payload in (b"1", b"2", b"3", b"4")]
+        assert early.publish("lola/tiny/answer/ann", b"5") is dropped
+        assert not sent[0](0.0)
+        early.start()
+        try:
+            assert all(acknowledged(GENEROUS_S) for acknowledged in sent)
+            until(lambda: len(server) == 4)
+        finally:
+            early.close()
+        assert [payload for _, payload in server] == [b"1", b"2", b"3", b"4"]
+
+
+def test_an_update_that_the_broker_does_not_take_ends_the_run_at_once(tmp_path):
+    small = Mosquitto(tmp_path, most_bytes=1000)
+    try:
+        small.start()
+        wanted = r"a broker was wanted that takes the model's update, \d+ bytes, got one that takes packets of 2024; r"
+        with over(tmp_path, small.address("server")) as session, pytest.raises(ValueError, match=wanted):
+            list(session.run(1))
+    finally:
+        small.stop()
 
 
 def test_a_broker_under_another_name_is_not_believed(mosquitto, tmp_path):

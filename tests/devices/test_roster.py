@@ -24,8 +24,9 @@ from lola.devices import (
     ServedDevices,
     State,
 )
-from lola.devices.connection import Connection, dropped
+from lola.devices.connection import Connection
 from lola.devices.joining import JoinedDevice
+from lola.devices.outbox import dropped
 from lola.devices.register import Register
 from lola.devices.serving import InterruptedBetweenStepsError
 from lola.devices.timings import TimingsFile
