@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--run",
+        dest="runs",
         action="append",
         default=[],
         metavar="NAME",
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
         certificates = Certificates.create(folder, options.host, days=options.days)
         port = 8883 if options.port is None else options.port
         most_bytes = MOST_BYTES if options.most_bytes is None else options.most_bytes
-        configuration, _ = write_mosquitto(certificates, runs=options.run or ["run"], port=port, most_bytes=most_bytes)
+        configuration, _ = write_mosquitto(certificates, runs=options.runs or ["run"], port=port, most_bytes=most_bytes)
         print(plain(f"written: {folder}, a new authority; its key decides who takes part, so keep it"))
         print(plain(f"start the broker as whoever may read the keys: mosquitto -c {configuration}"))
         print(plain(f"lola's server shows {', '.join(map(str, certificates.paths('server')))}"))
@@ -56,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
             raise LolaValueError("--port is of a new broker, and needs --host; or change mosquitto.conf")
         if options.most_bytes is not None:
             raise LolaValueError("--most-bytes is of a new broker, and needs --host; or change mosquitto.conf")
-        if options.run:
+        if options.runs:
             raise LolaValueError("--run is of a new broker, and needs --host; or add its lines to access.txt")
     for name in options.revoke:
         certificates.revoke(name)

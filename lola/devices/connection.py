@@ -7,7 +7,6 @@ import ssl
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -26,7 +25,7 @@ _QUALITY = 1  # at least once: answers and tasks bear being told twice
 _MOST_PACKET = 2**28 - 1  # bytes; what MQTT's packets can say of themselves
 _MOST_EXPIRY_S = 2**32 - 1
 AROUND = 1024  # bytes of a packet around its payload: the topic and what else MQTT says
-_TAKEN_OVER, _TAKEN_OVER_S = 3, 60.0  # once may be an older connection of one's own that comes late
+_SHORT_S = 5.0  # two clients of one name end each other's connection within the second that paho waits
 
 
 class BrokerError(LolaError):
@@ -100,10 +99,10 @@ class Connection:
         self._connected = threading.Event()
         self._settling, self._closing, self._let_in = threading.Lock(), False, False
         self._refused: str | None = None
-        self._taken_over: deque[float] = deque(maxlen=_TAKEN_OVER)
         self.largest_packet: int | None = None
         self._early: list[EarlyMessage] = []
-        self._dropped = self._unsent = self._hung_up = 0
+        self._dropped = self._unsent = self._hung_up = self._short = 0
+        self._since_s = 0.0
         self._modern = True
         self._agreed = False  # brokers of 3.1.1 choke on what 5 can say: the first CONNECT says as little as it can
         self._paho = self._new_client()
@@ -127,14 +126,8 @@ class Connection:
         ------
         BrokerError
             If the broker is there and does not want this client, and never did: later, it comes back like any other.
-            If another client has its name, and they throw each other out.
         """
         connected = self._connected.wait(timeout_s)
-        if len(self._taken_over) == _TAKEN_OVER and self._taken_over[-1] - self._taken_over[0] < _TAKEN_OVER_S:
-            raise BrokerError(
-                f"{self.address}: {self.client} was to be one client, and another of this name took its session over "
-                f"{_TAKEN_OVER} times within {_TAKEN_OVER_S:g} s; end one of them, or name it otherwise"
-            )
         if not (connected or self._let_in) and self._refused is not None:
             raise BrokerError(
                 f"{self.address}: the broker was to let {self.client} in, but: {self._refused}; is its certificate of "
@@ -264,7 +257,7 @@ class Connection:
         self.largest_packet = getattr(properties, "MaximumPacketSize", None)
         if self.topics:
             client.subscribe([(topic, _QUALITY) for topic in self.topics])
-        self._let_in = True
+        self._let_in, self._since_s = True, time.monotonic()
         self._connected.set()
         _log.info("%s: connected to %s", self.client, self.address)
         self._on_connected()
@@ -278,12 +271,14 @@ class Connection:
     def _lost(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any = None) -> None:
         if client is not self._paho:  # it spoke another version than the broker
             return
-        if reason == "Session taken over":
-            self._taken_over.append(time.monotonic())
         if self._connected.is_set():
             self._connected.clear()
             if reason.is_failure:
                 _log.warning("%s: lost %s: %s", self.client, self.address, reason)
+                self._short = self._short + 1 if time.monotonic() - self._since_s < _SHORT_S else 0
+                if self._short > 2 and self._short & (self._short - 1) == 0:
+                    why = "does another client have this name, or its certificate?"
+                    _log.warning("%s: lost soon after it began, %d times in a row; %s", self.client, self._short, why)
             self._on_lost()
         else:  # a broker that wants another certificate just hangs up; one that is about to end does so, too
             self._hung_up += 1
