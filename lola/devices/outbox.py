@@ -17,7 +17,8 @@ class EarlyMessage:
     """
 
     def __init__(self, send: Callable[[], Callable[[float], bool]]) -> None:
-        self._send, self._sent, self._acknowledged = send, threading.Event(), dropped
+        self._send, self._sent = send, threading.Event()
+        self._acknowledged: Callable[[float], bool] = dropped
 
     def send(self) -> None:
         """Publish it."""
