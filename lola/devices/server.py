@@ -106,6 +106,7 @@ class MqttDevices(Connected):
         self.exchanges: tuple[Exchange, ...] = ()
         self._changed = threading.Condition()
         self._round: OpenRound | None = None
+        self._earlier: dict[str, bytes] = {}
         self._message_times: deque[float] = deque(maxlen=_RECENT)
         self._told: Counter[str] = Counter()
         blocks = [layouts_of(depths.named_parameters(depth)) for depth in range(1, len(depths) + 1)]
@@ -202,7 +203,7 @@ class MqttDevices(Connected):
         update = ModelUpdate.from_depths(self.depths, plan.version).to_bytes()
         now = time.monotonic()
         exchanges = [Exchange(self.register.names[task.device], task) for task in plan.tasks]
-        this = OpenRound(plan.version, update, exchanges, now, now + self.deadline_s(plan))
+        this = OpenRound(plan.version, update, exchanges, now, now + self.deadline_s(plan), self._earlier)
         with self._changed:
             self._round, self._told = this, Counter()
         self._connection.publish(update_topic(self.run_name), update, retain=True)
@@ -230,6 +231,7 @@ class MqttDevices(Connected):
             elif set(awaited) - gone:  # it took longer than there was time
                 self._message_times.append(this.deadline_s - this.started_s)
             self._round, self.exchanges = None, tuple(this.exchanges.values())
+            self._earlier |= {one.name: one.prefix for one in self.exchanges if one.answers and not one.why}
         return missing
 
     def _let_rest(self, silent: Iterable[str], this: OpenRound) -> None:

@@ -106,6 +106,25 @@ def test_a_forged_answer_is_refused_with_the_reason_and_the_others_count(tmp_pat
     assert stepped == [name == "twice" or depth != other for other in (1, 2, 3)]
 
 
+def test_an_answer_that_is_delivered_again_in_the_next_round_is_not_taken_for_that_round_s(tmp_path, broker):
+    answers = []
+
+    def twice(device, honest):
+        if answers:
+            device._connection.publish(device._topic("answer"), answers[-1])
+        answers.append(honest)
+        return honest
+
+    with (
+        over(tmp_path, broker.address, names=THREE) as session,
+        devices_of(tmp_path, broker.address, ("bob", "cem")),
+        forging(tmp_path, broker.address, "ann", twice),
+    ):
+        everybody(session, THREE)
+        assert [(record.applied, record.refused) for record in session.run(3)] == [(3, "")] * 3
+        assert len(answers) == 3
+
+
 def test_what_is_too_large_is_dropped_before_it_is_decoded(tmp_path, caplog):
     """The session's limit is what its model's gradients take; the broker's is larger here."""
 
