@@ -260,7 +260,7 @@ def with_faults(say: Template, state: dict[str, Any]) -> list[str]:
 def with_bits(say: Template, state: dict[str, Any]) -> list[str]:
     claim(
         all(one["equal"] == state["rounds"] for one in state["runs"]),
-        "all weights of all rounds are those of lola train",
+        "the weights of all rounds are lola train's",
     )
     said = say(
         "bits",
