@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from leftovers import cgroup_folders
 
 # Short against a gradient, so that it makes no difference where in a period one begins.
-PERIOD_US = 20_000
+PERIOD_US = 100_000
 _SIGNALLED_S = 0.05
 _SHELL = 'for group in "$1" "$2"; do echo $$ > "$group/cgroup.procs" || exit 97; done; shift 2; exec "$@"'
 

@@ -141,7 +141,7 @@ def test_who_ran_fewer_rounds_is_said_to(results):
 def test_the_model_is_said_to_be_smaller_than_one_in_use(results):
     results["scenario"]["model"] |= {"layers": 3, "hidden": 96}
     text = testbed_page.devices(results)
-    assert "The model is no MiniLM" in text
+    assert "(MiniLM-L6 has six of 384)" in text
     assert "random weights with 3 blocks of width 96," in text
 
 
