@@ -110,7 +110,7 @@ class Register:
         if known is None:
             return 0.0
         known.silent += 1
-        rest_s = (2 ** min(known.silent - 1, _MOST_DOUBLINGS) - 1) * round_s
+        rest_s = float(2 ** min(known.silent - 1, _MOST_DOUBLINGS) - 1) * round_s
         if rest_s:
             known.resting_until_s = now_s + rest_s
         return rest_s
