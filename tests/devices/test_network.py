@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from fleets import GENEROUS_S, data, device, devices_of, everybody, hurried_round, over, timed_round
+from fleets import GENEROUS_S, data, device, devices_of, everybody, hurried_round, over, timed_round, until
 from proxies import Proxy
 
 from lola.devices import EmbeddedBroker, connection
@@ -91,7 +91,7 @@ def test_a_server_that_is_cut_off_for_seconds_or_a_minute_goes_on(tmp_path, brok
             device(tmp_path, broker.address, "ann", batches=cut),
         ):
             everybody(session, THREE)
-            run = session.run(4)
+            run = session.run(1000)
             whole, whole_s = timed_round(run)
             assert whole.applied == 3
             begun = time.monotonic()
@@ -101,8 +101,12 @@ def test_a_server_that_is_cut_off_for_seconds_or_a_minute_goes_on(tmp_path, brok
             assert len(re.findall("no answer within", record.refused)) == record.missing
             assert next(run).applied >= 1  # as soon as enough of them have reported
             assert cut_s - 0.5 < time.monotonic() - begun < cut_s + GENEROUS_S
-            everybody(session, THREE)
-            assert next(run).applied == 3
+
+            def whole_again():  # answers to the rounds that were cut may come in a later one, which refuses them
+                everybody(session, THREE)
+                return next(run).applied == 3
+
+            until(whole_again)
 
 
 def test_an_upload_that_breaks_off_is_no_answer_and_is_sent_whole_to_the_next_connection(tmp_path, broker):
