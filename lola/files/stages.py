@@ -17,7 +17,7 @@ _ARRAYS = (
     "return_bits",
     "tunable_bits",
 )
-_EXTRAS = ("workspace_bytes", "inference_workspace_bytes", "forward_iqr_s", "backward_iqr_s")
+_EXTRAS = ("kept_bytes", "workspace_bytes", "inference_workspace_bytes", "forward_iqr_s", "backward_iqr_s")
 
 
 def load_stages(path: StrPath) -> StageProfile:
