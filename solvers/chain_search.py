@@ -95,7 +95,7 @@ class Search:
         return min(self.best.objective, self.bound)
 
     def _settled(self, chains: Chains, enough: float) -> tuple[float, IntArray | None]:
-        """Return what no chain is shorter than, and a cheapest path, which uses nobody twice where there is room for it.
+        """Return what no chain is shorter than, and a cheapest path; it uses nobody twice where there is room for that.
 
         None, and the length that was enough, where no path is shorter. Sets potentials that show it.
         """
