@@ -13,6 +13,8 @@ from lola.solvers.checks import IntArray
 
 # Up to so many clients all may become critical; beyond, so many that their potentials take 64 MiB.
 MOST_CLIENTS, _MOST_POTENTIALS = 14, 1 << 23
+# Most of many first clients are soon ruled out, so that none gets less than this part of what one alone would.
+_SHARES = 10
 # A pipeline asks about so often as many times.
 _LEVELS = 8
 # So often prices move before more clients become critical, where not all may; each time by less.
@@ -55,8 +57,8 @@ class Search:
         self.potentials: list[ChainPotentials] = []
         small = costs.n_clients <= MOST_CLIENTS
         levels = _LEVELS if costs.sum_weight > 0.0 and costs.max_weight > 0.0 else 1
-        self._most = np.inf if small else _MOST_POTENTIALS // (share * levels)
-        self._steps = 1 if small or costs.sum_weight == 0.0 else max(_STEPS // share, 1)
+        self._most = np.inf if small else _MOST_POTENTIALS // (min(share, _SHARES) * levels)
+        self._steps = 1 if small or costs.sum_weight == 0.0 else _STEPS // min(share, _SHARES)
 
     def run(self) -> None:
         """Improve the best chain, and find the bound and its potentials."""
