@@ -5,6 +5,7 @@ from lola import models as models
 from lola import profiling as profiling
 from lola import solvers as solvers
 from lola import tasks as tasks
+from lola.chains.horizon import HorizonProblem as HorizonProblem
 from lola.channel import FadingAround as FadingAround
 from lola.channel import RayleighFading as RayleighFading
 from lola.evidence import Evidence as Evidence

@@ -94,7 +94,7 @@ class Fleet:
         object.__setattr__(self, "speed", frozen(speeds))
         object.__setattr__(self, "memory_bytes", frozen(memory))
         object.__setattr__(self, "spectral_efficiency", frozen(efficiency))
-        object.__setattr__(self, "name", None if name is None else _distinct(name, n_devices))
+        object.__setattr__(self, "name", None if name is None else distinct_names("device", name, n_devices))
         object.__setattr__(self, "headroom", frozen(free))
 
     @classmethod
@@ -213,17 +213,18 @@ def _bounds(name: str, value: tuple[float, float]) -> tuple[float, float]:
     return float(bounds[0]), float(bounds[1])
 
 
-def _distinct(names: Iterable[str], n_devices: int) -> tuple[str, ...]:
+def distinct_names(kind: str, names: Iterable[str], count: int) -> tuple[str, ...]:
+    """Return as many distinct names as there are members, or say which cannot be one."""
     if isinstance(names, str):
         raise LolaTypeError(f"name must be a sequence of names, got one text: {shown(names)}")
     listed = tuple(names)
-    if len(listed) != n_devices:
-        raise LolaValueError(f"name must have {n_devices} entries, got {len(listed)}")
+    if len(listed) != count:
+        raise LolaValueError(f"name must have {count} entries, got {len(listed)}")
     seen: set[str] = set()
     for one in listed:
         if not isinstance(one, str) or not one or one != one.strip() or not one.isprintable():
-            raise LolaValueError(f"a device's name must be printable text without space around it, got {shown(one)}")
+            raise LolaValueError(f"a {kind}'s name must be printable text without space around it, got {shown(one)}")
         if one in seen:
-            raise LolaValueError(f"device names must differ, got {shown(one)} twice; rename one of them")
+            raise LolaValueError(f"{kind} names must differ, got {shown(one)} twice; rename one of them")
         seen.add(one)
     return listed

@@ -9,6 +9,10 @@ from lola.solvers.cutting import crunch as crunch
 from lola.solvers.errors import InfeasibleError as InfeasibleError
 from lola.solvers.hopcroft_karp import BottleneckAssignment as BottleneckAssignment
 from lola.solvers.hopcroft_karp import bottleneck_assignment as bottleneck_assignment
+from lola.solvers.horizon import HorizonPlan as HorizonPlan
+from lola.solvers.horizon import HorizonRun as HorizonRun
+from lola.solvers.horizon import horizon_plan as horizon_plan
+from lola.solvers.horizon import horizon_profit as horizon_profit
 from lola.solvers.joint import JointAllocation as JointAllocation
 from lola.solvers.joint import joint_allocation as joint_allocation
 from lola.solvers.lagrangian import DualAscent as DualAscent
