@@ -10,6 +10,9 @@ from lola.channel import FadingAround as FadingAround
 from lola.channel import RayleighFading as RayleighFading
 from lola.evidence import Evidence as Evidence
 from lola.files.formats import FormatError as FormatError
+from lola.files.horizons import load_horizon as load_horizon
+from lola.files.horizons import load_horizon_plan as load_horizon_plan
+from lola.files.horizons import save_horizon_plan as save_horizon_plan
 from lola.files.problems import load_fleet as load_fleet
 from lola.files.problems import load_scenario as load_scenario
 from lola.files.problems import save_fleet as save_fleet

@@ -133,10 +133,12 @@ def pays_and_costs(reward: ArrayLike, upgrade_cost: ArrayLike) -> tuple[FloatArr
 def models_demanded(name: str, value: ArrayLike, n_models: int, lowest: int = 0) -> IntArray:
     """Cast to a vector of indices of models, or say which entry is none."""
     array = np.asarray(value)
+    if array.ndim != 1 or array.shape[0] == 0:
+        raise LolaValueError(
+            f"{name} must hold at least one round, and one entry for each; got shape {array.shape}; list the rounds"
+        )
     if array.dtype.kind not in "iu":
         raise LolaTypeError(f"{name} must hold indices of models, got dtype {array.dtype}; give integers")
-    if array.ndim != 1 or array.shape[0] == 0:
-        raise LolaValueError(f"{name} must have one entry a round, and at least one; got shape {array.shape}")
     outside = np.flatnonzero((array < lowest) | (array >= n_models))
     if outside.size:
         raise LolaValueError(
