@@ -103,7 +103,7 @@ def test_a_plan_that_was_changed_is_not_what_was_proven(case, tmp_path):
         (
             "[[models]]",
             "[[model]]",
-            r"unknown key 'model'. Did you mean 'models'\? Known are models, demand, transition",
+            r"unknown key .model.\. Did you mean .models.\? Known are models, demand,",
         ),
         ("upgrade_cost = 0", "cost = 0", r"models\[1\]: unknown key 'cost'"),
         ("upgrade_cost = 0", "", r"models\[1\]: 'upgrade_cost' is missing"),
