@@ -57,10 +57,11 @@ def chain_allocation(
     *,
     objective: str = "sum",
     micro_batches: int = 1,
-    start: int | None = None,
+    start: int | Sequence[int] | None = None,
     order: Sequence[int] | None = None,
     return_bits: ArrayLike = 0.0,
     ring_bits: float = 0.0,
+    workspace_bytes: ArrayLike = 0.0,
 ) -> ChainAllocation:
     """Cut a model into stages of consecutive modules, each on a client of its own, so that a batch ends soonest.
 
@@ -84,12 +85,14 @@ def chain_allocation(
         slowest: what a pipeline of so many micro-batches takes, all of these numbers being one micro-batch's.
     micro_batches : int
         For "pipeline", ≥ 1.
-    start : int, optional
-        The client that holds the first stage; any if left out.
+    start : int or sequence of int, optional
+        The client that holds the first stage, or those of which one does; any if left out.
     order : sequence of int, optional
         Clients in the order in which they may appear, each once at most; any order if left out.
     ring_bits : float
         Bits that the last client sends to the first, ≥ 0: one more hop, unless one client holds everything.
+    workspace_bytes : float or (N,) array_like
+        Bytes that a module needs besides while it runs, ≥ 0: of a stage the largest counts, once.
 
     Returns
     -------
@@ -131,13 +134,15 @@ def chain_allocation(
         order=order,
         return_bits=return_bits,
         ring_bits=ring_bits,
+        workspace_bytes=workspace_bytes,
     )
     best = Incumbent(costs)
     searches = [Search(costs, first, best) for first in first_clients(costs)]
     for search in searches:
         search.run()
     if best.objective == np.inf:
-        raise why_no_chain(costs, memory_bytes, client_memory_bytes, start, order is not None)
+        only = int(costs.first[0]) if start is not None and costs.first.size == 1 else None
+        raise why_no_chain(costs, memory_bytes, client_memory_bytes, only, order is not None)
     bound = min(search.bound for search in searches)
     if bound >= best.objective * (1 - _ROUNDING):
         bound = best.objective

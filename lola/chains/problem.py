@@ -42,10 +42,11 @@ class ChainArguments(TypedDict):
     rate_bps: FloatArray
     objective: str
     micro_batches: int
-    start: int | None
+    start: int | tuple[int, ...] | None
     order: tuple[int, ...] | None
     return_bits: FloatArray
     ring_bits: float
+    workspace_bytes: FloatArray
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -83,9 +84,9 @@ class ChainProblem:
 
     Notes
     -----
-    A client's stage needs the memory of its modules together, and the largest workspace of any module. With weight w,
-    a second of computing on client k counts ``1 + w·compute_power_w[k]`` and one of sending ``1 + w·transmit_power_w``
-    of the sender; so the solver sees speeds and rates divided by these.
+    A stage needs the memory of its modules together, and the largest workspace among them. With weight w, a second of
+    computing on client k counts ``1 + w·compute_power_w[k]`` and one of sending ``1 + w·transmit_power_w`` of the
+    sender; so the solver sees speeds and rates divided by these.
 
     Examples
     --------
@@ -194,18 +195,6 @@ class ChainProblem:
         return tuple(k for k in able if self.order is None or k in self.order)
 
     @property
-    def needs_bytes(self) -> FloatArray:
-        """Bytes that each module adds to a stage, (N,)."""
-        stages = self.stages
-        return stages.inference_memory_bytes if self.inference else stages.memory_bytes
-
-    @property
-    def workspace_bytes(self) -> float:
-        """Bytes that every stage needs besides: the largest workspace of any module."""
-        stages = self.stages
-        return float((stages.inference_workspace_bytes if self.inference else stages.workspace_bytes).max())
-
-    @property
     def compute_weight(self) -> FloatArray:
         """What a second of computing counts on each client, (K,): 1 + w times its watts."""
         return self._weight(self.clients.compute_power_w)
@@ -223,19 +212,22 @@ class ChainProblem:
     def solver_arguments(self) -> ChainArguments:
         """Return the arguments of `lola.solvers.chain_allocation`: one micro-batch, energy in the speeds and rates."""
         stages, clients, parts = self.stages, self.clients, self.micro_batches
+        anybody = len(self.starts) == (self.n_clients if self.order is None else len(self.order))
+        start = self.start if self.start is not None or anybody else self.starts
         return {
             "work_s": (stages.forward_s + (0.0 if self.inference else stages.backward_s)) / parts,
-            "memory_bytes": self.needs_bytes,
+            "memory_bytes": stages.inference_memory_bytes if self.inference else stages.memory_bytes,
             "hop_bits": stages.hop_bits / parts,
             "speed": clients.speed / self.compute_weight,
-            "client_memory_bytes": np.maximum(clients.memory_bytes - self.workspace_bytes, 0.0),
+            "client_memory_bytes": clients.memory_bytes,
             "rate_bps": clients.rate_bps / self.transmit_weight[:, None],
             "objective": self.objective,
             "micro_batches": parts,
-            "start": self.start,
+            "start": start,
             "order": self.order,
             "return_bits": np.zeros_like(stages.hop_bits) if self.inference else stages.return_bits / parts,
             "ring_bits": stages.result_bits / parts if self.inference else 0.0,
+            "workspace_bytes": stages.inference_workspace_bytes if self.inference else stages.workspace_bytes,
         }
 
     def digest(self) -> str:

@@ -84,8 +84,7 @@ def load_chain(path: StrPath) -> tuple[Chain, ChainProblem]:
     >>> stages = lola.StageProfile(
     ...     forward_s=[1, 2, 1], backward_s=[0, 3, 1], memory_bytes=[1e8, 3e8, 1e7], result_bits=64, batch_size=1,
     ...     inference_memory_bytes=[1e8, 1e8, 1e7], hop_bits=8e6, return_bits=[0, 8e6], tunable_bits=[0, 8e5, 5e4])
-    >>> clients = lola.Clients(speed=[1, 2], memory_bytes=[2e8, 4e8], rate_bps=[[0, 8e6], [8e6, 0]])
-    >>> problem = lola.ChainProblem(stages, clients, start=0)
+    >>> problem = lola.ChainProblem(stages, lola.Clients(speed=[1], memory_bytes=[1e9], rate_bps=[[0]]))
     >>> lola.save_chain(lola.split(problem), problem, "chain.json")
     >>> chain, problem = lola.load_chain("chain.json")
     >>> chain.verify(problem)

@@ -1,5 +1,6 @@
 """Clients and their links as files (CSV), and as parts of a chain's (JSON)."""
 
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -157,3 +158,9 @@ def clients_from_json(where: str, data: dict[str, Any]) -> Clients:
         return Clients(name=data["name"], **arrays)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{where}: {error}") from None
+
+
+def builtin_clients(rates: StrPath | None = None, **links: Any) -> Clients:
+    """Return the home that ``lola split`` runs on without clients; `links` as of `load_clients`."""
+    with resources.as_file(resources.files("lola.data")) as folder:
+        return load_clients(folder / "home.csv", rates, **links)
