@@ -128,4 +128,6 @@ def plain_objective(problem, edges, taken):
         times.append(send(stages.result_bits, taken[-1], taken[0]))
     if problem.objective == "sum":
         return weighted
-    return max(times) + (0 if problem.objective == "max" else sum(times) + (m - 2) * max(times))
+    if problem.objective == "max":
+        return max(times)
+    return sum(times) + sum([max(times)] * (m - 1))

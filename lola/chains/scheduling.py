@@ -1,10 +1,13 @@
 """From a problem to the chain that answers it."""
 
 import logging
+import re
 
 from lola.chains.chain import Chain, chain_times, clients_of, objective_s
+from lola.chains.clients import Clients
 from lola.chains.problem import ChainProblem
 from lola.solvers.checks import expect, frozen
+from lola.solvers.errors import InfeasibleError
 
 _log = logging.getLogger(__name__)
 
@@ -43,15 +46,29 @@ def split(problem: ChainProblem) -> Chain:
 
     expect("problem", problem, ChainProblem)
     _log.info("%r", problem)
-    allocation = chain_allocation(**problem.solver_arguments())
+    try:
+        allocation = chain_allocation(**problem.solver_arguments())
+    except InfeasibleError as error:
+        raise _naming_clients(error, problem.clients) from None
     times = chain_times(problem, allocation.client_of_module)
+    reached = objective_s(problem, allocation.client_of_module, times)
     return Chain(
         client_of_module=frozen(allocation.client_of_module),
         times=times,
         micro_batches=problem.micro_batches,
         latency_s=times.batch_s(problem.micro_batches),
-        objective_s=objective_s(problem, allocation.client_of_module, times),
-        lower_bound_s=allocation.lower_bound,
+        objective_s=reached,
+        lower_bound_s=min(allocation.lower_bound, reached),  # sums in another order differ by roundings
         proof=allocation.proof,
         name=problem.clients.names_of(clients_of(allocation.client_of_module)),
     )
+
+
+def _naming_clients(error: InfeasibleError, clients: Clients) -> InfeasibleError:
+    """Return the error with the names of the clients where the solver has their numbers."""
+
+    def labels(match: re.Match[str]) -> str:
+        return ", ".join(clients.label(int(number)) for number in match[1].split(", "))
+
+    text = str(error) if clients.name is None else re.sub(r"client(?:\(s\))? ((?:\d+, )*\d+)", labels, str(error))
+    return InfeasibleError(text, error.violator, error.partners, error.bytes_needed)

@@ -61,8 +61,11 @@ INFEASIBLE = [
         {"clients": toy_clients(memory_bytes=[2e8, 0, 4.1e8])},
         "the modules need 8.1e.08 bytes, all clients together offer",
     ),
-    ({"start": "ann", "clients": toy_clients(memory_bytes=[1e8, 1e9, 1e9])}, "client 0, the start, must hold module 0"),
-    ({"start": "ann", "clients": toy_clients(rate_bps=np.zeros((3, 3)))}, "cannot be reached from the start, client 0"),
+    ({"start": "ann", "clients": toy_clients(memory_bytes=[1e8, 1e9, 1e9])}, "ann, the start, must hold module 0"),
+    (
+        {"start": "ann", "clients": toy_clients(rate_bps=np.zeros((3, 3)))},
+        "bob, cid cannot be reached from the start",
+    ),
 ]
 
 
