@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lola.solvers.chain_costs import ChainCosts, Chains, chains_from
@@ -11,6 +13,8 @@ from lola.solvers.checks import FloatArray, IntArray
 
 # Up to so many clients all may become critical; beyond, so many that their potentials take 64 MiB.
 MOST_CLIENTS, _MOST_POTENTIALS = 14, 1 << 23
+# So often prices move before more clients become critical, where not all may; each time by less.
+_STEPS, _SHRINKS = 30, 0.9
 
 
 class Incumbent:
@@ -40,22 +44,25 @@ class Search:
         Why.
     """
 
-    def __init__(self, costs: ChainCosts, first: int | None, best: Incumbent) -> None:
+    def __init__(self, costs: ChainCosts, first: int | None, best: Incumbent, share: int = 1) -> None:
         self.costs, self.first, self.best = costs, first, best
         self.chains = chains_from(costs, first)
         self.critical = np.zeros(0, np.int64)
         self.price = np.zeros(costs.n_clients)
         self.bound = np.inf  # of what could not be settled
         self.potentials: list[ChainPotentials] = []
+        small = costs.n_clients <= MOST_CLIENTS
+        self._most = np.inf if small else _MOST_POTENTIALS // share
+        self._steps = 1 if small or costs.sum_weight == 0.0 else max(_STEPS // share, 1)
 
     def run(self) -> None:
         """Improve the best chain, and find the bound and its potentials."""
         if self.costs.max_weight == 0.0:
             total, _ = self._settled(self.chains, self.best.objective)
             self._note(np.inf)
-            self.bound = min(self.best.objective, total)
-            return
-        self._by_slowest()
+            self.bound = total
+        else:
+            self._by_slowest()
         self.bound = min(self.best.objective, self.bound)
 
     def _by_slowest(self) -> None:
@@ -64,8 +71,8 @@ class Search:
         walk = None
         while walk is None:
             limit = self._target() / max_weight
-            least = self._bottleneck(limit)
-            if least >= limit:
+            least = self.bottleneck(limit)
+            if least >= limit or sum_weight > 0.0:
                 break
             _, walk = self._settled(self.chains.below(least, inclusive=True), np.inf)
         if sum_weight == 0.0:
@@ -80,6 +87,7 @@ class Search:
             limit = min((self._target() - sum_weight * total) / max_weight, slowest)
         if least > 0.0:  # nothing is below it
             self._reach(self.chains.below(least), np.inf)
+            self._shown = self._potentials()
             self._note(least)
 
     def _target(self) -> float:
@@ -87,27 +95,43 @@ class Search:
         return min(self.best.objective, self.bound)
 
     def _settled(self, chains: Chains, enough: float) -> tuple[float, IntArray | None]:
-        """Return the length of a cheapest path that uses nobody twice, or would with more critical clients than fit.
+        """Return what no chain is shorter than, and a cheapest path; it uses nobody twice where there is room for that.
 
-        None, and the length that was enough, where none is shorter.
+        None, and the length that was enough, where no path is shorter. Sets potentials that show it.
         """
         while True:
-            total, walk = self._cheapest(chains, enough)
-            if walk is None:
-                return enough, None
-            again = used_twice(walk)
-            if again.size == 0:
-                self.best.offer(walk)
-                return total, walk
-            if not self._room(self.critical.size + again.size):
-                return total, walk
-            self.critical = np.concatenate([self.critical, again])
-            self.price[again] = 0.0
+            highest, shortest = -np.inf, None
+            for step in range(self._steps):
+                total, walk = self._cheapest(chains, enough)
+                if total > highest:
+                    highest, shortest, self._shown = total, walk, self._potentials()
+                if walk is None:
+                    return enough, None
+                again = uses(walk, self.costs.n_clients) - 1
+                if again.max() <= 0:
+                    self.best.offer(walk)
+                    if (self.price[again < 0] == 0.0).all():
+                        return total, walk
+                self._charge(again, (enough if enough < np.inf else 1.1 * total) - total, _SHRINKS**step)
+            again = uses(shortest, self.costs.n_clients) - 1
+            (disputed,) = ((again > 0) | ((again < 0) & (self._shown.price_s > 0.0) & (again.max() <= 0))).nonzero()
+            if not self._room(self.critical.size + disputed.size):
+                return highest, shortest
+            self.critical = np.concatenate([self.critical, disputed])
+            self.price = self._shown.price_s.copy()
+            self.price[disputed] = 0.0
+
+    def _charge(self, again: IntArray, missing: float, share: float) -> None:
+        """Move prices along the subgradient, by a share of what is missing if the bound were linear."""
+        again = np.where((self.price > 0.0) | (again > 0), again, 0)
+        again[self.critical] = 0
+        norm = float(np.square(again).sum())
+        if norm > 0.0:
+            self.price = np.maximum(self.price + share * missing / norm * again, 0.0)
 
     def _room(self, n_critical: int) -> bool:
         """Return whether the states may count so many critical clients."""
-        n_clients = self.costs.n_clients
-        return n_clients <= MOST_CLIENTS or (self.costs.n_modules + 1) * n_clients << n_critical <= _MOST_POTENTIALS
+        return (self.costs.n_modules + 1) * self.costs.n_clients << n_critical <= self._most
 
     def _cheapest(self, chains: Chains, enough: float) -> tuple[float, IntArray | None]:
         """Return the length and the clients of a cheapest path that is shorter than what is enough."""
@@ -131,7 +155,7 @@ class Search:
         relax(*chains[:3], self._bits(), needed, False, self.reach)
         return needed
 
-    def _bottleneck(self, enough: float) -> float:
+    def bottleneck(self, enough: float) -> float:
         """Return the least possible slowest stage or hop, or what is enough if that is no more."""
         shape = self.costs.n_modules + 1, self.costs.n_clients
         ahead = np.empty(shape)
@@ -148,13 +172,15 @@ class Search:
         bit[self.critical] = np.arange(self.critical.size)
         return bit
 
+    def _potentials(self) -> ChainPotentials:
+        """Return the last potentials."""
+        return ChainPotentials(self.first, np.inf, self.critical, self.price, self.reach)
+
     def _note(self, below_s: float) -> None:
-        """Keep the last potentials as proof."""
-        self.potentials.append(ChainPotentials(self.first, below_s, self.critical, self.price.copy(), self.reach))
+        """Keep potentials as proof."""
+        self.potentials.append(replace(self._shown, below_s=below_s))
 
 
-def used_twice(walk: IntArray) -> IntArray:
-    """Return the clients of several stages."""
-    stages = walk[np.flatnonzero(np.diff(walk, prepend=-1))]
-    clients, times = np.unique(stages, return_counts=True)
-    return clients[times > 1]
+def uses(walk: IntArray, n_clients: int) -> IntArray:
+    """Return the number of stages of each client."""
+    return np.bincount(walk[np.flatnonzero(np.diff(walk, prepend=-1))], minlength=n_clients)

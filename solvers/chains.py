@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lola.solvers.chain_beam import offer_good_chains
 from lola.solvers.chain_costs import chain_costs, first_clients, why_no_chain
 from lola.solvers.chain_proofs import ChainProof
-from lola.solvers.chain_search import Incumbent, Search
+from lola.solvers.chain_search import MOST_CLIENTS, Incumbent, Search
 from lola.solvers.checks import IntArray
+from lola.solvers.errors import undecided_chains
 
 # A bound that is below the objective by no more is so by rounding alone.
 _ROUNDING = 1e-12
@@ -137,13 +139,18 @@ def chain_allocation(
         workspace_bytes=workspace_bytes,
     )
     best = Incumbent(costs)
-    searches = [Search(costs, first, best) for first in first_clients(costs)]
+    if order is None and costs.n_clients > MOST_CLIENTS:
+        offer_good_chains(costs, best)
+    firsts = first_clients(costs)
+    searches = [Search(costs, first, best, len(firsts)) for first in firsts]
     for search in searches:
         search.run()
+    bound = min(search.bound for search in searches)
     if best.objective == np.inf:
+        if bound < np.inf:
+            raise undecided_chains()
         only = int(costs.first[0]) if start is not None and costs.first.size == 1 else None
         raise why_no_chain(costs, memory_bytes, client_memory_bytes, only, order is not None)
-    bound = min(search.bound for search in searches)
     if bound >= best.objective * (1 - _ROUNDING):
         bound = best.objective
     proof = ChainProof(tuple(potentials for search in searches for potentials in search.potentials))

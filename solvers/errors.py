@@ -168,3 +168,11 @@ def infeasible_chain(
         return InfeasibleError(f"no chain exists: {reason}; add links (both ways where bits return), or {mend}.", (), 0)
     reason = f"links and memory leave no way to cut the {need.size} modules among the {offered.size} clients{of_order}"
     return InfeasibleError(f"no chain exists: {reason}; add links, or {mend}.", (), 0)
+
+
+def undecided_chains() -> LolaValueError:
+    """Word the error where no chain was found, nor shown that there is none."""
+    return LolaValueError(
+        "chains: neither a chain nor a proof that there is none was found among so many clients; leave some out, give "
+        "them an order, or ask lola.solvers.oracle.chain_cp"
+    )

@@ -9,7 +9,7 @@ import lola
 from lola import solvers
 from lola.solvers import oracle
 
-ORACLES = ("bottleneck_milp", "equal_split_matrix", "joint_bisection", "joint_misocp", "segment_milp")
+ORACLES = ("bottleneck_milp", "chain_cp", "equal_split_matrix", "joint_bisection", "joint_misocp", "segment_milp")
 FIRST = ("Profile", "Fleet", "Problem", "schedule", "simulate", "load_fleet", "load_profile", "load_scenario")
 CHAINS = ("Clients", "Radio", "ChainProblem", "split", "chain_metrics", "load_clients", "load_chain")
 SHOWN = {

@@ -42,7 +42,7 @@ def test_in_an_order_against_brute_force_over_cuts(instances):
         if arguments["start"] is not None:
             arguments["start"] = order[int(rng.integers(len(order)))]
         feasible += held_against_brute_force(arguments | {"order": order})
-    assert feasible > 10
+    assert feasible > 5
 
 
 def test_in_any_order_against_brute_force(instances):
@@ -51,7 +51,7 @@ def test_in_any_order_against_brute_force(instances):
     for _ in range(instances(100)):
         arguments = instance(rng, int(rng.integers(1, 6)), int(rng.integers(1, 7)))
         feasible += held_against_brute_force(arguments)
-    assert feasible > 10
+    assert feasible > 5
 
 
 @pytest.mark.parametrize("wanted", ["sum", "max"])
