@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lola.chains.problem import ChainProblem
+from lola.chains.stages import StageProfile
 from lola.files.html import html_table
 from lola.problem import segments
 from lola.solvers.checks import FloatArray, IntArray
@@ -80,6 +81,11 @@ def chain_times(problem: ChainProblem, client_of_module: IntArray) -> ChainTimes
 def module_runs(client_of_module: IntArray) -> list[range]:
     """Return the modules of each stage, from 0, such as ``[range(0, 3), range(3, 4)]``."""
     return [range(depths.start - 1, depths.stop - 1) for depths in segments(client_of_module)]
+
+
+def modules_in_words(stages: StageProfile, run: range) -> str:
+    """Name the modules of a stage: the first and the last of several."""
+    return " … ".join(dict.fromkeys([stages.module[run.start], stages.module[run[-1]]]))
 
 
 def clients_of(client_of_module: IntArray) -> IntArray:

@@ -151,7 +151,7 @@ class Clients(Named):
             If an argument is not as described.
         """
         expect("fleet", fleet, Fleet)
-        own = {"speed": fleet.speed, "memory_bytes": fleet.usable_memory_bytes, "name": fleet.name}
+        own: dict[str, Any] = {"speed": fleet.speed, "memory_bytes": fleet.usable_memory_bytes, "name": fleet.name}
         return cls.from_positions(position_m, **own, **links)
 
     @property

@@ -153,4 +153,4 @@ def chain_metrics(
 
 def _of_senders(hop: FloatArray, back: FloatArray, ring: float) -> FloatArray:
     """Add up what each stage's client sends: on to the next, back to the one before, and the last one to the first."""
-    return np.concatenate([hop, [ring]]) + np.concatenate([[0.0], back])
+    return np.asarray(np.append(hop, ring) + np.append(0.0, back))

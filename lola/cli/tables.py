@@ -198,6 +198,8 @@ def simulation_table(simulation: Simulation) -> Table:
 
 def chain_table(chain: "Chain", problem: "ChainProblem") -> Table:
     """Lay out one line per stage: who takes which modules, what they need, and how long they and the hop after take."""
+    from lola.chains.chain import modules_in_words
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("modules", overflow="fold")
     table.add_column("client", overflow="fold")
@@ -208,9 +210,8 @@ def chain_table(chain: "Chain", problem: "ChainProblem") -> Table:
     for heading in (f"needs\n{bytes_}", f"offers\n{bytes_}", f"compute\n{time}", f"hop\n{time}", f"total\n{time}"):
         table.add_column(heading, justify="right", no_wrap=True)
     for (client, run), need, computed, sent in zip(chain.stages, needs, compute, hop, strict=True):
-        names = problem.stages.module[run.start], problem.stages.module[run[-1]]
         table.add_row(
-            Text(" … ".join(dict.fromkeys(names))),
+            Text(modules_in_words(problem.stages, run)),
             Text(problem.clients.label(client)),
             _short(need / giga, 2),
             _short(problem.clients.memory_bytes[client] / giga, 2),

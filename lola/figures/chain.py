@@ -2,23 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from lola.chains.chain import Chain
+from lola.chains.chain import Chain, modules_in_words
 from lola.chains.problem import ChainProblem
 from lola.chains.timeline import timeline
 from lola.figures.picture import import_figure, lettering
-from lola.problem import span
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LONGEST_NAME = 32
-# Sending is drawn thinner than computing, and what goes back lighter than what goes on.
+# What a client computes is drawn above what it sends, which goes on meanwhile; what goes back is lighter.
+_COMPUTE, _SEND = (-0.16, 0.44), (0.26, 0.28)  # middle and height
 _LOOKS = {
-    "forward": ("forward", "#35618f", 0.8),
-    "hop": ("activations to the next", "#e8a33d", 0.4),
-    "ring": ("answer to the first", "#7a5195", 0.4),
-    "backward": ("backward", "#a9c1da", 0.8),
-    "return": ("gradients to the one before", "#f3d3a2", 0.4),
+    "forward": ("forward", "#35618f", _COMPUTE),
+    "hop": ("activations to the next", "#e8a33d", _SEND),
+    "ring": ("answer to the first", "#7a5195", _SEND),
+    "backward": ("backward", "#a9c1da", _COMPUTE),
+    "return": ("gradients to the one before", "#f3d3a2", _SEND),
 }
 
 
@@ -33,11 +33,11 @@ def draw_chain(chain: Chain, problem: ChainProblem) -> "Figure":
     figure = import_figure()(figsize=(10.5, 1.9 + 0.45 * len(chain.stages)), layout="constrained")
     gantt = figure.subplots()
     spans = timeline(chain)
-    for activity, (label, color, height) in _LOOKS.items():
+    for activity, (label, color, (middle, height)) in _LOOKS.items():
         bars = [bar for bar in spans if bar.activity == activity]
         if bars:
             gantt.barh(
-                [bar.stage for bar in bars],
+                [bar.stage + middle for bar in bars],
                 [bar.end_s - bar.begin_s for bar in bars],
                 left=[bar.begin_s for bar in bars],
                 height=height,
@@ -47,9 +47,10 @@ def draw_chain(chain: Chain, problem: ChainProblem) -> "Figure":
                 label=label,
             )
     gantt.axvline(chain.latency_s, color="black", linewidth=1, linestyle="--")
-    names, fonts = lettering([problem.clients.label(client) for client, _ in chain.stages], _LONGEST_NAME)
-    modules = [f"module{'s' * (len(run) > 1)} {span(run)}" for _, run in chain.stages]
-    labels = [f"{name} · {taken}" for name, taken in zip(names, modules, strict=True)]
+    names = [problem.clients.label(client) for client, _ in chain.stages]
+    modules = [modules_in_words(problem.stages, run) for _, run in chain.stages]
+    words, fonts = lettering([*names, *modules], _LONGEST_NAME)
+    labels = [f"{name} · {taken}" for name, taken in zip(words[: len(names)], words[len(names) :], strict=True)]
     gantt.set_yticks(range(len(labels)), labels, fontfamily=fonts)
     gantt.invert_yaxis()
     gantt.set_xlim(0, max(chain.latency_s, spans[-1].end_s) * 1.02)

@@ -109,7 +109,8 @@ def load_chain(path: StrPath) -> tuple[Chain, ChainProblem]:
 def _potentials_to_json(potentials: ChainPotentials) -> dict[str, Any]:
     """Write potentials; JSON knows no infinity, so null stands for it."""
     below = None if potentials.below_s == math.inf else potentials.below_s
-    states = np.where(np.isinf(potentials.potential_s), None, potentials.potential_s.astype(object))
+    states = potentials.potential_s.astype(object)
+    states[np.isinf(potentials.potential_s)] = None
     return {
         "first": potentials.first,
         "below_s": below,

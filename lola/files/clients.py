@@ -74,7 +74,7 @@ def load_clients(
             f"{path}: links come from a file of rates, from columns x_m and y_m, or from spread_m, one of them; got "
             f"{' and '.join(named) or 'none'}"
         )
-    on_air = {name: given[name] for name in _RADIO if given[name] is not None}
+    on_air: dict[str, Any] = {name: given[name] for name in _RADIO if given[name] is not None}
     try:
         if rates is not None:
             if on_air or radio is not None:

@@ -125,6 +125,15 @@ def parse_json(where: object, text: str) -> Any:
         raise FormatError(f"{where}: {error}") from None
 
 
+def is_of_format(path: StrPath, format_name: str) -> bool:
+    """Tell whether a file is a JSON object of a format, by what it says of itself."""
+    try:
+        data = parse_json(path, read_text(path))
+    except FormatError:
+        return False
+    return isinstance(data, dict) and data.get("format") == format_name
+
+
 def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
     """Read a versioned JSON object and drop its ``format`` and ``version`` once they are right."""
     text = read_text(path)
