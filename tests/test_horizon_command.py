@@ -63,6 +63,12 @@ def test_a_plan_is_saved_drawn_and_proven_again(text, case, tmp_path, capsys):
     assert aside == said
     what = "plan earns" if problem.demand is not None else "policy is expected to earn"
     assert f"optimal: no {what} more than {plan.objective:.6g}, verified" in said
+    assert main(["verify", str(out)]) == 0
+    holds, proven = capsys.readouterr().out.splitlines()
+    assert holds == f"{out}: the plan holds, profit {plan.objective:.6g} in {problem.inputs.rounds} rounds"
+    assert proven == said.splitlines()[-1]
+    assert main(["verify", str(out), "--oracle", "milp"]) == Exit.BAD_INPUT
+    assert "--oracle needs a schedule, got a plan" in capsys.readouterr().err
     assert ("over all demands; the rounds above are of one that was drawn" in said) == (problem.demand is None)
 
 
@@ -82,7 +88,7 @@ def test_the_figure_shows_what_each_way_has_earned(case):
     assert axes.get_xlabel() == "round"
 
 
-def test_a_plan_that_was_changed_is_not_what_was_proven(case, tmp_path):
+def test_a_plan_that_was_changed_is_not_what_was_proven(case, tmp_path, capsys):
     problem = lola.load_horizon(case)
     lola.save_horizon_plan(problem.plan(), problem, tmp_path / "plan.json")
     text = (tmp_path / "plan.json").read_text()
@@ -92,6 +98,8 @@ def test_a_plan_that_was_changed_is_not_what_was_proven(case, tmp_path):
     plan, other = lola.load_horizon_plan(tmp_path / "plan.json")
     with pytest.raises(lola.VerificationError, match="profit: the policy earns 100, the plan says 90"):
         other.verify(plan)
+    assert main(["verify", str(tmp_path / "plan.json")]) == Exit.NOT_VERIFIED
+    assert capsys.readouterr().err == "lola: not verified: profit: the policy earns 100, the plan says 90\n"
     with pytest.raises(lola.VerificationError):
         lola.save_horizon_plan(problem.plan(), other, tmp_path / "again.json")
     assert not (tmp_path / "again.json").exists()

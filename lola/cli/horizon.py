@@ -65,13 +65,11 @@ def _print(
     problem: "HorizonProblem", plan: "HorizonPlan", demand: "IntArray", runs: "dict[str, HorizonRun]", seed: int
 ) -> None:
     from lola.cli.common import laid_out
-    from lola.cli.tables import horizon_table
+    from lola.cli.tables import horizon_table, plan_proof_line
 
     print(laid_out(horizon_table(problem, demand, runs)))
     sums = ", ".join(f"{run.profit.sum():.6g} {label}" for label, run in runs.items())
     print(f"profit: {sums} (seed {seed})")
     if problem.demand is None:
         print(f"expected: {plan.objective:.6g} over all demands; the rounds above are of one that was drawn")
-        print(f"optimal: no policy is expected to earn more than {plan.upper_bound:.6g}, verified")
-    else:
-        print(f"optimal: no plan earns more than {plan.upper_bound:.6g}, verified")
+    print(plan_proof_line(plan, problem))

@@ -24,7 +24,7 @@ from lola.solvers.checks import IntArray, expect, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 from lola.solvers.horizon import HorizonPlan
 
-_FORMAT = "lola-horizon"
+HORIZON_FORMAT = "lola-horizon"
 _MODEL_KEYS = ("name", "reward", "upgrade_cost")
 _CHAIN_KEYS = ("transition", "initial", "horizon")
 _PLAN_KEYS = ("objective", "upper_bound", "served", "upgraded", "values", "policy")
@@ -79,7 +79,7 @@ def save_horizon_plan(plan: HorizonPlan, problem: HorizonProblem, path: StrPath 
     arrays = {name: getattr(plan, name) for name in _PLAN_KEYS[2:]}
     lists = {name: None if array is None else array.ravel().tolist() for name, array in arrays.items()}
     scalars = {"objective": plan.objective, "upper_bound": plan.upper_bound}
-    write_json(path, _FORMAT, {"plan": scalars | lists, "problem": _problem_to_json(problem)})
+    write_json(path, HORIZON_FORMAT, {"plan": scalars | lists, "problem": _problem_to_json(problem)})
 
 
 def load_horizon_plan(path: StrPath) -> tuple[HorizonPlan, HorizonProblem]:
@@ -92,7 +92,7 @@ def load_horizon_plan(path: StrPath) -> tuple[HorizonPlan, HorizonProblem]:
     OSError
         If the file cannot be read.
     """
-    data = read_json(path, _FORMAT)
+    data = read_json(path, HORIZON_FORMAT)
     check_keys(str(path), data, ("plan", "problem"))
     problem = _problem(f"{path}, problem", table(f"{path}, problem", data["problem"]))
     where, plan = f"{path}, plan", table(f"{path}, plan", data["plan"])
