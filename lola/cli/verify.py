@@ -1,4 +1,4 @@
-"""``lola verify``: prove a saved schedule, chain or plan again. Only the standard library is imported before it runs."""
+"""``lola verify``: prove again what was saved. Only the standard library is imported before it runs."""
 
 import argparse
 
