@@ -45,8 +45,8 @@ def least_by_subset(costs: ChainCosts) -> FloatArray:
     # Chains whose slowest lies between two limits take the least sum below the upper one, and the lower one.
     limits = [0.0, *np.geomspace(possible.min(), possible.max(), _LIMITS)[1:], np.inf]
     for lower, upper in pairwise(limits):
-        below = (np.where(s < upper, s, np.inf) for s in (costs.stage_s, costs.hop_s, costs.ring_s))
-        in_all = least(costs._replace(**dict(zip(("stage_s", "hop_s", "ring_s"), below, strict=True)), max_weight=0.0))
+        stage, hop, ring = (np.where(s < upper, s, np.inf) for s in (costs.stage_s, costs.hop_s, costs.ring_s))
+        in_all = least(costs._replace(stage_s=stage, hop_s=hop, ring_s=ring, max_weight=0.0))
         both = costs.sum_weight * in_all + costs.max_weight * np.maximum(slowest, lower)
         total = np.minimum(total, both)
     return total

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -75,8 +75,8 @@ class HorizonProblem:
         asked = None if demand is None else [_index(model, names) for model in demand]
         object.__setattr__(self, "name", names)
         checked = horizon_inputs(pays, upgrade_cost, asked, transition, initial, horizon)
-        arrays = {key: frozen(value) for key, value in checked._asdict().items() if isinstance(value, np.ndarray)}
-        object.__setattr__(self, "inputs", checked._replace(**arrays))
+        kept = (frozen(value) if isinstance(value, np.ndarray) else value for value in checked)
+        object.__setattr__(self, "inputs", HorizonInputs(*kept))
 
     @property
     def demand(self) -> IntArray | None:
@@ -199,7 +199,7 @@ class HorizonProblem:
         )
 
 
-def _padded(reward: Sequence[Sequence[float]] | FloatArray) -> ArrayLike:
+def _padded(reward: Sequence[Sequence[float]] | FloatArray) -> FloatArray | list[list[float]]:
     """Make models of differing levels one array, with NaN for the levels that they lack."""
     if isinstance(reward, np.ndarray):
         return reward
@@ -208,7 +208,7 @@ def _padded(reward: Sequence[Sequence[float]] | FloatArray) -> ArrayLike:
     return [[*row, *[math.nan] * (longest - len(row))] for row in rows]
 
 
-def _index(model: object, names: tuple[str, ...] | None) -> object:
+def _index(model: Any, names: tuple[str, ...] | None) -> Any:
     if isinstance(model, str):
         if names is None or model not in names:
             known = "they have no names" if names is None else f"known are {', '.join(map(shown, names))}"

@@ -146,7 +146,7 @@ def horizon_table(problem: "HorizonProblem", demand: IntArray, runs: "Mapping[st
             table.add_column(heading, justify="right", no_wrap=True)
         totals.append(run.profit.cumsum())
     for t, model in enumerate(demand.tolist()):
-        cells = []
+        cells: list[Text | str] = []
         for run, total in zip(runs.values(), totals, strict=True):
             raised = int(run.upgraded[t])
             done = "serve" if raised < 0 else f"fine-tune {problem.label(raised)}"
