@@ -218,6 +218,14 @@ def test_says_how_many_clusters_there_can_be():
         cluster_allocation(**many, n_clusters=6, starts=range(15))
 
 
+@pytest.mark.parametrize("objective", ["sum", "max", "pipeline"])
+def test_chains_that_take_no_time_are_chains(objective):
+    arguments = crowd(np.random.default_rng(60), 4, 3) | {"work_s": np.zeros(3), "hop_bits": 0.0}
+    arguments["client_memory_bytes"] = np.full(4, 9.0)
+    clusters = cluster_allocation(**arguments, n_clusters=2, starts=[0, 1], objective=objective, micro_batches=3)
+    assert (clusters.objective, clusters.bound, clusters.gap) == (0.0, 0.0, 0.0)
+
+
 def test_order_is_heeded():
     arguments = crowd(np.random.default_rng(59), 6, 4) | {"client_memory_bytes": np.full(6, 3.0)}
     clusters = cluster_allocation(**arguments, n_clusters=2, starts=[0, 1, 2], order=[2, 1, 0, 5, 4, 3])
