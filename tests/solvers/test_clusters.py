@@ -58,7 +58,7 @@ def check(arguments, clusters, allocation):
 def test_optimal_against_brute_force(instances):
     rng = np.random.default_rng(50)
     formed = {"slowest": 0, "throughput": 0}
-    for number in range(instances(60)):
+    for number in range(instances(300)):
         most = (6, 3) if number % 20 == 0 else (5, 4)
         arguments, clusters = clustered(rng, int(rng.integers(1, most[0] + 1)), int(rng.integers(1, most[1] + 1)))
         best = brute_force(arguments, **clusters)
