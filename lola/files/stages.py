@@ -48,3 +48,42 @@ def builtin_stages() -> StageProfile:
     """Return what ships with lola: RoBERTa-base with LoRA, in batches of 32 × 128, on the reference phone."""
     with resources.as_file(resources.files("lola.data")) as folder:
         return load_stages(folder / "roberta-base-stages.json")
+
+
+def save_stages(stages: StageProfile, path: StrPath) -> None:
+    """Write what each module costs as versioned JSON, with its provenance."""
+    expect("stages", stages, StageProfile)
+    write_json(path, _FORMAT, stages_to_json(stages))
+
+
+def stages_to_json(stages: StageProfile) -> dict[str, Any]:
+    """Return what `stages_from_json` reads."""
+    arrays = {name: getattr(stages, name) for name in (*_ARRAYS, *_EXTRAS)}
+    return {
+        "module": list(stages.module),
+        "batch_size": stages.batch_size,
+        **{name: array.tolist() for name, array in arrays.items() if array is not None},
+        "result_bits": stages.result_bits,
+        "provenance": None if stages.provenance is None else stages.provenance.to_dict(),
+    }
+
+
+def stages_from_json(where: str, data: dict[str, Any]) -> StageProfile:
+    """Build what each module costs from a JSON object."""
+    check_keys(where, data, (*_ARRAYS, "result_bits", "batch_size"), ("module", *_EXTRAS, "provenance"))
+    arrays = {name: numbers(f"{where}, {name}", data[name]) for name in (*_ARRAYS, *_EXTRAS) if name in data}
+    module = data.get("module")
+    if module is not None and not isinstance(module, list):
+        raise FormatError(f"{where}, module: a list of names was wanted, got {type(module).__name__}")
+    try:
+        return StageProfile(
+            **arrays,
+            result_bits=number(f"{where}, result_bits", data["result_bits"]),
+            batch_size=integer(f"{where}, batch_size", data["batch_size"]),
+            module=module,
+            provenance=provenance_from_json(where, data.get("provenance")),
+        )
+    except FormatError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{where}: {error}") from None
