@@ -16,7 +16,7 @@ SHOWN = {
     **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
     **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule", "StageProfile", "load_stages")},
-    **{name: getattr(lola, name) for name in CHAINS},
+    **{name: getattr(lola, name) for name in (*CHAINS, "HorizonProblem", "load_horizon")},
     "Chain.verify": lola.Chain.verify,
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
