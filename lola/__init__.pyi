@@ -7,12 +7,14 @@ from lola import solvers as solvers
 from lola import tasks as tasks
 from lola.chains.chain import Chain as Chain
 from lola.chains.clients import Clients as Clients
+from lola.chains.clusters import Clusters as Clusters
 from lola.chains.horizon import HorizonProblem as HorizonProblem
 from lola.chains.metrics import ChainMetrics as ChainMetrics
 from lola.chains.metrics import chain_metrics as chain_metrics
 from lola.chains.problem import ChainProblem as ChainProblem
 from lola.chains.radio import Radio as Radio
 from lola.chains.scheduling import split as split
+from lola.chains.scheduling import split_clusters as split_clusters
 from lola.chains.stages import StageProfile as StageProfile
 from lola.channel import FadingAround as FadingAround
 from lola.channel import RayleighFading as RayleighFading
