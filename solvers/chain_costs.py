@@ -49,6 +49,16 @@ class ChainCosts(NamedTuple):
         """Number of clients, K."""
         return int(self.stage_s.shape[0])
 
+    def among(self, clients: IntArray) -> ChainCosts:
+        """Return the same among some of the clients, numbered anew in their order."""
+        rows, columns = np.ix_(clients, clients)
+        return self._replace(
+            stage_s=np.ascontiguousarray(self.stage_s[clients]),
+            hop_s=np.ascontiguousarray(self.hop_s[:, rows, columns]),
+            ring_s=np.ascontiguousarray(self.ring_s[rows, columns]),
+            first=np.flatnonzero(np.isin(clients, self.first)),
+        )
+
     def times(self, client_of_module: IntArray) -> FloatArray:
         """Return the seconds of each stage, of each hop, and of the ring's where there are several stages."""
         cuts = np.flatnonzero(np.diff(client_of_module)) + 1
@@ -114,10 +124,11 @@ def chain_costs(
     *,
     objective: str = "sum",
     micro_batches: int = 1,
-    start: int | None = None,
+    start: int | Sequence[int] | None = None,
     order: Sequence[int] | None = None,
     return_bits: ArrayLike = 0.0,
     ring_bits: float = 0.0,
+    workspace_bytes: ArrayLike = 0.0,
 ) -> ChainCosts:
     """Check the arguments of `chain_allocation`; return what each stage and hop takes, or raise if no chain can be."""
     if objective not in OBJECTIVES:
@@ -136,9 +147,9 @@ def chain_costs(
     offered = vector("client_memory_bytes", client_memory_bytes, ("speed", pace), positive=False)
     n_clients = pace.size
     rate = _rates(rate_bps, n_clients)
-    begins = np.arange(n_clients) if start is None else np.array([_client("start", start, n_clients)])
+    begins = _begins(start, n_clients)
     rank = _ranks(order, n_clients)
-    if start is not None and rank[start] < 0:
+    if start is not None and (rank[begins] < 0).all():
         raise LolaValueError(
             f"order must name the start, client {start}, which it leaves out; add it or start elsewhere"
         )
@@ -150,6 +161,9 @@ def chain_costs(
         np.concatenate([np.cumsum(values[i:]) for i in range(n_modules)])
         for values in (work, need)
     )
+    passing = per_block("workspace_bytes", workspace_bytes, n_modules)
+    workspace = vector("workspace_bytes", passing, ("work_s", work), positive=False)
+    bytes_needed = bytes_needed + np.concatenate([np.maximum.accumulate(workspace[i:]) for i in range(n_modules)])
     fits = (bytes_needed <= offered[:, None] * (1 + _MEMORY_ROUNDING)) & (rank >= 0)[:, None]
     stage[:, first, last] = np.where(fits, seconds / pace[:, None], np.inf)
 
@@ -223,6 +237,18 @@ def _client(name: str, value: object, n_clients: int) -> int:
     if not 0 <= value < n_clients:
         raise LolaValueError(f"{name} must be a client from 0 to {n_clients - 1}, got {shown(value)}")
     return int(value)
+
+
+def _begins(start: int | Sequence[int] | None, n_clients: int) -> IntArray:
+    """Return the clients that may hold the first stage."""
+    if start is None:
+        return np.arange(n_clients)
+    if np.ndim(start) == 0:
+        return np.array([_client("start", start, n_clients)])
+    several = np.array([_client(f"start[{i}]", client, n_clients) for i, client in enumerate(np.asarray(start))])
+    if several.ndim != 1 or several.size == 0 or np.unique(several).size < several.size:
+        raise LolaValueError(f"start must be a client, or several, each once; got {shown(start)}; None is any of them")
+    return several
 
 
 def _ranks(order: Sequence[int] | None, n_clients: int) -> IntArray:

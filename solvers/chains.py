@@ -59,10 +59,11 @@ def chain_allocation(
     *,
     objective: str = "sum",
     micro_batches: int = 1,
-    start: int | None = None,
+    start: int | Sequence[int] | None = None,
     order: Sequence[int] | None = None,
     return_bits: ArrayLike = 0.0,
     ring_bits: float = 0.0,
+    workspace_bytes: ArrayLike = 0.0,
 ) -> ChainAllocation:
     """Cut a model into stages of consecutive modules, each on a client of its own, so that a batch ends soonest.
 
@@ -86,12 +87,14 @@ def chain_allocation(
         slowest: what a pipeline of so many micro-batches takes, all of these numbers being one micro-batch's.
     micro_batches : int
         For "pipeline", ≥ 1.
-    start : int, optional
-        The client that holds the first stage; any if left out.
+    start : int or sequence of int, optional
+        The client that holds the first stage, or those of which one does; any if left out.
     order : sequence of int, optional
         Clients in the order in which they may appear, each once at most; any order if left out.
     ring_bits : float
         Bits that the last client sends to the first, ≥ 0: one more hop, unless one client holds everything.
+    workspace_bytes : float or (N,) array_like
+        Bytes that a module needs besides while it runs, ≥ 0: of a stage the largest counts, once.
 
     Returns
     -------
@@ -133,6 +136,7 @@ def chain_allocation(
         order=order,
         return_bits=return_bits,
         ring_bits=ring_bits,
+        workspace_bytes=workspace_bytes,
     )
     best = Incumbent(costs)
     if order is None and costs.n_clients > MOST_CLIENTS:
@@ -147,7 +151,8 @@ def chain_allocation(
     if best.objective == np.inf:
         if bound < np.inf:
             raise undecided_chains()
-        raise why_no_chain(costs, memory_bytes, client_memory_bytes, start, order is not None)
+        only = int(costs.first[0]) if start is not None and costs.first.size == 1 else None
+        raise why_no_chain(costs, memory_bytes, client_memory_bytes, only, order is not None)
     if bound >= best.objective * (1 - _ROUNDING):
         bound = best.objective
     return ChainAllocation(best.objective, best.client_of_module, bound, ChainProof(tuple(potentials)))

@@ -2,8 +2,7 @@
 
 import csv
 import io
-import re
-import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -17,13 +16,12 @@ from lola.files.formats import (
     StrPath,
     block_limit,
     check_keys,
-    check_separator,
+    csv_number,
     integer,
     number,
     numbers,
-    other_kind,
-    plain,
-    read_text,
+    read_csv,
+    read_toml,
     write_atomically,
 )
 from lola.files.profiles import load_profile
@@ -34,8 +32,6 @@ from lola.solvers.checks import expect, shown
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")
 _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
 _PAIR_KEYS = ("device", "depth")
-# tomllib takes time in the square of a dotted key's parts; a scenario's keys have two at most.
-_MOST_DOTS = 200
 _PAIR_EXAMPLE = '{device = "phone", depth = 1}'
 
 
@@ -62,54 +58,58 @@ def load_fleet(path: StrPath) -> Fleet:
     >>> lola.load_fleet("fleet.csv")
     <Fleet of 3 devices>
     """
-    try:
-        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise FormatError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
-    if not rows:
-        raise FormatError(f"{path}: the file is empty; the first line must be {','.join(_FLEET_COLUMNS)},snr_db")
-    header = [column.strip() for column in rows[0][1]]
-    check_separator(f"{path}, line 1", header)
-    check_keys(f"{path}, line 1", header, _FLEET_COLUMNS, _CHANNEL_COLUMNS)
-    if len(set(header)) != len(header):
-        raise FormatError(f"{path}, line 1: a column stands twice")
-    channel = [column for column in _CHANNEL_COLUMNS if column in header]
-    if len(channel) != 1:
+    columns = read_members(path, "device", _FLEET_COLUMNS, _CHANNEL_COLUMNS, _check_device)
+    if len([column for column in _CHANNEL_COLUMNS if column in columns]) != 1:
         raise FormatError(f"{path}, line 1: exactly one of {' and '.join(_CHANNEL_COLUMNS)} is needed")
-    columns: dict[str, list[Any]] = {column: [] for column in header}
-    line_of_name: dict[str, int] = {}
-    for line, row in rows[1:]:
-        if not row:
-            continue
-        where = f"{path}, line {line}"
-        if len(row) != len(header):
-            raise FormatError(f"{where}: {len(header)} columns are needed, got {len(row)}")
-        for column, text in zip(header, row, strict=True):
-            columns[column].append(text.strip() if column == "name" else _csv_number(f"{where}, {column}", text))
-        _check_device(where, {column: values[-1] for column, values in columns.items()})
-        name = columns["name"][-1]
-        if name in line_of_name:
-            raise FormatError(f"{where}: {shown(name)} is already in line {line_of_name[name]}; names must differ")
-        line_of_name[name] = line
-    if not line_of_name:
-        raise FormatError(f"{path}: no device after the header")
     return Fleet(**columns)
 
 
-def _csv_number(where: str, text: str) -> float:
-    try:
-        if "_" in text or not text.isascii():  # Python reads these, other programs do not
-            raise ValueError
-        value = float(text)
-    except ValueError:
-        raise FormatError(f"{where}: a plain number was wanted (no unit, no separator), got {shown(text)}") from None
-    return number(where, value)
+def read_members(
+    path: StrPath,
+    kind: str,
+    required: Sequence[str],
+    optional: Sequence[str],
+    check: Callable[[str, dict[str, Any]], None],
+) -> dict[str, list[Any]]:
+    """Read a group from CSV by columns, one member a line: a name that no other has, and numbers.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : str
+        What a member is.
+    required, optional : sequence of str
+        Columns, in any order.
+    check : callable
+        ``check(where, member)`` raises where a number cannot be.
+
+    Raises
+    ------
+    FormatError
+        Naming the file, the line or column, and the mend.
+    """
+    header, rows = read_csv(path, ",".join([*required, *optional[-1:]]))
+    check_keys(f"{path}, line 1", header, required, optional)
+    if len(set(header)) != len(header):
+        raise FormatError(f"{path}, line 1: a column stands twice")
+    columns: dict[str, list[Any]] = {column: [] for column in header}
+    line_of_name: dict[str, str] = {}
+    for where, row in rows:
+        for column, text in zip(header, row, strict=True):
+            columns[column].append(text.strip() if column == "name" else csv_number(f"{where}, {column}", text))
+        name = columns["name"][-1]
+        if not name:
+            raise FormatError(f"{where}: the name is empty")
+        check(where, {column: values[-1] for column, values in columns.items()})
+        if name in line_of_name:
+            raise FormatError(f"{where}: {shown(name)} is already in {line_of_name[name]}; names must differ")
+        line_of_name[name] = where.removeprefix(f"{path}, ")
+    if not line_of_name:
+        raise FormatError(f"{path}: no {kind} after the header")
+    return columns
 
 
 def _check_device(where: str, device: dict[str, Any]) -> None:
-    if not device["name"]:
-        raise FormatError(f"{where}: the name is empty")
     if device["speed"] <= 0:
         raise FormatError(f"{where}, speed: must be > 0, got {device['speed']}; leave out a device that is off")
     if device["memory_bytes"] < 0:
@@ -171,7 +171,7 @@ def load_scenario(
     >>> problem.n_devices, problem.n_blocks
     (20, 12)
     """
-    data, builtin = _read_toml(path), Path(path).parent == Path(str(resources.files("lola.data")))
+    data, builtin = read_toml(path, "scenario"), Path(path).parent == Path(str(resources.files("lola.data")))
     optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz", "broadcast_s", "max_blocks")
     replaced = {"fleet": fleet, "profile": profile}
     required = [key for key, override in replaced.items() if override is None]
@@ -240,25 +240,9 @@ def scenario_files(
     if path is None:
         with resources.as_file(resources.files("lola.data")) as folder:
             return scenario_files(folder / "scenario.toml", fleet=fleet, profile=profile)
-    data = _read_toml(path)
+    data = read_toml(path, "scenario")
     named = [_beside(path, key, data[key]) for key in ("fleet", "profile") if key in data]
     return [path, *named, *(file for file in (fleet, profile) if file is not None)]
-
-
-def _read_toml(path: StrPath) -> dict[str, Any]:
-    text = read_text(path)
-    for at, line in enumerate(text.split("\n"), start=1):
-        # A dotted key stands in one line; numbers have dots too, but one each, so that of a key's at least half remain.
-        if line.count(".") > _MOST_DOTS and re.sub(r"\d\.\d", "", line).count(".") > _MOST_DOTS:
-            raise FormatError(
-                f"{path}, line {at}: at most {_MOST_DOTS} dots that are in no number were wanted, got more; "
-                "shorten the key, or break the list over several lines"
-            )
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        hint = other_kind(path, "scenario", ".toml")
-        raise FormatError(f"{path}: not valid TOML: {plain(str(error))}{hint and f'.{hint}'}") from None
 
 
 def _beside(path: StrPath, key: str, value: object) -> Path:
