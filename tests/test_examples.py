@@ -17,6 +17,7 @@ SHOWN = {
     **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule")},
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
+    "ModelChain": lola.adapters.ModelChain,
 }
 
 
