@@ -141,9 +141,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
         scheme = session.get("scheme", "cooperative")
         if scheme not in RECORD_OF_SCHEME:
             raise FormatError(f"state.json: scheme must be one of {', '.join(RECORD_OF_SCHEME)}, got {scheme!r}")
-        required, optional = ("version", "clock_s", "records", "identity"), ("frozen", "scheme")
-        if scheme == "cooperative":
-            required, optional = (*required, "norms"), (*optional, "refusals")
+        norms, refusals = (("norms",), ("refusals",)) if scheme == "cooperative" else ((), ())
+        required, optional = ("version", "clock_s", "records", "identity", *norms), ("frozen", "scheme", *refusals)
         check_keys("state.json, session", session, required, optional)
         if integer("state.json, version", session["version"]) != version_of(path):
             raise FormatError(f"state.json is of version {session['version']}")
