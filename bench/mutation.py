@@ -92,6 +92,7 @@ TARGETS = (
         }.items()
     ),
     Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
+    Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
     Target(
         "lola/adapters/quarantine.py", ("tests/adapters/test_quarantine.py", "tests/devices/test_influence.py"), USUAL
     ),
@@ -126,7 +127,7 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
-    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/devices", "lola/tasks")
+    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/chains", "lola/devices", "lola/tasks")
     paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 

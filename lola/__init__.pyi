@@ -5,6 +5,7 @@ from lola import models as models
 from lola import profiling as profiling
 from lola import solvers as solvers
 from lola import tasks as tasks
+from lola.chains.stages import StageProfile as StageProfile
 from lola.channel import FadingAround as FadingAround
 from lola.channel import RayleighFading as RayleighFading
 from lola.evidence import Evidence as Evidence
@@ -16,6 +17,8 @@ from lola.files.profiles import load_profile as load_profile
 from lola.files.profiles import save_profile as save_profile
 from lola.files.schedules import load_schedule as load_schedule
 from lola.files.schedules import save_schedule as save_schedule
+from lola.files.stages import load_stages as load_stages
+from lola.files.stages import save_stages as save_stages
 from lola.files.traces import TraceReplay as TraceReplay
 from lola.files.traces import load_traces as load_traces
 from lola.files.version import __version__ as __version__

@@ -52,6 +52,8 @@ class Provenance:
     lora_rank : int, optional
     lora_targets : tuple of str, optional
         Names of the modules that LoRA adapts.
+    prompts : int, optional
+        Learnable tokens in front of each block's input, where these are trained instead of LoRA.
     seed, threads : int, optional
         Seed of weights and batch; CPU threads.
     software : str, optional
@@ -79,6 +81,7 @@ class Provenance:
     head: str | None = None
     lora_rank: int | None = None
     lora_targets: tuple[str, ...] | None = None
+    prompts: int | None = None
     seed: int | None = None
     threads: int | None = None
     software: str | None = None
@@ -96,7 +99,7 @@ class Provenance:
                 raise LolaValueError(f"{field} must be printable text in one line, got {shown(value)}")
         positive_integer("batch_size", self.batch_size)
         positive_integer("sequence_length", self.sequence_length)
-        for field in ("lora_rank", "threads"):
+        for field in ("lora_rank", "prompts", "threads"):
             if getattr(self, field) is not None:
                 positive_integer(field, getattr(self, field))
         if self.seed is not None and (isinstance(self.seed, bool) or not isinstance(self.seed, int)):

@@ -14,7 +14,7 @@ FIRST = ("Profile", "Fleet", "Problem", "schedule", "simulate", "load_fleet", "l
 SHOWN = {
     **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
-    **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule")},
+    **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule", "StageProfile", "load_stages")},
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,

@@ -39,6 +39,11 @@ def schedule(data, folder):
     return lola.load_schedule(folder / "s.json")
 
 
+def stages(data, folder):
+    (folder / "stages.json").write_text(json.dumps(data))
+    return lola.load_stages(folder / "stages.json")
+
+
 def scenario(data, folder):
     for name in ("fleet.csv", "profile.json"):
         (folder / name).write_text(FILES[name])
@@ -95,6 +100,7 @@ PLACES = {
     "Profile: JSON": (shown("profile.json"), profile, ()),
     "`provenance` of a profile": (shown("profile.json"), profile, ("provenance",)),
     "`evidence` of a profile": (shown("profile.json"), profile, ("evidence",)),
+    "Stages: JSON": (shown("stages.json"), stages, ()),
     "Scenario: TOML": (shown("scenario.toml"), scenario, ()),
     "A pair in `pinned` or `forbidden`": (shown("scenario.toml"), scenario, ("forbidden", 0)),
     "Schedule: JSON": (shown("schedule.json"), schedule, ()),

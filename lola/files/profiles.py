@@ -64,16 +64,7 @@ def profile_to_json(profile: Profile) -> dict[str, Any]:
 def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
     """Build a profile from a JSON object."""
     check_keys(where, data, ("memory_bytes", "latency_s", "upload_bits"), ("provenance", "evidence", *_EXTRAS))
-    provenance = evidence = None
-    if data.get("provenance") is not None:
-        origin = table(f"{where}, provenance", data["provenance"])
-        known = [field.name for field in fields(Provenance)]
-        required = ("model", "batch_size", "sequence_length", "dtype", "source", "hardware")
-        check_keys(f"{where}, provenance", origin, required, [name for name in known if name not in required])
-        try:
-            provenance = Provenance(**origin)
-        except (TypeError, ValueError) as error:
-            raise FormatError(f"{where}, provenance: {error}") from None
+    provenance, evidence = provenance_from_json(where, data.get("provenance")), None
     if data.get("evidence") is not None:
         arrays = table(f"{where}, evidence", data["evidence"])
         check_keys(f"{where}, evidence", arrays, (), [field.name for field in fields(Evidence)])
@@ -99,3 +90,17 @@ def profile_from_json(where: str, data: dict[str, Any]) -> Profile:
         raise
     except ValueError as error:
         raise FormatError(f"{where}: {error}") from None
+
+
+def provenance_from_json(where: str, data: object) -> Provenance | None:
+    """Build a provenance from the JSON object of a profile that has one."""
+    if data is None:
+        return None
+    origin = table(f"{where}, provenance", data)
+    known = [field.name for field in fields(Provenance)]
+    required = ("model", "batch_size", "sequence_length", "dtype", "source", "hardware")
+    check_keys(f"{where}, provenance", origin, required, [name for name in known if name not in required])
+    try:
+        return Provenance(**origin)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{where}, provenance: {error}") from None

@@ -49,6 +49,8 @@ class Depths:
         whole model, so threads that share it take turns. For gradients at the same time, give each a model of its own.
     """
 
+    _adapter = "lora_"
+
     def __init__(
         self,
         model: "nn.Module",
@@ -105,11 +107,10 @@ class Depths:
                 owner_of.setdefault(id(parameter), (f"{prefix}.{key}" if prefix else key, module, key))
         owners = []
         for depth, block in enumerate(self.blocks, start=1):
-            trained = [parameter for name, parameter in block.named_parameters() if "lora_" in name]
+            trained = [parameter for name, parameter in block.named_parameters() if self._adapter in name]
             if depth == 1:
                 trained += [parameter for head in self._heads for parameter in head.parameters()]
-            found = [owner_of[id(parameter)] for parameter in trained]
-            owners.append({name: (module, key) for name, module, key in found})
+            owners.append({name: (module, key) for name, module, key in (owner_of[id(p)] for p in trained)})
         return owners
 
     def upload_bits(self, depth: int, bits_per_value: int = _UPLOAD_BITS_PER_VALUE) -> float:

@@ -28,9 +28,10 @@ def stopping_at(blocks: "Sequence[nn.Module]", depth: int) -> Iterator[None]:
     watch = _Watch(depth)
     handles = []
     try:
-        # A block may be a container that never runs itself: whichever of its modules runs first is its beginning.
+        # A block may be a container that never runs itself: whichever of its modules runs first is its beginning. And
+        # it may have prompts, which it puts in front of its input itself: that input must be seen before.
         for module in _with_weights(blocks[depth - 1]):
-            handles.append(module.register_forward_pre_hook(watch.enter, with_kwargs=True))
+            handles.append(module.register_forward_pre_hook(watch.enter, with_kwargs=True, prepend=True))
             handles.append(module.register_forward_hook(watch.leave, always_call=True))
         for below, block in enumerate(blocks[depth:], start=depth + 1):
             refuse = watch.below(below)
