@@ -9,11 +9,24 @@ import torch
 from chained import every_cut
 from cooperative import n_blocks_of, tiny_columns, tiny_depths
 from plain_model import Plain, plain_batch
-from tiny_models import every_model
+from tiny_models import TINY, save_config
 
 from lola.adapters import ClientLostError, ModelChain
-from lola.models import ModelError, attach_lora
+from lola.models import ModelError, attach_lora, attach_prompts
 from lola.models.seeding import seeded
+from lola.profiling import Workload
+from lola.profiling.building import build
+
+# Rotary positions leave no room for prompts.
+ADAPTED = [(name, kind) for name in TINY for kind in ("lora", "prompts") if (name, kind) != ("llama", "prompts")]
+every_adapted_model = pytest.mark.parametrize("name, kind", ADAPTED)
+
+
+def adapted(folder, name, kind, dtype):
+    if kind == "lora":
+        return tiny_depths(folder, name, zero_init=False, dtype=dtype)
+    model, _ = build(Workload(save_config(folder / name, name), batch_size=2, seed=0), "cpu")
+    return attach_prompts(model.to(dtype), tokens=3, seed=0)
 
 
 def padded_batch(name, dtype):
@@ -24,13 +37,17 @@ def padded_batch(name, dtype):
     return batch
 
 
+def hooks_of(model):
+    return [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
+
+
 def gradients(depths):
     return {name: parameter.grad for name, parameter in depths.all_named_parameters().items()}
 
 
-@every_model
-def test_the_gradients_are_the_whole_models_whatever_the_cut(name, tmp_path):
-    depths = tiny_depths(tmp_path, name, zero_init=False, dtype=torch.float64)
+@every_adapted_model
+def test_the_gradients_are_the_whole_models_whatever_the_cut(name, kind, tmp_path):
+    depths = adapted(tmp_path, name, kind, torch.float64)
     depths.select_all()
     depths.model.train()  # with dropout
     batch = padded_batch(name, torch.float64)
@@ -39,7 +56,7 @@ def test_the_gradients_are_the_whole_models_whatever_the_cut(name, tmp_path):
     loss.backward()
     wanted = gradients(depths)
     assert min(gradient.abs().max() for gradient in wanted.values()) > 1e-9
-    cuts = list(every_cut(n_blocks_of(name) + 2))
+    cuts, own_hooks = list(every_cut(n_blocks_of(name) + 2)), hooks_of(depths.model)
     assert len(cuts) == 2 ** (n_blocks_of(name) + 1)
     for clients in cuts:
         depths.model.zero_grad(set_to_none=True)
@@ -47,12 +64,12 @@ def test_the_gradients_are_the_whole_models_whatever_the_cut(name, tmp_path):
             passed = ModelChain(depths, clients).backward(batch)
         torch.testing.assert_close(gradients(depths), wanted, rtol=1e-10, atol=0.0)
         assert passed.loss == pytest.approx(loss.item(), rel=1e-12)
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in depths.model.modules())
+    assert hooks_of(depths.model) == own_hooks
 
 
-@every_model
-def test_an_inference_is_the_whole_models_to_the_last_bit(name, tmp_path):
-    depths = tiny_depths(tmp_path, name, zero_init=False)
+@every_adapted_model
+def test_an_inference_is_the_whole_models_to_the_last_bit(name, kind, tmp_path):
+    depths = adapted(tmp_path, name, kind, torch.float32)
     depths.model.eval()
     batch = padded_batch(name, torch.float32)
     del batch["labels"]
