@@ -1,7 +1,7 @@
 """Measure every shipped profile again, and write the figures and the table of estimate against measurement.
 
     python bench/profiles.py            # measures, on an otherwise idle machine: about half an hour on two cores
-    python bench/profiles.py --tables   # only the figures and the table, from the profiles that are there
+    python bench/profiles.py --tables   # only the figures, the table and the stages, from the profiles that are there
     python bench/profiles.py --extras   # what one more block costs, added to the profiles that are there: ten minutes
 
 Needs lola-deft[plot,torch]. On CUDA: bench/gpu_profile.sh.
@@ -21,7 +21,17 @@ from page import write_page
 import lola
 from lola.figures.picture import save_figure
 from lola.figures.profile import draw_alone, draw_profile
-from lola.profiling import REFERENCES, Grid, Workload, alone, bring_to_reference, estimate, measure, measure_extras
+from lola.profiling import (
+    REFERENCES,
+    Grid,
+    Workload,
+    alone,
+    bring_to_reference,
+    estimate,
+    estimate_stages,
+    measure,
+    measure_extras,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ROOT / "lola" / "data" / "profiles"
@@ -95,6 +105,7 @@ def write_tables():
         profiles_page.reference(REFERENCES["snapdragon-8-gen-3"], scaled, counted["roberta-base"]),
     ]
     write_page(ROOT / "bench" / "PROFILES.md", blocks)
+    lola.save_stages(estimate_stages(WORKLOADS["roberta-base"]), ROOT / "lola" / "data" / "roberta-base-stages.json")
 
 
 def memory_needs(dtype):

@@ -13,6 +13,9 @@ from lola.profiling.judgement import judge as judge
 from lola.profiling.measurement import measure as measure
 from lola.profiling.measurement import measure_extras as measure_extras
 from lola.profiling.predict import Grid as Grid
+from lola.profiling.stage_estimation import bring_stages_to_reference as bring_stages_to_reference
+from lola.profiling.stage_estimation import estimate_stages as estimate_stages
+from lola.profiling.stages import measure_stages as measure_stages
 from lola.profiling.workload import NotMonotoneError as NotMonotoneError
 from lola.profiling.workload import ProfilingError as ProfilingError
 from lola.profiling.workload import Workload as Workload

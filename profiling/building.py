@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lola.models.depths import Depths, attach_lora
 from lola.models.loading import CONFIGS, hears, import_transformers, load_config, reading, sees, sequence_length
+from lola.models.prompts import attach_prompts
 from lola.models.seeding import seeded
+from lola.profiling.machine import software
 from lola.profiling.workload import ProfilingError, Workload
 
 if TYPE_CHECKING:
@@ -127,22 +129,40 @@ def _with_head(config: Any, name: str, kind: Any) -> Any:
 
 
 def adapted(workload: Workload, model: "nn.Module") -> Depths:
-    """Put a workload's adapters into a model, in its mode.
+    """Put a workload's adapters or prompts into a model, in its mode.
 
     Raises
     ------
     ProfilingError
         If the model has no blocks or targets.
     """
-    depths = attach_lora(
-        model,
-        rank=workload.lora_rank,
-        targets=workload.lora_targets,
-        blocks=workload.blocks,
-        train_head=workload.head == "trained",
+    options: dict[str, Any] = {"blocks": workload.blocks, "train_head": workload.head == "trained"}
+    depths = (
+        attach_lora(model, rank=workload.lora_rank, targets=workload.lora_targets, **options)
+        if workload.prompts is None
+        else attach_prompts(model, tokens=workload.prompts, **options)
     )
     model.train(workload.mode == "train")
     return depths
+
+
+def described(workload: Workload, depths: Depths) -> dict[str, Any]:
+    """Return what a provenance says of a workload, however its costs are found."""
+    config = getattr(depths.model, "config", None)
+    return {
+        "model": workload.name,
+        "batch_size": workload.batch_size,
+        "sequence_length": example_length(workload, config),
+        "dtype": workload.dtype,
+        "attention": workload.attention,
+        "mode": workload.mode,
+        "head": depths.head,
+        "lora_rank": depths.rank or None,
+        "lora_targets": depths.targets or None,
+        "prompts": workload.prompts,
+        "seed": workload.seed,
+        "software": software(),
+    }
 
 
 def _weights(source: str) -> str | None:

@@ -11,10 +11,9 @@ from lola.evidence import Evidence
 from lola.models.depths import Depths
 from lola.models.loading import import_transformers
 from lola.profile import Profile, Provenance
-from lola.profiling.building import adapted, build, example_length, make_batch
+from lola.profiling.building import adapted, build, described, make_batch
 from lola.profiling.extras import extra_of_block
 from lola.profiling.iteration import count_tensors
-from lola.profiling.machine import software
 from lola.profiling.memory import weight_bytes
 from lola.profiling.workload import ProfilingError, Workload
 from lola.solvers.errors import LolaValueError
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Progress = Callable[[str, int, int], None]
-_GRANULARITY_BYTES = {"cpu": 1, "cuda": 512}  # CUDA's caching allocator rounds every tensor up
-_MOMENT_BYTES = 2 * 4  # Adam's two moments, in single precision
+GRANULARITY_BYTES = {"cpu": 1, "cuda": 512}  # CUDA's caching allocator rounds every tensor up
+MOMENT_BYTES = 2 * 4  # Adam's two moments, in single precision
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,12 @@ class ReferenceDevice:
     flops_per_s: float
     uncertainty: float
     source: str
+
+    @property
+    def assumed(self) -> str:
+        """What a provenance says of it."""
+        rate = f"{self.flops_per_s / 1e12:g} TFLOP/s"
+        return f"{self.name} at {rate}, uncertain by a factor of {self.uncertainty:g}"
 
 
 REFERENCES = {
@@ -100,22 +105,22 @@ def estimate(
     """
     device = reference_device(reference)
     report = progress or (lambda *_: None)
-    with fake_depths(workload, allocator) as (depths, batch, length):
+    with fake_depths(workload, allocator) as (depths, batch):
         resident, n_blocks = weight_bytes(depths.model), len(depths)
         alone = [range(depth, depth + 1) for depth in range(1, n_blocks + 1)]
         selections = alone + [range(start, n_blocks + 1) for start in range(1, n_blocks)]
         counts = np.empty((len(selections), 3))
         for i, selected in enumerate(selections):
             report("estimate", i, len(selections))
-            counts[i] = _count(depths, selected, batch, _GRANULARITY_BYTES[allocator])
+            counts[i] = _count(depths, selected, batch, GRANULARITY_BYTES[allocator])
         upload = [depths.upload_bits(depth) for depth in range(1, n_blocks + 1)]
-        head, targets = depths.head, depths.targets
+        known = described(workload, depths)
     if workload.attention != "eager":
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
         # A module's own attention, which cannot be made eager, is taken apart.
         eager = workload if workload.attention == "own" else replace(workload, attention="eager")
-        with fake_depths(eager, allocator) as (depths, batch, _), sdpa_kernel(SDPBackend.MATH):
+        with fake_depths(eager, allocator) as (depths, batch), sdpa_kernel(SDPBackend.MATH):
             counts[:, 2] = [_count(depths, selected, batch, 1)[2] for selected in selections]
     saved, peak, flops = counts[:n_blocks].T
     saved_at_once, peak_at_once, flops_at_once = np.vstack([counts[n_blocks:], counts[n_blocks - 1]]).T
@@ -124,22 +129,11 @@ def estimate(
         latency_s=flops / device.flops_per_s,
         upload_bits=upload,
         provenance=Provenance(
-            model=workload.name,
-            batch_size=workload.batch_size,
-            sequence_length=length,
-            dtype=workload.dtype,
+            **known,
             source="estimated",
-            hardware=f"{device.name} at {device.flops_per_s / 1e12:g} TFLOP/s, uncertain by a factor of "
-            f"{device.uncertainty:g}",
+            hardware=device.assumed,
             note=f"rate: {device.source}",
             memory=f"weights and peak of live tensors, counted as on {allocator}",
-            attention=workload.attention,
-            mode=workload.mode,
-            head=head,
-            lora_rank=workload.lora_rank,
-            lora_targets=targets,
-            seed=workload.seed,
-            software=software(),
         ),
         evidence=Evidence(
             saved_bytes=saved,
@@ -204,10 +198,10 @@ class AloneMemory:
 
 def alone(workload: Workload, *, allocator: str = "cpu") -> AloneMemory:
     """Estimate the memory of a device that trains alone (the paper's Fig. 4(b)), counted as `estimate` counts."""
-    with fake_depths(workload, allocator) as (depths, batch, _):
-        _, peak = _counted(depths, None, batch, _GRANULARITY_BYTES[allocator])
+    with fake_depths(workload, allocator) as (depths, batch):
+        _, peak = _counted(depths, None, batch, GRANULARITY_BYTES[allocator])
         trained = {id(p): p.numel() for depth in range(1, len(depths) + 1) for p in depths.parameters(depth)}
-        return AloneMemory(weight_bytes(depths.model), peak, _MOMENT_BYTES * sum(trained.values()))
+        return AloneMemory(weight_bytes(depths.model), peak, MOMENT_BYTES * sum(trained.values()))
 
 
 def reference_device(name: str) -> ReferenceDevice:
@@ -224,17 +218,16 @@ def reference_device(name: str) -> ReferenceDevice:
 
 
 @contextmanager
-def fake_depths(workload: Workload, allocator: str = "cpu") -> "Iterator[tuple[Depths, dict[str, torch.Tensor], int]]":
+def fake_depths(workload: Workload, allocator: str = "cpu") -> "Iterator[tuple[Depths, dict[str, torch.Tensor]]]":
     """Build a model, its adapters and a batch on tensors that have shapes and no data.
 
     Yields
     ------
     depths : Depths
     batch : dict of str to torch.Tensor
-    sequence_length : int
     """
-    if allocator not in _GRANULARITY_BYTES:
-        raise LolaValueError(f"allocator must be one of {', '.join(_GRANULARITY_BYTES)}; got {allocator!r}")
+    if allocator not in GRANULARITY_BYTES:
+        raise LolaValueError(f"allocator must be one of {', '.join(GRANULARITY_BYTES)}; got {allocator!r}")
     import_transformers()
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -242,14 +235,13 @@ def fake_depths(workload: Workload, allocator: str = "cpu") -> "Iterator[tuple[D
     model, _ = build(workload, "meta")
     config = getattr(model, "config", None)
     depths = adapted(workload, model)
-    length = example_length(workload, config)
     with FakeTensorMode(allow_non_fake_inputs=workload.batch is not None):  # a module may have tensors of its own
         _materialise(model, torch)
         batch = make_batch(workload, config)
         if workload.batch is not None:
             batch = {name: torch.empty(tensor.shape, dtype=tensor.dtype) for name, tensor in batch.items()}
         with _fused_dropout() if allocator == "cuda" else nullcontext():
-            yield depths, batch, length
+            yield depths, batch
 
 
 def _materialise(model: "nn.Module", torch: Any) -> None:
@@ -300,6 +292,18 @@ def _count(
 def _counted(
     depths: Depths, selected: range | None, batch: "dict[str, torch.Tensor]", granularity_bytes: int
 ) -> tuple[int, int]:
+    with without_data(depths):
+        return count_tensors(depths, selected, batch, granularity_bytes)
+
+
+@contextmanager
+def without_data(depths: Depths) -> Iterator[None]:
+    """Say of a model that asks for values, where there are none, that it must be measured.
+
+    Raises
+    ------
+    ProfilingError
+    """
     from torch._subclasses.fake_tensor import (
         DataDependentOutputException,
         DynamicOutputShapeException,
@@ -308,7 +312,7 @@ def _counted(
 
     asks = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
     try:
-        return count_tensors(depths, selected, batch, granularity_bytes)
+        yield
     except (*asks, NotImplementedError) as error:
         raise ProfilingError(
             f"{type(depths.model).__name__} cannot run on tensors without data: {error}; measure it instead"

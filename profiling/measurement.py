@@ -10,10 +10,10 @@ from lola.models.depths import Depths
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.profile import SAVED_MEMORY, Profile, Provenance
-from lola.profiling.building import adapted, build, example_length, make_batch
+from lola.profiling.building import adapted, build, described, make_batch
 from lola.profiling.extras import depths_to_run
 from lola.profiling.judgement import check_monotone, rising
-from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, software, thread_count
+from lola.profiling.machine import cpu_name, fixed_threads, keep_freed_memory, thread_count
 from lola.profiling.memory import weight_bytes
 from lola.profiling.process_peak import process_peaks
 from lola.profiling.timing import Announce, Effort, Progress, run_selections
@@ -94,8 +94,8 @@ def measure(
     if check_process and device == "cpu":
         report("child process", 0, 1)  # first, so that a child that fails takes no measurement with it
         process_peak_bytes = process_peaks(workload, used_threads)
-    with _prepared(workload, device, used_threads) as (depths, batch, weights):
-        config, n_blocks = getattr(depths.model, "config", None), len(depths)
+    with prepared(workload, device, used_threads) as (depths, batch, weights):
+        known, n_blocks = described(workload, depths), len(depths)
         resident = weight_bytes(depths.model)
         alone, starts = depths_to_run(n_blocks, exact)
         costs = run_selections(depths, alone, starts, batch, device, effort, report, announce or (lambda *_: None))
@@ -109,23 +109,13 @@ def measure(
     )
     between = f"measured at depths {', '.join(map(str, alone))}, elsewhere the line between them"
     provenance = Provenance(
-        model=workload.name,
-        batch_size=workload.batch_size,
-        sequence_length=example_length(workload, config),
-        dtype=workload.dtype,
+        **known,
         source="measured",
         hardware=hardware,
         note="" if len(alone) == n_blocks else between,
         memory=SAVED_MEMORY if device == "cpu" else "weights and peak allocated above the idle model",
         weights=weights,
-        attention=workload.attention,
-        mode=workload.mode,
-        head=depths.head,
-        lora_rank=depths.rank,
-        lora_targets=depths.targets,
-        seed=workload.seed,
         threads=used_threads,
-        software=software(),
     )
     extra_latency, extra_memory = costs.extras("saved_bytes" if device == "cpu" else "peak_bytes")
 
@@ -183,7 +173,7 @@ def measure_extras(
     """
     used_threads, effort = _checked(device, True, threads, repeats, limit_s)
     report = progress or (lambda *_: None)
-    with _prepared(workload, device, used_threads) as (depths, batch, _):
+    with prepared(workload, device, used_threads) as (depths, batch, _):
         n_blocks = len(depths)
         if n_blocks != profile.n_blocks:
             raise ProfilingError(
@@ -222,7 +212,7 @@ def _checked(
 
 
 @contextmanager
-def _prepared(workload: Workload, device: str, threads: int) -> "Iterator[tuple[Depths, dict[str, torch.Tensor], str]]":
+def prepared(workload: Workload, device: str, threads: int) -> "Iterator[tuple[Depths, dict[str, torch.Tensor], str]]":
     """Build the model, its adapters and a batch, on the device; dropout draws from the seed as well."""
     with seeded(workload.seed, device), fixed_threads(threads), keep_freed_memory():
         model, weights = build(workload, device)

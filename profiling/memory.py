@@ -1,7 +1,7 @@
 """Counting tensors: what backward keeps, and the largest sum of live ones. Works on real and on fake tensors."""
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,17 @@ if TYPE_CHECKING:
 
 def weight_bytes(model: "nn.Module") -> int:
     """Return the bytes of parameters and buffers, each storage once."""
-    return sum(storage.nbytes() for storage in _weights(model).values())
+    return total_bytes(_weights(model))
 
 
-def _weights(model: "nn.Module") -> "dict[int, torch.UntypedStorage]":
-    tensors = [*model.parameters(), *model.buffers()]
-    return {tensor.untyped_storage()._cdata: tensor.untyped_storage() for tensor in tensors}
+def total_bytes(tensors: "Iterable[torch.Tensor]") -> int:
+    """Return the bytes of tensors, each storage once."""
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())
+
+
+def _weights(model: "nn.Module") -> "list[torch.Tensor]":
+    return [*model.parameters(), *model.buffers()]
 
 
 class SavedTensors:
@@ -37,7 +42,7 @@ def count_saved(model: "nn.Module") -> "Iterator[SavedTensors]":
     """
     import torch
 
-    seen = set(_weights(model))
+    seen = {tensor.untyped_storage()._cdata for tensor in _weights(model)}
     saved = SavedTensors()
 
     def pack(tensor: "torch.Tensor") -> "torch.Tensor":
@@ -52,13 +57,15 @@ def count_saved(model: "nn.Module") -> "Iterator[SavedTensors]":
 
 
 @contextmanager
-def track_peak(granularity_bytes: int = 1) -> "Iterator[PeakCounter]":
+def track_peak(granularity_bytes: int = 1, counter: "PeakCounter | None" = None) -> "Iterator[PeakCounter]":
     """Count the storages that operators create and that are alive at once.
 
     Parameters
     ----------
     granularity_bytes : int
         Each storage is rounded up to a multiple of this, as allocators do; CUDA's is 512.
+    counter : PeakCounter, optional
+        One to go on with.
 
     Notes
     -----
@@ -67,21 +74,21 @@ def track_peak(granularity_bytes: int = 1) -> "Iterator[PeakCounter]":
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    counter = PeakCounter(granularity_bytes)
+    tracked = PeakCounter(granularity_bytes) if counter is None else counter
 
     class Tracker(TorchDispatchMode):
         def __torch_dispatch__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
             for leaf in tree_leaves((args, kwargs)):
-                counter.know(leaf)
+                tracked.know(leaf)
             result = func(*args, **(kwargs or {}))
             for leaf in tree_leaves(result):
-                counter.see(leaf)
+                tracked.see(leaf)
             return result
 
     with Tracker():
-        yield counter
+        yield tracked
 
 
 class PeakCounter:

@@ -73,6 +73,8 @@ class Workload:
     blocks : str, optional
         Where the blocks are, for example ``"encoder.layer"``; `lola.models.find_blocks` says more, and finds them if
         this is left out.
+    prompts : int, optional
+        Learnable tokens in front of each block's input, trained instead of LoRA; see `lola.models.attach_prompts`.
     batch : mapping of str to torch.Tensor, optional
         What a module is called with, labels among it: ``module(**batch)``. For a module alone.
 
@@ -94,6 +96,7 @@ class Workload:
     head: str = "trained"
     seed: int = 0
     blocks: str | None = None
+    prompts: int | None = None
     batch: "Mapping[str, torch.Tensor] | None" = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -110,8 +113,14 @@ class Workload:
                 object.__setattr__(self, name, usual)
         for name in ("batch_size", "lora_rank"):
             positive_integer(name, getattr(self, name))
-        if self.sequence_length is not None:
-            positive_integer("sequence_length", self.sequence_length)
+        for name in ("sequence_length", "prompts"):
+            if getattr(self, name) is not None:
+                positive_integer(name, getattr(self, name))
+        if self.prompts is not None and self.lora_targets is not None:
+            raise LolaValueError(
+                "lora_targets must be left out with prompts, which are trained instead of LoRA; got "
+                f"{shown(self.lora_targets)}"
+            )
         torch_seed("seed", self.seed)
         if isinstance(self.model, str):
             if self.dtype not in DTYPES:

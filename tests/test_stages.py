@@ -21,6 +21,7 @@ ARGUMENTS = {
     "tunable_bits": [0, 8, 8, 4],
     "result_bits": 32,
     "batch_size": 2,
+    "kept_bytes": [0, 100, 101, 5],
     "workspace_bytes": [1, 50, 40, 60],
     "inference_workspace_bytes": [1, 5, 4, 3],
 }
@@ -39,20 +40,35 @@ def test_modules_are_named_and_arrays_read_only():
 
 
 def test_one_number_stands_for_every_cut_and_module():
-    alike = stages(hop_bits=7, return_bits=0, tunable_bits=3, workspace_bytes=2, inference_workspace_bytes=0)
+    alike = stages(
+        hop_bits=7, return_bits=0, tunable_bits=3, workspace_bytes=2, kept_bytes=6, inference_workspace_bytes=0
+    )
     assert alike.hop_bits.tolist() == [7, 7, 7]
     assert alike.return_bits.tolist() == [0, 0, 0]
     assert alike.tunable_bits.tolist() == [3, 3, 3, 3]
+    assert alike.kept_bytes.tolist() == [6, 6, 6, 6]
     assert alike.workspace_bytes.tolist() == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(
     "stage, training, inference",
-    [(range(4), 771, 514), (range(1, 3), 651, 405), (range(1), 101, 101), (range(3, 4), 70, 12)],
+    [
+        (range(4), 505 + 206 + 60, 509 + 5),  # the head has all that is kept below it
+        (range(1, 3), 400 + 201 + 40 + 66 / 8, 400 + 5),
+        (range(1, 2), 200 + 100 + 50 + 65 / 8, 200 + 5),
+        (range(1), 100 + 1 + 64 / 8, 101),
+        (range(3, 4), 5 + 5 + 60, 9 + 3),
+    ],
 )
-def test_a_stage_needs_what_it_keeps_and_its_largest_workspace(stage, training, inference):
+def test_a_stage_needs_what_it_holds_and_its_largest_workspace(stage, training, inference):
     assert stages().peak_bytes(stage) == training
     assert stages().peak_bytes(stage, inference=True) == inference
+
+
+def test_what_backward_has_freed_is_no_part_of_the_peak():
+    freed = stages(workspace_bytes=[1, 400, 40, 60])
+    assert freed.peak_bytes(range(1, 4)) == 405 + 100 + 400
+    assert freed.peak_bytes(range(1, 4)) < freed.memory_bytes[1:].sum() + 400
 
 
 @pytest.mark.parametrize("stage", [range(2, 2), range(-1, 2), range(2, 5), range(0, 4, 2), 2])
@@ -80,6 +96,10 @@ def test_what_is_no_stage_is_refused(stage):
         ({"module": ["a", "b", "b", "c"]}, "module must have no name twice, got 'b' more than once; number them"),
         ({"module": ["a", "b\n", "c", "d"]}, "module must be printable names in one line each, got"),
         ({"forward_iqr_s": [1, 1]}, "forward_iqr_s must have 4 entries"),
+        (
+            {"kept_bytes": [0, 301, 0, 0]},
+            "kept_bytes must be a part of memory_bytes, got 301.0 of 300.0 at index 1; count",
+        ),
         ({"workspace_bytes": -1}, "workspace_bytes must be finite and >= 0"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.profile import Provenance
@@ -27,11 +28,13 @@ _PER_MODULE = (
     "memory_bytes",
     "inference_memory_bytes",
     "tunable_bits",
+    "kept_bytes",
     "workspace_bytes",
     "inference_workspace_bytes",
     "forward_iqr_s",
     "backward_iqr_s",
 )
+_ONE_FOR_ALL = ("tunable_bits", "kept_bytes", "workspace_bytes", "inference_workspace_bytes")
 _PER_CUT = ("hop_bits", "return_bits")
 _FEWEST = 2  # an embedding and a head
 
@@ -49,10 +52,10 @@ class StageProfile:
         Seconds; backward goes from the gradient of a module's output to that of its input, and is 0 where nothing is
         trained in the module or before it.
     memory_bytes : (N,) array_like
-        What a module takes as long as a batch is in training: weights, gradients and optimizer state of what is
-        tunable, and what forward keeps for backward. Adds up within a stage.
+        What a module takes while a batch is in training: weights, gradients and optimizer state of what is tunable, and
+        what forward keeps for backward; of the embedding, the batch itself. Adds up within a stage.
     inference_memory_bytes : (N,) array_like
-        The same of inference: the weights. Adds up within a stage.
+        The same of inference, which keeps nothing. Adds up within a stage.
     hop_bits, return_bits : float or (N−1,) array_like
         Activations forward, and gradients back, over each cut; entry i lies between modules i and i + 1.
     tunable_bits : float or (N,) array_like
@@ -64,9 +67,11 @@ class StageProfile:
         Names, no two alike; ``"embedding"``, ``"block 1"`` …, ``"head"`` if left out.
     provenance : Provenance, optional
         Where the numbers come from.
+    kept_bytes : float or (N,) array_like
+        Part of `memory_bytes`: what is kept for backward, and freed as backward passes. It grows with the batch.
     workspace_bytes, inference_workspace_bytes : float or (N,) array_like
-        What a module needs beyond that while it runs, such as a gradient on its way. A client runs one module after the
-        other, so of its stage the largest counts; see `peak_bytes`.
+        What a module needs beyond its memory while it runs, such as a gradient on its way. A client runs one module
+        after the other, so of its stage the largest counts.
     forward_iqr_s, backward_iqr_s : (N,) array_like, optional
         Interquartile range of what was timed.
 
@@ -88,7 +93,7 @@ class StageProfile:
     ...     inference_memory_bytes=[2e8, 3e7, 3e7, 1e7], hop_bits=8e6, return_bits=[0, 8e6, 8e6],
     ...     tunable_bits=[0, 8e5, 8e5, 5e4], result_bits=512, batch_size=8, workspace_bytes=1e8)
     >>> stages.module, stages.peak_bytes(range(1, 3))
-    (('embedding', 'block 1', 'block 2', 'head'), 700000000.0)
+    (('embedding', 'block 1', 'block 2', 'head'), 701000000.0)
     """
 
     forward_s: FloatArray
@@ -102,6 +107,7 @@ class StageProfile:
     batch_size: int
     module: tuple[str, ...]
     provenance: Provenance | None
+    kept_bytes: FloatArray
     workspace_bytes: FloatArray
     inference_workspace_bytes: FloatArray
     forward_iqr_s: FloatArray | None
@@ -121,6 +127,7 @@ class StageProfile:
         batch_size: int,
         module: Sequence[str] | None = None,
         provenance: Provenance | None = None,
+        kept_bytes: ArrayLike = 0.0,
         workspace_bytes: ArrayLike = 0.0,
         inference_workspace_bytes: ArrayLike = 0.0,
         forward_iqr_s: ArrayLike | None = None,
@@ -136,10 +143,14 @@ class StageProfile:
         for name in _PER_MODULE:
             value = arguments[name]
             if value is not None:
-                single = name.endswith("workspace_bytes") or name == "tunable_bits"
-                value = per_block(name, value, n_modules) if single else value
+                value = per_block(name, value, n_modules) if name in _ONE_FOR_ALL else value
                 value = frozen(vector(name, value, ("forward_s", first), positive=False))
             object.__setattr__(self, name, value)
+        if (over := np.flatnonzero(self.kept_bytes > self.memory_bytes)).size:
+            raise LolaValueError(
+                f"kept_bytes must be a part of memory_bytes, got {self.kept_bytes[over[0]]} of "
+                f"{self.memory_bytes[over[0]]} at index {over[0]}; count in memory_bytes what is kept"
+            )
         for name in _PER_CUT:
             bits = vector(name, per_block(name, arguments[name], n_modules - 1), positive=False)
             if bits.shape[0] != n_modules - 1:
@@ -178,18 +189,21 @@ class StageProfile:
 
         Notes
         -----
-        What its modules keep, and the largest workspace among them.
+        Backward frees what its modules keep, from the last to the first, and needs each one's workspace on the way; at
+        the last, what was sent on is still there. So it is never more than the sum of their memory, the largest
+        workspace among them, and what is sent: who wants a bound that adds up leaves the largest of both free.
         """
         if not isinstance(stage, range) or stage.step != 1 or not 0 <= stage.start < stage.stop <= self.n_modules:
             raise LolaValueError(
                 f"stage must be neighbours among the modules 0 to {self.n_modules - 1}, such as range(1, "
                 f"{self.n_modules}); got {shown(stage)}"
             )
-        kept, most = self.memory_bytes, self.workspace_bytes
-        if inference:
-            kept, most = self.inference_memory_bytes, self.inference_workspace_bytes
         at = slice(stage.start, stage.stop)
-        return float(kept[at].sum() + most[at].max())
+        if inference:
+            return float(self.inference_memory_bytes[at].sum() + self.inference_workspace_bytes[at].max())
+        at_work = np.cumsum(self.kept_bytes[at]) + self.workspace_bytes[at]
+        at_work[-1] += self.hop_bits[stage[-1]] / 8 if stage.stop < self.n_modules else 0.0
+        return float((self.memory_bytes[at] - self.kept_bytes[at]).sum() + at_work.max())
 
     def on_reference(self, reference: str, latency_factor: float) -> StageProfile:
         """Return these costs with their seconds brought to another device, and that recorded.

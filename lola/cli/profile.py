@@ -2,13 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
+    from lola.chains.stages import StageProfile
     from lola.profile import Profile
     from lola.profiling import Judgement, Workload
 
@@ -46,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check-process", action="store_true", help="on the cpu: a child process's peak memory, too")
     parser.add_argument("--monotone", metavar="isotonic", help="make a latency rise that falls by more than noise, too")
     parser.add_argument("--reference", metavar="DEVICE", help="bring latency to it, such as snapdragon-8-gen-3")
+    parser.add_argument("--prompts", type=int, metavar="P", help="train P tokens in front of each block, not LoRA")
+    parser.add_argument("--stages", action="store_true", help="what each module costs a client of a chain, instead")
     parser.add_argument("--force", action="store_true", help="write over the profile of something else")
 
 
@@ -70,8 +73,18 @@ def run(options: argparse.Namespace) -> None:
         head=options.head,
         seed=options.seed,
         blocks=options.blocks,
+        prompts=options.prompts,
     )
-    _check_outputs(options, workload)
+    if options.stages:
+        from lola.cli.stages import run_stages
+        from lola.files.stages import load_stages
+
+        _check_outputs(options, workload, load_stages)
+        run_stages(options, workload)
+        return
+    from lola.files.profiles import load_profile
+
+    _check_outputs(options, workload, load_profile)
     profile: Profile
     try:
         with progress_bar("building") as report:
@@ -113,7 +126,9 @@ def run(options: argparse.Namespace) -> None:
         save_figure(draw_profile(profile), options.figure)
 
 
-def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
+def _check_outputs(
+    options: argparse.Namespace, workload: "Workload", load: "Callable[[str], Profile | StageProfile]"
+) -> None:
     """Refuse, before anything is measured, an unknown device, a missing folder or a file that holds something else."""
     from lola.cli.common import STANDARD_OUTPUT, check_files
     from lola.profiling.estimation import reference_device
@@ -126,10 +141,9 @@ def _check_outputs(options: argparse.Namespace, workload: "Workload") -> None:
     check_files(options.out, options.figure, model.iterdir() if model.is_dir() else [])
     if options.force or not options.out or not Path(options.out).is_file():
         return
-    from lola.files.profiles import load_profile
     from lola.profiling.workload import DTYPES
 
-    there = load_profile(options.out).provenance
+    there = load(options.out).provenance
     wanted: dict[str, Any] = {
         "model": workload.model,
         "batch_size": workload.batch_size,

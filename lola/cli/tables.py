@@ -1,4 +1,4 @@
-"""Schedules and profiles as tables for a terminal."""
+"""Schedules, profiles and stages as tables for a terminal."""
 
 import math
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from lola.chains.stages import StageProfile
 from lola.methods import method_named
 from lola.problem import Problem, segments, span
 from lola.profile import Profile
@@ -163,6 +164,29 @@ def profile_table(profile: Profile) -> Table:
                 "-" if heading in (f"spread\n{time}", "runs") else c for heading, c in zip(columns, cells, strict=True)
             ]
         table.add_row(str(i + 1), *cells)
+    return table
+
+
+def stages_table(stages: StageProfile) -> Table:
+    """Lay out one line per module: how long it takes, what it holds in training and inference, what it hands on."""
+    whole, time = _scale(np.append(stages.forward_s, stages.backward_s), *_SECONDS)
+    giga, bytes_ = _scale(stages.memory_bytes, *_BYTES)
+    columns = {
+        f"forward\n{time}": stages.forward_s / whole,
+        f"backward\n{time}": stages.backward_s / whole,
+        f"training\n{bytes_}": stages.memory_bytes / giga,
+        f"workspace\n{bytes_}": stages.workspace_bytes / giga,
+        f"inference\n{bytes_}": stages.inference_memory_bytes / giga,
+        "tunable\nMbit": stages.tunable_bits / 1e6,
+        "hop\nMbit": stages.hop_bits / 1e6,
+        "return\nMbit": stages.return_bits / 1e6,
+    }
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("module", no_wrap=True)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for i, name in enumerate(stages.module):
+        table.add_row(name, *(_short(float(v[i]), 3) if i < len(v) else "-" for v in columns.values()))
     return table
 
 

@@ -18,7 +18,7 @@ _ARRAYS = (
     "return_bits",
     "tunable_bits",
 )
-_EXTRAS = ("workspace_bytes", "inference_workspace_bytes", "forward_iqr_s", "backward_iqr_s")
+_EXTRAS = ("kept_bytes", "workspace_bytes", "inference_workspace_bytes", "forward_iqr_s", "backward_iqr_s")
 
 
 def load_stages(path: StrPath) -> StageProfile:
@@ -42,6 +42,12 @@ def load_stages(path: StrPath) -> StageProfile:
     <StageProfile of 3 modules: no provenance>
     """
     return stages_from_json(str(path), read_json(path, _FORMAT))
+
+
+def builtin_stages() -> StageProfile:
+    """Return what ships with lola: RoBERTa-base with LoRA, in batches of 32 × 128, on the reference phone."""
+    with resources.as_file(resources.files("lola.data")) as folder:
+        return load_stages(folder / "roberta-base-stages.json")
 
 
 def save_stages(stages: StageProfile, path: StrPath) -> None:

@@ -208,3 +208,66 @@ def test_a_profile_is_no_stream(tmp_path, capsys, monkeypatch):
     assert main(arguments(tmp_path, "--out", "-")) == 64
     assert capsys.readouterr().err == "lola: --out must be a file, got '-'; name one, such as p.json\n"
     assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.parametrize("device", ["cpu", "estimate"])
+def test_stages_are_printed_saved_and_drawn(tmp_path, capsys, device):
+    out, picture = tmp_path / "s.json", tmp_path / "s.png"
+    more = ("--stages", "--prompts", "3", "--out", out, "--figure", picture, "--reference", "snapdragon-8-gen-3")
+    options = [
+        option for option in arguments(tmp_path, *more, device=device) if option not in ("--monotone", "isotonic")
+    ]
+    assert main(options) == 0
+    said = capsys.readouterr().out
+    lines = said.splitlines()
+    heads = ["forward", "backward", "training", "workspace", "inference", "tunable", "hop", "return"]
+    assert lines[0].split() == heads
+    assert [line.split()[0] for line in lines[2:7]] == ["embedding", "block", "block", "block", "head"]
+    assert lines[6].split()[-2:] == ["-", "-"]
+    assert "one client alone, training: " in said
+    assert "one client alone, inference: " in said
+    assert "s forward, " in said
+    assert ("seconds: as measured, × " in said) == (device == "cpu")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    stages = lola.load_stages(out)
+    assert stages.provenance.prompts == 3
+    assert stages.provenance.source == ("measured" if device == "cpu" else "estimated")
+    assert main([*options[:-2], "--batch", "4"]) == 64  # not over another's
+    assert "holds another profile" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--exact",), "--exact is of depths, and --stages of modules was wanted; leave one of them out"),
+        (("--check-process",), "--check-process is of depths"),
+        ((), "--monotone is of depths"),
+        (("--prompts", "0"), "prompts must be at least 1, got 0"),
+    ],
+)
+def test_options_that_stages_have_not_are_refused(tmp_path, capsys, more, message):
+    assert main(arguments(tmp_path, "--stages", *more)) == 64
+    assert message in capsys.readouterr().err
+
+
+def test_stages_are_of_the_cpu_or_estimated(tmp_path, capsys):
+    options = [o for o in arguments(tmp_path, "--stages", device="cuda") if o not in ("--monotone", "isotonic")]
+    assert main(options) == 64
+    assert "--device must be cpu or estimate with --stages, got 'cuda'; take one of them" in capsys.readouterr().err
+
+
+def test_the_figure_of_stages_shows_seconds_bytes_and_bits():
+    from lola.figures.stages import draw_stages
+
+    costs = {"forward_s": [1, 2, 1], "backward_s": [0, 3, 1], "memory_bytes": [1e6, 3e6, 1e5], "result_bits": 64}
+    sizes = {"inference_memory_bytes": [1e6, 1e6, 2e5], "hop_bits": 8e6, "return_bits": [0, 8e6], "tunable_bits": 1}
+    stages = lola.StageProfile(**costs, **sizes, batch_size=1, workspace_bytes=[0, 5e5, 0], forward_iqr_s=[0, 0.2, 0])
+    seconds, memory, traffic = draw_stages(stages).axes
+    assert [[bar.get_width() for bar in bars] for bars in seconds.containers if len(bars) == 3][-2:] == [
+        [1, 2, 1],
+        [0, 3, 1],
+    ]
+    assert [text.get_text() for text in seconds.get_yticklabels()] == ["embedding", "block 1", "head"]
+    assert [[bar.get_width() for bar in bars] for bars in memory.containers] == [[1, 1, 0.2], [0, 2, 0], [0, 0.5, 0]]
+    assert [[bar.get_width() for bar in bars] for bars in traffic.containers] == [[8, 8], [0, 8]]
+    assert seconds.get_title(loc="left") == "8 s a batch"

@@ -69,7 +69,8 @@ def test_a_model_with_prompts_is_each_block_on_its_prompts_and_the_tokens(tmp_pa
     prompts = [block.prompts.detach() for block in depths.blocks[::-1]]
     wanted, without = naive_logits(model, batch, prompts), model(**batch).logits
     got = other(**batch).logits
-    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+    exact = {"rtol": 1e-9, "atol": 1e-12} if attention == "eager" else {"rtol": 1e-6, "atol": 1e-8}
+    torch.testing.assert_close(got, wanted, **exact)  # eager attention of some models takes its softmax in float32
     assert (got - without).abs().max() > 1e-9
     assert got.shape == without.shape
 
@@ -153,7 +154,7 @@ def test_what_cannot_have_prompts_is_refused(tmp_path):
     )
     layers = model.bert.encoder.layer
     refused(r"modules that are called were wanted, got a torch\.nn\.ModuleList", model, blocks=[layers])
-    model.gradient_checkpointing_enable()
+    layers[0].gradient_checkpointing = True
     refused("gradient checkpointing is on", model)
     refused(
         "a configuration with a hidden_size was wanted, got Sequential without; take a model of transformers",

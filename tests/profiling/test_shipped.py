@@ -8,7 +8,8 @@ import pytest
 
 import lola
 from lola.files.problems import builtin_scenario
-from lola.profiling import REFERENCES, estimate, judge
+from lola.files.stages import builtin_stages
+from lola.profiling import REFERENCES, estimate, estimate_stages, judge
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = ROOT / "lola" / "data" / "profiles"
@@ -54,3 +55,18 @@ def test_the_shipped_scenario_is_measured_and_brought_to_the_reference():
     fleet = lola.Fleet.sample(20, seed=0)
     for field in ("speed", "memory_bytes", "spectral_efficiency"):
         np.testing.assert_allclose(getattr(problem.fleet, field), getattr(fleet, field), rtol=1e-15)
+
+
+def test_the_shipped_stages_are_what_the_workload_of_the_shipped_profile_gives(workloads):
+    shipped, estimated = builtin_stages(), estimate_stages(workloads["roberta-base"])
+    for name in ("forward_s", "backward_s", "memory_bytes", "hop_bits", "return_bits", "tunable_bits"):
+        np.testing.assert_allclose(getattr(shipped, name), getattr(estimated, name), rtol=1e-6)
+    profile, blocks = builtin_scenario().profile, range(1, 13)
+    assert shipped.provenance.source == "estimated"
+    for field in ("model", "batch_size", "sequence_length", "dtype", "head", "lora_rank", "lora_targets"):
+        assert getattr(shipped.provenance, field) == getattr(profile.provenance, field)
+    np.testing.assert_array_equal(shipped.tunable_bits[1:-1], profile.upload_bits[::-1])
+    at_once = profile.latency_s[-1] + profile.extra_latency_s[:-1].sum()  # all depths trained, as a chain does
+    assert (shipped.forward_s + shipped.backward_s).sum() == pytest.approx(at_once, rel=0.15)
+    saved = shipped.kept_bytes[blocks.start : blocks.stop].sum()
+    assert saved == pytest.approx(profile.evidence.segment_saved_bytes[0], rel=0.03)
