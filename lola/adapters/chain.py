@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.adapters.passage import ChainPass, ClientLostError, Passage, bytes_of
+from lola.models.cutting import ModuleChain
 from lola.models.depths import Batch, Depths, Loss, loss_of_output
 from lola.models.errors import ModelError
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 
 class ModelChain:
@@ -86,9 +86,6 @@ class ModelChain:
             raise LolaValueError(
                 f"a client's modules must be neighbours, got {clients.tolist()}; give each client one run of modules"
             )
-        # A list of modules joined into one block never runs itself; its first and its last member do.
-        self._entries = [_innermost(block, 0) for block in depths.blocks[::-1]]
-        self._exit = _innermost(depths.blocks[0], -1)
 
     def __repr__(self) -> str:
         stages = ", ".join(f"{run[0]}…{run[-1]} on {at}" for at, run in zip(self.clients, self.modules, strict=True))
@@ -119,7 +116,8 @@ class ModelChain:
         ClientLostError
             If one of the chain's clients is lost. Gradients of the stages behind it have been added to.
         ValueError, lola.models.ModelError
-            If the loss depends on nothing that is trained, or more than a hidden state goes from stage to stage.
+            If the loss depends on nothing that is trained, or the model does not run each block once on one hidden
+            state.
         """
         with self.depths.lock:
             passage = self._passage(batch)
@@ -181,65 +179,14 @@ class ModelChain:
     def _passage(self, batch: Batch) -> Passage:
         return Passage(len(self.clients), batch, on_cuda=next(self.depths.model.parameters()).is_cuda)
 
-    @contextmanager
-    def _cut(self, passage: Passage) -> Iterator[None]:
-        """Have each hidden state that leaves its client go through `Passage.cross` while the model runs.
+    def _cut(self, passage: Passage) -> AbstractContextManager[None]:
+        """Have each hidden state that leaves its client go through `Passage.cross` while the model runs."""
+        firsts = {modules[0] for modules in self.modules}
 
-        Raises
-        ------
-        ModelError
-            If one went more than once, or not at all.
-        """
+        def cut(module: int, hidden: torch.Tensor, _: object) -> torch.Tensor:
+            return passage.cross(hidden) if module in firsts else hidden
 
-        def enter(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
-            _refuse_others((*args, *kwargs.values())[1:])
-            if args:
-                return (passage.cross(args[0]), *args[1:]), kwargs
-            name, hidden = next(iter(kwargs.items()))
-            return args, {**kwargs, name: passage.cross(hidden)}
-
-        def leave(_: nn.Module, args: object, output: Any) -> Any:
-            return (passage.cross(output[0]), *output[1:]) if isinstance(output, tuple) else passage.cross(output)
-
-        handles = []
-        try:
-            for modules in self.modules[1:]:
-                if modules[0] <= len(self._entries):
-                    # Before other hooks: prompts that one of them puts in front belong to the block.
-                    entry = self._entries[modules[0] - 1]
-                    handles.append(entry.register_forward_pre_hook(enter, prepend=True, with_kwargs=True))
-                else:
-                    handles.append(self._exit.register_forward_hook(leave))
-            yield
-            if len(passage.hops) != len(handles):
-                raise ModelError(
-                    f"{len(handles)} hidden states were to go from client to client, {len(passage.hops)} went: a chain "
-                    "needs a model that runs each of its blocks once"
-                )
-        finally:
-            for handle in handles:
-                handle.remove()
-
-
-def _refuse_others(values: Iterable[object]) -> None:
-    """Refuse what a block is given beside the hidden state if backward would go through it to another client."""
-    import torch
-
-    for value in values:
-        for tensor in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
-                raise ModelError(
-                    "a block is given a second tensor that requires a gradient, beside its hidden state: a chain hands "
-                    "on one; cut the model elsewhere, or put all its blocks on one client"
-                )
-
-
-def _innermost(block: nn.Module, end: int) -> nn.Module:
-    from torch import nn
-
-    while isinstance(block, nn.ModuleList):
-        block = block[end]
-    return block
+        return ModuleChain(self.depths).cut_by(cut)
 
 
 def _logits(output: Any) -> torch.Tensor:
