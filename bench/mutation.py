@@ -93,6 +93,7 @@ TARGETS = (
     ),
     Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
+    Target("lola/chains/*.py", ("tests/chains",), USUAL),
     Target(
         "lola/adapters/quarantine.py", ("tests/adapters/test_quarantine.py", "tests/devices/test_influence.py"), USUAL
     ),

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lola.chains.chain import Chain, clients_of, module_runs
+from lola.chains.chain import Chain
 from lola.chains.problem import ChainProblem
+from lola.chains.times import clients_of, module_runs
 from lola.solvers.checks import FloatArray, expect, positive_integer, positive_number
 
 _COLUMNS = (

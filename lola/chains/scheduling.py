@@ -3,9 +3,10 @@
 import logging
 import re
 
-from lola.chains.chain import Chain, chain_times, clients_of, objective_s
+from lola.chains.chain import Chain
 from lola.chains.clients import Clients
 from lola.chains.problem import ChainProblem
+from lola.chains.times import chain_times, clients_of, objective_s
 from lola.solvers.checks import expect, frozen
 from lola.solvers.errors import InfeasibleError
 

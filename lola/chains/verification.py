@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.chains.chain import ChainTimes, chain_times, module_runs, objective_s
 from lola.chains.problem import ChainProblem
+from lola.chains.times import ChainTimes, chain_times, module_runs, objective_s
 from lola.proofs.checks import ROUNDING, check_array, require
 from lola.solvers.chain_proofs import ChainProof
 from lola.solvers.checks import FloatArray, IntArray, expect

@@ -222,7 +222,7 @@ def simulation_table(simulation: Simulation) -> Table:
 
 def chain_table(chain: "Chain", problem: "ChainProblem") -> Table:
     """Lay out one line per stage: who takes which modules, what they need, and how long they and the hop after take."""
-    from lola.chains.chain import modules_in_words
+    from lola.chains.times import modules_in_words
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("modules", overflow="fold")

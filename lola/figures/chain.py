@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from lola.chains.chain import Chain, modules_in_words
+from lola.chains.chain import Chain
 from lola.chains.problem import ChainProblem
 from lola.chains.timeline import timeline
+from lola.chains.times import modules_in_words
 from lola.figures.picture import import_figure, lettering
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from lola.chains.chain import Chain, ChainTimes, clients_of
+from lola.chains.chain import Chain
 from lola.chains.problem import ChainProblem
+from lola.chains.times import ChainTimes, clients_of
 from lola.files.clients import clients_from_json, clients_to_json
 from lola.files.formats import (
     FormatError,

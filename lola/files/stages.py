@@ -87,9 +87,3 @@ def stages_from_json(where: str, data: dict[str, Any]) -> StageProfile:
         raise
     except (TypeError, ValueError) as error:
         raise FormatError(f"{where}: {error}") from None
-
-
-def builtin_stages() -> StageProfile:
-    """Return what the modules of RoBERTa-base cost, which ``lola split`` takes unless another profile is named."""
-    with resources.as_file(resources.files("lola.data")) as folder:
-        return load_stages(folder / "stages" / "roberta-base-snapdragon-8-gen-3.json")
