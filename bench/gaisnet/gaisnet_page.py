@@ -1,0 +1,210 @@
+"""What results.json says: RESULTS.md."""
+
+from __future__ import annotations
+
+from math import factorial
+from pathlib import Path
+from typing import Any
+
+import gaisnet_plots
+import numpy as np
+from page import Template, claim, rows, write_page
+from service_rounds import COST, FIRST, PRINTED, PRINTED_PROFIT, STEP, most_raised
+
+HERE = Path(__file__).resolve().parent
+TABLE_III = {1: (0.200, 0.200), 2: (0.397, 0.397), 3: (0.575, 0.595), 4: (0.753, 0.767), 5: (0.933, 0.967)}
+NAMES = {"sst2": "SST-2", "mnli": "MNLI"}
+
+say = Template("gaisnet")
+Record = dict[str, Any]
+
+
+def write(results: Record) -> None:
+    """Write the page and its plots."""
+    gaisnet_plots.draw(results, HERE / "plots")
+    write_page(HERE / "RESULTS.md", blocks(results))
+
+
+def blocks(results: Record) -> list[str]:
+    """Return what was measured as blocks of Markdown."""
+    where = dict.fromkeys(f"{part['machine']}, {part['date']}" for part in results.values())
+    parts = [say("head", machine="; ".join(where)), horizon(results["horizon"]), splits(results["splits"])]
+    parts += [classes(results["classes"])] if "classes" in results else []
+    parts += [clusters(cluster_runs(results))] if cluster_runs(results) else []
+    return [*parts, *([pretraining(results["pretraining"])] if "pretraining" in results else [])]
+
+
+def cluster_runs(results: Record) -> dict[str, Record]:
+    """Return what was measured of clusters, by task."""
+    return {task: results[f"clusters-{task}"] for task in NAMES if f"clusters-{task}" in results}
+
+
+def two_errors(n_rows: int) -> float:
+    """Return two standard errors of an accuracy of a half."""
+    return 2 * (0.25 / n_rows) ** 0.5
+
+
+# -- fine-tune or serve -----------------------------------------------------------------------------------------------
+
+
+def horizon(data: Record) -> str:
+    optimal, printed = data["optimal"], data["printed"]
+    lines = [
+        [f"optimal, {cap}", "lola", f"`{plan['actions']}`", f"{sum(plan['profit']):g}", ""]
+        for cap, plan in optimal.items()
+    ]
+    for name, run in printed.items():
+        profit = sum(run["profit"])
+        claim(profit == PRINTED_PROFIT[name], f"the {name} policy's actions earn what is printed")
+        lines.append([name, "the paper", f"`{run['actions']}`", f"{profit:g}", f"{PRINTED_PROFIT[name]}"])
+    capped, uncapped = (sum(optimal[cap]["profit"]) for cap in ("two levels up", "no cap"))
+    claim(capped == PRINTED_PROFIT["proposed"], "the proposed policy is optimal with two levels up")
+    claim(uncapped > capped and most_raised(PRINTED["random"]) > 2, "the printed policies need two caps")
+    proven = all(abs(plan["bound"] - sum(plan["profit"])) < 1e-6 for plan in optimal.values())
+    claim(proven, "both optima are verified")
+    same = optimal["two levels up"]["actions"] == PRINTED["proposed"]
+    return say(
+        "horizon",
+        first=FIRST,
+        step=STEP,
+        cost=COST,
+        rounds=f"rounds: {data['demand']} is asked for",
+        rows=rows(lines),
+        same=say("the printed plan" if same else "another plan of the same profit"),
+        uncapped=f"{uncapped:g}",
+        raised=f"{most_raised(PRINTED['random'])}",
+        proven=say("proven"),
+    )
+
+
+# -- splits -----------------------------------------------------------------------------------------------------------
+
+
+def splits(data: Record) -> str:
+    lines = []
+    for question, asked in data["questions"].items():
+        for name, found in asked["ratios"].items():
+            if not found["quantiles"]:
+                continue
+            at = found["quantiles"]
+            claim(at[0] >= 1, "no rule is faster than lola's optimum")
+            rule, order = name.split(", ") if ", " in name else ("lola itself", "drawn, against any")
+            numbers = (at[50], at[10], at[90], at[100])
+            beyond = f"{100 * found['beyond_memory']:.1f} %"
+            lines.append([question, rule, order.removesuffix(" order"), beyond, *(f"{value:.2f} ×" for value in numbers)])
+    inference = data["questions"]["inference"]
+    training = [asked for question, asked in data["questions"].items() if question != "inference"]
+    return say(
+        "splits",
+        **{name: data[name] for name in ("clusters", "phones", "of", "side_m", "offered", "profile")},
+        orders=factorial(data["phones"]),
+        rows=rows(lines),
+        redrawn=say("redrawn", left_out=data["left_out"]) if data["left_out"] else say("none redrawn"),
+        why=say(
+            "why",
+            used=" and ".join(f"{asked['mean_used']:.1f}" for asked in training),
+            phones=data["phones"],
+            alone=say("alone", alone=inference["alone"]) if inference["alone"] > 0.5 else "",
+        ).strip(),
+    )
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+
+def classes(data: Record) -> str:
+    scale, total = data["scale"], data["n_classes"]
+    error = two_errors(scale["dev_rows"])
+    lines = [
+        [str(run["seen"]), f"{run['seen'] / total:.3f}", *(f"{run['accuracy'][at]:.3f}" for at in (0, -1))]
+        for run in data["runs"]
+    ]
+    printed = [
+        [str(seen), f"{seen / len(TABLE_III):.3f}", *(f"{value:.3f}" for value in pair)]
+        for seen, pair in TABLE_III.items()
+    ]
+    shares = [end * len(TABLE_III) / seen for seen, (_, end) in TABLE_III.items()]
+    ends = [run["accuracy"][-1] for run in data["runs"]]
+    broken = any(end > run["seen"] / total + error for end, run in zip(ends, data["runs"], strict=True))
+    helped = ends[-1] > max(ends[:-1])
+    learnt = {"task": NAMES[scale["task"]], "accuracy": ends[-1]}
+    return say(
+        "classes",
+        **{name: scale[name] for name in ("rows", "epochs", "batch_size", "lora_rank", "dev_rows")},
+        task=NAMES[scale["task"]],
+        n_classes=total,
+        error=error,
+        lines=rows(lines),
+        printed=rows(printed),
+        least=min(shares),
+        most=max(shares),
+        ceiling=say("the ceiling is broken" if broken else "the ceiling holds"),
+        learnt=say("all classes help", **learnt, above=ends[-1] - 1 / total)
+        if helped
+        else say("all classes do not help", **learnt),
+    )
+
+
+def clusters(of: dict[str, Record]) -> str:
+    scale = next(iter(of.values()))["scale"]
+    accuracy = {task: [run["accuracy"] for run in data["runs"]] for task, data in of.items()}
+    lines = [
+        [str(count), str(count * scale["rows"]), *(f"{values[count - 1]:.3f}" for values in accuracy.values())]
+        for count in range(1, scale["most"] + 1)
+    ]
+    errors = ", ".join(f"{two_errors(data['scale']['dev_rows']):.3f} on {NAMES[task]}" for task, data in of.items())
+    verdicts = []
+    for task, values in accuracy.items():
+        risen = values[-1] - values[0] > two_errors(of[task]["scale"]["dev_rows"]) * 2**0.5
+        told = {"task": NAMES[task], "first": values[0], "last": values[-1], "most": scale["most"]}
+        part = "it rises" if risen else "it does not rise"
+        verdicts.append(say(part, **told, chance=1 / of[task]["n_classes"]))
+    one = next(iter(of.values()))["runs"][0]
+    return say(
+        "clusters",
+        **{name: scale[name] for name in ("rows", "rounds", "batch_size")},
+        errors=errors,
+        tasks=" | ".join(NAMES[task] for task in of),
+        rule="---:|" * len(of),
+        lines=rows(lines),
+        verdicts=" ".join(verdicts),
+        delivered=one["delivered_bytes"] / 1e6,
+        full=one["full_delivery_bytes"] / 1e6,
+    )
+
+
+def pretraining(data: Record) -> str:
+    scale = data["scale"]
+    by = {(run["pretrained"], run["tuned"]): run for run in data["runs"]}
+    error = two_errors(scale["dev_rows"])
+    seconds = {key: float(np.median(run["epoch_s"])) for key, run in by.items()}
+    lines = [
+        [
+            "pretrained" if pretrained else "random",
+            tuned,
+            f"{run['tunable'] / 1e6:.2f} of {run['whole'] / 1e6:.1f} million",
+            f"{run['accuracy'][1]:.3f}",
+            f"{run['accuracy'][-1]:.3f}",
+            f"{seconds[pretrained, tuned]:.1f}",
+        ]
+        for (pretrained, tuned), run in by.items()
+    ]
+    end = {key: run["accuracy"][-1] for key, run in by.items()}
+    ours, blank = end[True, "adapters"], max(end[False, tuned] for tuned in ("adapters", "everything"))
+    matters = ours - blank > error * 2**0.5
+    compared = {"adapters": ours, "everything": end[True, "everything"]}
+    as_good = ours >= end[True, "everything"] - error
+    verdicts = [
+        say("pretraining matters" if matters else "pretraining is not seen", with_it=ours, without=blank),
+        say("adapters do as well" if as_good else "adapters do worse", **compared),
+        say("time", ratio=seconds[True, "everything"] / seconds[True, "adapters"]),
+    ]
+    used = ("rows", "batch_size", "epochs", "dev_rows", "learning_rate", "full_learning_rate", "lora_rank")
+    return say(
+        "pretraining",
+        **{name: scale[name] for name in used},
+        task=NAMES[scale["task"]],
+        error=error,
+        lines=rows(lines),
+        verdicts=" ".join(verdicts),
+    )

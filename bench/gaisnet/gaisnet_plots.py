@@ -1,0 +1,133 @@
+"""The plots of results.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lola.figures.picture import import_figure, save_figure
+
+BLUE, LIGHT, ORANGE, RED, GREY = "#33608c", "#6fa8dc", "#e8a33d", "#b0473a", "#777777"
+
+Record = dict[str, Any]
+
+
+def draw(results: Record, plots: Path) -> None:
+    """Draw what was measured."""
+    plots.mkdir(exist_ok=True)
+    drawn = {"horizon": (draw_profit, "profit"), "splits": (draw_splits, "splits"), "classes": (draw_classes, "classes")}
+    for part, (draw_part, name) in {**drawn, "pretraining": (draw_epochs, "pretraining")}.items():
+        if part in results:
+            save_figure(draw_part(results[part]), plots / f"{name}.png")
+    if runs := {part: data for part, data in results.items() if part.startswith("clusters-")}:
+        save_figure(draw_clusters(runs), plots / "clusters.png")
+
+
+def framed(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
+    figure = import_figure()(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    tidy(axes)
+    return figure, axes
+
+
+def tidy(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+
+
+def draw_profit(data: Record) -> Any:
+    """Draw Fig. 8: cumulative profit; hollow marks are rounds of fine-tuning."""
+    figure, axes = framed(8.5)
+    styles = {
+        "no cap, optimal": (data["optimal"]["no cap"], LIGHT, "D", "-"),
+        "two levels up, optimal": (data["optimal"]["two levels up"], BLUE, "o", "-"),
+        "immediate, as printed": (data["printed"]["immediate"], ORANGE, "s", "--"),
+        "random, as printed": (data["printed"]["random"], GREY, "^", ":"),
+    }
+    if data["printed"]["proposed"]["actions"] == data["optimal"]["two levels up"]["actions"]:
+        styles["two levels up, optimal; proposed, as printed"] = styles.pop("two levels up, optimal")
+    rounds = np.arange(len(data["demand"]) + 1)
+    for label, (run, colour, mark, line) in styles.items():
+        total = np.concatenate([[0.0], np.cumsum(run["profit"])])
+        axes.plot(rounds, total, color=colour, linestyle=line)
+        axes.plot([], [], color=colour, linestyle=line, marker=mark, label=f"{label}: {total[-1]:g}")
+        for t, action in enumerate(run["actions"], start=1):
+            face = "white" if action.islower() else colour
+            axes.plot(t, total[t], mark, color=colour, markerfacecolor=face, markersize=6)
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(rounds[1:], [f"{t}\n{model}" for t, model in enumerate(data["demand"], start=1)])
+    axes.set(xlabel="round, and the model that it asks for", ylabel="profit of all rounds so far")
+    axes.set_title("filled: the round serves; hollow: it fine-tunes a model", loc="left", fontsize=10)
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    return figure
+
+
+def draw_splits(data: Record) -> Any:
+    """Draw, for each question, the share of clusters in which a rule takes at most so many times as long."""
+    figure = import_figure()(figsize=(10.5, 4.6), layout="constrained")
+    axes_of = figure.subplots(1, len(data["questions"]), sharey=True)
+    colours = {"speed": BLUE, "memory": ORANGE, "equal": RED}
+    for axes, (question, asked) in zip(axes_of, data["questions"].items(), strict=True):
+        tidy(axes)
+        for name, found in asked["ratios"].items():
+            rule, _, order = name.partition(", ")
+            if rule in colours and found["quantiles"]:
+                shares = np.linspace(0, 1 - found["beyond_memory"], len(found["quantiles"]))
+                style = "-" if order == "best order" else "--"
+                axes.plot(found["quantiles"], shares, style, color=colours[rule], label=f"{rule}, {order}")
+        axes.set(xscale="log", xlim=(1, None), ylim=(0, 1), xlabel="times as long as lola's optimum")
+        ticks = [tick for tick in (1, 1.5, 2, 3, 5, 10, 20, 40) if tick <= axes.get_xlim()[1]]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_title(question, loc="left", fontsize=10)
+    axes_of[0].set_ylabel("share of clusters; the rest is beyond memory")
+    figure.legend(*axes_of[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def draw_classes(data: Record) -> Any:
+    """Draw accuracy at the end by the share of classes seen, beside Table III."""
+    from gaisnet_page import TABLE_III
+
+    figure, axes = framed(6.0, 4.4)
+    axes.plot([0, 1], [0, 1], color="black", lw=1, label="ceiling: the share of classes seen")
+    printed = [(seen / len(TABLE_III), end) for seen, (_, end) in TABLE_III.items()]
+    axes.plot(*zip(*printed, strict=True), "s--", color=ORANGE, label="printed, five classes of flowers")
+    ours = [(run["seen"] / data["n_classes"], run["accuracy"][-1]) for run in data["runs"]]
+    axes.plot(*zip(*ours, strict=True), "o-", color=BLUE, label=f"here, {data['scale']['task'].upper()}")
+    axes.set(xlabel="share of classes seen in fine-tuning", ylabel="accuracy at the end", xlim=(0, 1.03), ylim=(0, 1.03))
+    axes.legend(frameon=False, loc="upper left", fontsize=9)
+    return figure
+
+
+def draw_clusters(runs: dict[str, Record]) -> Any:
+    """Draw accuracy by the number of clusters, with two standard errors, and chance."""
+    figure, axes = framed(6.0, 4.0)
+    for (part, data), colour in zip(runs.items(), (BLUE, ORANGE), strict=False):
+        from gaisnet_page import NAMES, two_errors
+
+        counts = [run["clusters"] for run in data["runs"]]
+        accuracy = [run["accuracy"] for run in data["runs"]]
+        error = two_errors(data["scale"]["dev_rows"])
+        axes.errorbar(counts, accuracy, error, fmt="o-", color=colour, capsize=3, label=NAMES[part.split("-")[1]])
+        axes.axhline(1 / data["n_classes"], color=colour, ls=":", lw=1)
+    axes.set(xlabel="clusters, each with rows of its own", ylabel="accuracy", xticks=counts)
+    axes.set_title("bars: two standard errors; dotted: chance", loc="left", fontsize=10)
+    axes.legend(frameon=False)
+    return figure
+
+
+def draw_epochs(data: Record) -> Any:
+    """Draw Figs. 6 and 7: accuracy by epoch."""
+    figure, axes = framed(6.5, 4.2)
+    colours = {"adapters": BLUE, "everything": ORANGE}
+    for run in data["runs"]:
+        weights = "pretrained" if run["pretrained"] else "random"
+        style = "o-" if run["pretrained"] else "s--"
+        axes.plot(run["accuracy"], style, color=colours[run["tuned"]], label=f"{weights} weights, {run['tuned']} tuned")
+    axes.set(xlabel="epochs", ylabel="accuracy", xticks=range(data["scale"]["epochs"] + 1))
+    axes.legend(frameon=False, fontsize=9)
+    return figure
