@@ -93,10 +93,12 @@ TARGETS = (
     ),
     Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
+    Target("lola/chains/*.py", ("tests/chains",), USUAL),
     Target(
         "lola/adapters/quarantine.py", ("tests/adapters/test_quarantine.py", "tests/devices/test_influence.py"), USUAL
     ),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
+    Target("lola/adapters/c[hl][au]*.py", ("tests/adapters/test_chain.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle/se*.py", ("tests/test_segment_oracle.py", "tests/test_oracles.py"), USUAL),
     Target("solvers/oracle/*.py", ("tests/test_oracles.py",), USUAL),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,8 +26,44 @@ from lola.solvers.checks import (
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 
+class Named:
+    """Members of a group, by index or by name where they have names."""
+
+    kind: ClassVar[str]
+    name: tuple[str, ...] | None
+
+    @property
+    def size(self) -> int:
+        """How many there are, K."""
+        raise NotImplementedError
+
+    def label(self, device: int) -> str:
+        """Name of a member, or its number where the group has no names."""
+        at = self.index(device)
+        return f"{self.kind} {at}" if self.name is None else self.name[at]
+
+    def names_of(self, devices: IntArray) -> tuple[str, ...] | None:
+        """Names of some members, by their indices; None where the group has no names."""
+        return None if self.name is None else tuple(self.name[k] for k in devices.tolist())
+
+    def index(self, device: int | str) -> int:
+        """Index of a member given by name or index."""
+        if isinstance(device, str):
+            if self.name is None or device not in self.name:
+                raise LolaValueError(
+                    f"no {self.kind} is named {shown(device)}; use a name of the {type(self).__name__.lower()}, "
+                    "or an index"
+                )
+            return self.name.index(device)
+        if isinstance(device, bool) or not isinstance(device, int | np.integer):
+            raise LolaTypeError(f"a {self.kind} is an index or a name, got {type(device).__name__}: {shown(device)}")
+        if not 0 <= device < self.size:
+            raise LolaValueError(f"{self.kind} must lie in 0…{self.size - 1}, got {shown(int(device))}")
+        return int(device)
+
+
 @dataclass(frozen=True, eq=False, init=False)
-class Fleet:
+class Fleet(Named):
     """Speed, memory and channel of each device.
 
     Parameters
@@ -60,6 +97,7 @@ class Fleet:
     <Fleet of 20 devices>
     """
 
+    kind: ClassVar[str] = "device"
     speed: FloatArray
     memory_bytes: FloatArray
     spectral_efficiency: FloatArray
@@ -94,7 +132,7 @@ class Fleet:
         object.__setattr__(self, "speed", frozen(speeds))
         object.__setattr__(self, "memory_bytes", frozen(memory))
         object.__setattr__(self, "spectral_efficiency", frozen(efficiency))
-        object.__setattr__(self, "name", None if name is None else _distinct(name, n_devices))
+        object.__setattr__(self, "name", None if name is None else distinct_names(self.kind, name, n_devices))
         object.__setattr__(self, "headroom", frozen(free))
 
     @classmethod
@@ -174,30 +212,14 @@ class Fleet:
         return int(self.speed.shape[0])
 
     @property
+    def size(self) -> int:
+        """Number of devices, K."""
+        return self.n_devices
+
+    @property
     def usable_memory_bytes(self) -> FloatArray:
         """Bytes left to a block once the headroom is kept free, (K,)."""
         return self.memory_bytes * (1.0 - self.headroom)
-
-    def label(self, device: int) -> str:
-        """Name of a device, or its number where the fleet has no names."""
-        at = self.index(device)
-        return f"device {at}" if self.name is None else self.name[at]
-
-    def names_of(self, devices: IntArray) -> tuple[str, ...] | None:
-        """Names of some devices, by their indices; None where the fleet has no names."""
-        return None if self.name is None else tuple(self.name[k] for k in devices.tolist())
-
-    def index(self, device: int | str) -> int:
-        """Index of a device given by name or index."""
-        if isinstance(device, str):
-            if self.name is None or device not in self.name:
-                raise LolaValueError(f"no device is named {shown(device)}; use a name of the fleet, or an index")
-            return self.name.index(device)
-        if isinstance(device, bool) or not isinstance(device, int | np.integer):
-            raise LolaTypeError(f"a device is an index or a name, got {type(device).__name__}: {shown(device)}")
-        if not 0 <= device < self.n_devices:
-            raise LolaValueError(f"device must lie in 0…{self.n_devices - 1}, got {shown(int(device))}")
-        return int(device)
 
     def __repr__(self) -> str:
         return f"<Fleet of {self.n_devices} devices>"
@@ -213,17 +235,18 @@ def _bounds(name: str, value: tuple[float, float]) -> tuple[float, float]:
     return float(bounds[0]), float(bounds[1])
 
 
-def _distinct(names: Iterable[str], n_devices: int) -> tuple[str, ...]:
+def distinct_names(kind: str, names: Iterable[str], count: int) -> tuple[str, ...]:
+    """Return as many distinct names as there are members, or say which cannot be one."""
     if isinstance(names, str):
         raise LolaTypeError(f"name must be a sequence of names, got one text: {shown(names)}")
     listed = tuple(names)
-    if len(listed) != n_devices:
-        raise LolaValueError(f"name must have {n_devices} entries, got {len(listed)}")
+    if len(listed) != count:
+        raise LolaValueError(f"name must have {count} entries, got {len(listed)}")
     seen: set[str] = set()
     for one in listed:
         if not isinstance(one, str) or not one or one != one.strip() or not one.isprintable():
-            raise LolaValueError(f"a device's name must be printable text without space around it, got {shown(one)}")
+            raise LolaValueError(f"a {kind}'s name must be printable text without space around it, got {shown(one)}")
         if one in seen:
-            raise LolaValueError(f"device names must differ, got {shown(one)} twice; rename one of them")
+            raise LolaValueError(f"{kind} names must differ, got {shown(one)} twice; rename one of them")
         seen.add(one)
     return listed

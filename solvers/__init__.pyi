@@ -3,6 +3,8 @@ from lola.solvers.bandwidth import BandwidthSplit as BandwidthSplit
 from lola.solvers.bandwidth import bandwidth_split as bandwidth_split
 from lola.solvers.batch import JointAllocationBatch as JointAllocationBatch
 from lola.solvers.batch import joint_allocation_batch as joint_allocation_batch
+from lola.solvers.chains import ChainAllocation as ChainAllocation
+from lola.solvers.chains import chain_allocation as chain_allocation
 from lola.solvers.cutting import CutAllocation as CutAllocation
 from lola.solvers.cutting import conventional_allocation as conventional_allocation
 from lola.solvers.cutting import crunch as crunch

@@ -121,3 +121,58 @@ def undecided_segments() -> LolaValueError:
         "segments: neither an allocation nor a proof that there is none was found within the paths and states allowed; "
         "lower max_blocks, leave subcarrier_hz out, or ask lola.solvers.oracle.segment_milp"
     )
+
+
+def infeasible_chain(
+    need: np.ndarray, offered: np.ndarray, alone: np.ndarray, reached: np.ndarray, start: int | None, ordered: bool
+) -> InfeasibleError:
+    """Word the error where no chain of clients holds all modules; the violator is empty where no module proves it.
+
+    Parameters
+    ----------
+    need, offered : (N,), (K,) float64 array
+        Bytes of each module and of each client.
+    alone : (K, N) bool array
+        Whether a client could hold a module, and nothing else.
+    reached : (K,) bool array
+        Clients that links, one after the other, lead to from one that may hold the first stage, and they themselves.
+    start : int or None
+        Who must hold the first stage.
+    ordered : bool
+        Whether clients must appear in an order.
+    """
+    (nobody,) = (~alone.any(axis=0)).nonzero()
+    (cut_off,) = (~reached).nonzero()
+    of_order = " of the order" if ordered else ""
+    mend = "free memory on the clients, add some, or make modules smaller (smaller batch or sequence)"
+    if nobody.size:
+        modules = ", ".join(str(module) for module in nobody)
+        reason = (
+            f"no client{of_order} has the memory for module(s) {modules}, which need at least "
+            f"{need[nobody].min():.6g} bytes; the most that any offers is {offered.max():.6g}"
+        )
+        return InfeasibleError(f"no chain exists: {reason}; {mend}.", tuple(nobody), 0, float(need[nobody].min()))
+    together = float(offered[alone.any(axis=1)].sum())
+    if together < need.sum():
+        reason = f"the modules need {need.sum():.6g} bytes, all clients{of_order} together offer {together:.6g}"
+        return InfeasibleError(f"no chain exists: {reason}; {mend}.", (), 0)
+    if start is not None and not alone[start, 0]:
+        reason = (
+            f"client {start}, the start, must hold module 0, which needs {need[0]:.6g} bytes, and offers "
+            f"{offered[start]:.6g}"
+        )
+        return InfeasibleError(f"no chain exists: {reason}; free memory on it, or start elsewhere.", (0,), 0, need[0])
+    if start is not None and cut_off.size:
+        unreached = ", ".join(str(client) for client in cut_off)
+        reason = f"client(s) {unreached} cannot be reached from the start, client {start}, and without them none fits"
+        return InfeasibleError(f"no chain exists: {reason}; add links (both ways where bits return), or {mend}.", (), 0)
+    reason = f"links and memory leave no way to cut the {need.size} modules among the {offered.size} clients{of_order}"
+    return InfeasibleError(f"no chain exists: {reason}; add links, or {mend}.", (), 0)
+
+
+def undecided_chains() -> LolaValueError:
+    """Word the error where no chain was found, nor shown that there is none."""
+    return LolaValueError(
+        "chains: neither a chain nor a proof that there is none was found among so many clients; leave some out, give "
+        "them an order, or ask lola.solvers.oracle.chain_cp"
+    )

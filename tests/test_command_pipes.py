@@ -254,7 +254,7 @@ def completions(line, folder):
 
 def test_a_shell_is_told_what_could_come_next(tmp_path):
     (tmp_path / "fleet.csv").touch()
-    assert {name.strip() for name in completions("lola s", tmp_path)} == {"schedule", "serve", "simulate"}
+    assert {name.strip() for name in completions("lola s", tmp_path)} == {"schedule", "serve", "simulate", "split"}
     assert {name.strip() for name in completions("lola schedule --fi", tmp_path)} == {"--figure"}
     assert {name.strip() for name in completions("lola schedule --fleet fl", tmp_path)} == {"fleet.csv"}
     assert {name.strip() for name in completions("lola verify --oracle mi", tmp_path)} == {"milp", "misocp"}

@@ -32,7 +32,8 @@ import lola.adapters
 from lola.cli.main import main
 from lola.models.loading import CONFIGS
 
-COMMANDS = ("schedule", "verify", "simulate", "profile", "train", "serve", "device", "export", "certificates", "docs")
+COMMANDS = ("schedule", "split", "verify", "simulate", "profile", "train")
+COMMANDS += ("serve", "device", "export", "certificates", "docs")
 # What is appended to a command, so that it takes seconds; the last of two equal options counts.
 SMALL = {
     "simulate": ["--rounds=10"],
@@ -54,7 +55,10 @@ PRINTED = {
         "",
         r"jbba: 12 blocks on (\d) devices in [\d.]+ s, proven .*\n(\S+ takes depths \d+ to \d+\n)+",
     ],
-    "docs/fine-tuning.md": [r"(\d \d+\.\d+ \d+\.\d+\n){3}"],
+    "docs/fine-tuning.md": [
+        r"(\d \d+\.\d+ \d+\.\d+\n){3}",
+        r"(\d \d+\.\d+ \d+\.\d+ \d+ \d+\n){3}\(512, 512\) 8\n",
+    ],
 }
 
 

@@ -44,6 +44,11 @@ def stages(data, folder):
     return lola.load_stages(folder / "stages.json")
 
 
+def chain(data, folder):
+    (folder / "c.json").write_text(json.dumps(data))
+    return lola.load_chain(folder / "c.json")
+
+
 def scenario(data, folder):
     for name in ("fleet.csv", "profile.json"):
         (folder / name).write_text(FILES[name])
@@ -72,6 +77,7 @@ def table_of(load):
 
 
 fleet, traces = table_of(lola.load_fleet), table_of(lola.load_traces)
+clients = table_of(lambda path: lola.load_clients(path, spread_m=10.0))
 
 
 def rows_of(name):
@@ -89,6 +95,16 @@ def proven_by(method, **more):
     return example
 
 
+def split_and_saved(folder):
+    """Return as JSON how the page's model is split over the page's clients."""
+    for name in ("clients.csv", "rates.csv", "stages.json"):
+        (folder / name).write_text(FILES[name])
+    linked = lola.load_clients(folder / "clients.csv", folder / "rates.csv")
+    problem = lola.ChainProblem(lola.load_stages(folder / "stages.json"), linked)
+    lola.save_chain(lola.split(problem), problem, folder / "c.json")
+    return json.loads((folder / "c.json").read_text())
+
+
 def shown(name):
     read = {".csv": lambda _: rows_of(name), ".json": json.loads, ".toml": tomllib.loads}[Path(name).suffix]
     return lambda folder: read(FILES[name])
@@ -101,6 +117,12 @@ PLACES = {
     "`provenance` of a profile": (shown("profile.json"), profile, ("provenance",)),
     "`evidence` of a profile": (shown("profile.json"), profile, ("evidence",)),
     "Stages: JSON": (shown("stages.json"), stages, ()),
+    "Clients: CSV": (shown("clients.csv"), clients, (0,)),
+    "Chain: JSON": (split_and_saved, chain, ()),
+    "`chain`, the answer": (split_and_saved, chain, ("chain",)),
+    "`proof` of a chain": (split_and_saved, chain, ("proof", 0)),
+    "`problem` of a chain": (split_and_saved, chain, ("problem",)),
+    "`clients` of a chain": (split_and_saved, chain, ("problem", "clients")),
     "Scenario: TOML": (shown("scenario.toml"), scenario, ()),
     "A pair in `pinned` or `forbidden`": (shown("scenario.toml"), scenario, ("forbidden", 0)),
     "Schedule: JSON": (shown("schedule.json"), schedule, ()),
@@ -189,7 +211,7 @@ def test_limits_are_what_the_page_says(title, key, tmp_path):
             part["reference"] = "another"
 
     changed(data, place, replace)
-    if title == "`schedule`, the answer" or "`proof`" in title:
+    if ", the answer" in title or "`proof`" in title:
         answer, problem = load(data, tmp_path)
         with pytest.raises(lola.VerificationError):
             answer.verify(problem)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.table import Table
@@ -16,11 +17,18 @@ from lola.simulation import Simulation
 from lola.solution import Schedule
 from lola.solvers.checks import FloatArray
 
+if TYPE_CHECKING:
+    from lola.chains.chain import Chain
+    from lola.chains.metrics import ChainMetrics
+    from lola.chains.problem import ChainProblem
+
 # What a column's numbers are divided by, and its name: the usual unit, and that of tiny models.
 Unit = tuple[float, str]
 _BYTES: tuple[Unit, Unit] = ((1e9, "GB"), (1e6, "MB"))
 _SECONDS: tuple[Unit, Unit] = ((1.0, "s"), (1e-3, "ms"))
 _TIMES = ("compute", "upload", "total")
+# Of a chain's rows: a stage forward and backward, and what it and the next stage send each other.
+_BOTH_WAYS = (("forward_s", "backward_s"), ("hop_s", "return_s"))
 
 
 def round_table(schedule: Schedule, problem: Problem) -> Table:
@@ -210,3 +218,62 @@ def simulation_table(simulation: Simulation) -> Table:
             f"{row['rounds']:,}",
         )
     return table
+
+
+def chain_table(chain: "Chain", problem: "ChainProblem") -> Table:
+    """Lay out one line per stage: who takes which modules, what they need, and how long they and the hop after take."""
+    from lola.chains.times import modules_in_words
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("modules", overflow="fold")
+    table.add_column("client", overflow="fold")
+    rows = chain.rows()
+    needs = [problem.stages.peak_bytes(run, inference=problem.inference) for _, run in chain.stages]
+    compute, hop = ([row[one] + row[other] for row in rows] for one, other in _BOTH_WAYS)
+    (giga, bytes_), (whole, time) = _scale(np.array(needs), *_BYTES), _scale(np.array([*compute, *hop]), *_SECONDS)
+    for heading in (f"needs\n{bytes_}", f"offers\n{bytes_}", f"compute\n{time}", f"hop\n{time}", f"total\n{time}"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for (client, run), need, computed, sent in zip(chain.stages, needs, compute, hop, strict=True):
+        table.add_row(
+            Text(modules_in_words(problem.stages, run)),
+            Text(problem.clients.label(client)),
+            _short(need / giga, 2),
+            _short(problem.clients.memory_bytes[client] / giga, 2),
+            *(_short(seconds / whole, 3) for seconds in (computed, sent, computed + sent)),
+        )
+    return table
+
+
+def metrics_table(metrics: "ChainMetrics", chain: "Chain", problem: "ChainProblem") -> Table:
+    """Lay out one line per stage, and their sums: seconds and joules, and bytes by kind of link."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("client", overflow="fold")
+    energy = metrics.energy_j
+    columns = {
+        "busy\ns": (metrics.busy_s, 2),
+        **({} if energy is None else {"energy\nJ": (energy, 1)}),
+        "to clients\nMB": (metrics.d2d_bytes / 1e6, 2),
+        "delivered\nMB": (metrics.downlink_bytes / 1e6, 2),
+        "uploaded\nMB": (metrics.uplink_bytes / 1e6, 2),
+        "full model\nMB": (metrics.model_bytes / 1e6, 2),
+    }
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stage, (client, _) in enumerate(chain.stages):
+        cells = (_short(values[stage], decimals) for values, decimals in columns.values())
+        table.add_row(Text(problem.clients.label(client)), *cells)
+    table.add_row("in all", *(_short(values.sum(), decimals) for values, decimals in columns.values()), style="bold")
+    return table
+
+
+def chain_proof_line(chain: "Chain", problem: "ChainProblem") -> str:
+    """Say in one line what is proven about a chain that was verified."""
+    unit = "s, weighted with energy" if problem.energy_weight else "s"
+    number = seconds(chain.lower_bound_s).removesuffix(" s")
+    what = (
+        "no split has less than" if problem.objective == "max" or problem.energy_weight else "no split is faster than"
+    )
+    bound = f"{what} {number} {unit}, verified"
+    if chain.is_proven_optimal:
+        return f"optimal: {bound}"
+    return f"bound: {bound}; this one may be up to {chain.gap:.1%} from the optimum"

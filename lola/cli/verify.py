@@ -1,4 +1,4 @@
-"""``lola verify``: prove a saved schedule again. Only the standard library is imported before it runs."""
+"""``lola verify``: prove a saved schedule or chain again. Only the standard library is imported before it runs."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from lola.cli.common import MISOCP_SIZE
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("schedule", metavar="out.json")
+    parser.add_argument("schedule", metavar="out.json", help="what lola schedule or lola split has saved")
     parser.add_argument(
         "--oracle",
         choices=("milp", "misocp"),
@@ -27,9 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from lola.cli.tables import proof_line, seconds, segments_line
-    from lola.files.formats import plain
+    from lola.files.chains import CHAIN_FORMAT
+    from lola.files.formats import is_of_format, plain
     from lola.files.schedules import load_schedule
 
+    if is_of_format(options.schedule, CHAIN_FORMAT):
+        _verify_chain(options)
+        return
     answer, problem = load_schedule(options.schedule)
     answer.verify(problem)
     walls = int(answer.hits_memory_wall.sum())
@@ -44,3 +48,18 @@ def run(options: argparse.Namespace) -> None:
         from lola.cli.oracle import ask
 
         print(ask(options.oracle, answer, problem, options.time_limit_s))
+
+
+def _verify_chain(options: argparse.Namespace) -> None:
+    from lola.cli.tables import chain_proof_line, seconds
+    from lola.files.chains import load_chain
+    from lola.files.formats import plain
+    from lola.solvers.errors import LolaValueError
+
+    if options.oracle:
+        raise LolaValueError(f"--oracle needs a schedule, got a chain, {options.schedule}; leave it out")
+    chain, problem = load_chain(options.schedule)
+    chain.verify(problem)
+    clients = f"{len(chain.stages)} of {problem.n_clients} clients"
+    print(f"{plain(options.schedule)}: the chain holds, {seconds(chain.latency_s)} a batch over {clients}")
+    print(chain_proof_line(chain, problem))

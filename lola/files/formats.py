@@ -1,12 +1,14 @@
 """What all file formats share: reading, strict keys, and errors that say where and how to mend."""
 
+import csv
 import errno
+import io
 import json
 import logging
 import math
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -123,6 +125,15 @@ def parse_json(where: object, text: str) -> Any:
         raise FormatError(f"{where}: {error}") from None
 
 
+def is_of_format(path: StrPath, format_name: str) -> bool:
+    """Tell whether a file is a JSON object of a format, by what it says of itself."""
+    try:
+        data = parse_json(path, read_text(path))
+    except FormatError:
+        return False
+    return isinstance(data, dict) and data.get("format") == format_name
+
+
 def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
     """Read a versioned JSON object and drop its ``format`` and ``version`` once they are right."""
     text = read_text(path)
@@ -189,6 +200,46 @@ def check_separator(where: str, header: Sequence[str]) -> None:
                 f"{where}: columns separated by commas were wanted, got {name}; save it with commas, and points for "
                 "decimals"
             )
+
+
+def read_csv(path: StrPath, wanted: str) -> tuple[list[str], Iterator[tuple[str, list[str]]]]:
+    """Read the header of a CSV file, and the rows below it as they are asked for, each with the line it stands in.
+
+    Raises
+    ------
+    FormatError
+        If it is no CSV, empty (`wanted` says what its first line must be), or a row has not as many columns.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        lines = [(f"{path}, line {reader.line_num}", row) for row in reader]
+    except csv.Error as error:
+        raise FormatError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
+    if not lines:
+        raise FormatError(f"{path}: the file is empty; the first line must be {wanted}")
+    (where, first), *rest = lines
+    header = [column.strip() for column in first]
+    check_separator(where, header)
+
+    def rows() -> Iterator[tuple[str, list[str]]]:
+        for where, row in rest:
+            if row and len(row) != len(header):
+                raise FormatError(f"{where}: {len(header)} columns are needed, got {len(row)}")
+            if row:
+                yield where, row
+
+    return header, rows()
+
+
+def csv_number(where: str, text: str) -> float:
+    """Return the finite number that a cell holds, or say what stands in its place."""
+    try:
+        if "_" in text or not text.isascii():  # Python reads these, other programs do not
+            raise ValueError
+        value = float(text)
+    except ValueError:
+        raise FormatError(f"{where}: a plain number was wanted (no unit, no separator), got {shown(text)}") from None
+    return number(where, value)
 
 
 def number(where: str, value: object) -> float:

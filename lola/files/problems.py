@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -17,12 +18,13 @@ from lola.files.formats import (
     StrPath,
     block_limit,
     check_keys,
-    check_separator,
+    csv_number,
     integer,
     number,
     numbers,
     other_kind,
     plain,
+    read_csv,
     read_text,
     write_atomically,
 )
@@ -62,54 +64,58 @@ def load_fleet(path: StrPath) -> Fleet:
     >>> lola.load_fleet("fleet.csv")
     <Fleet of 3 devices>
     """
-    try:
-        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise FormatError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
-    if not rows:
-        raise FormatError(f"{path}: the file is empty; the first line must be {','.join(_FLEET_COLUMNS)},snr_db")
-    header = [column.strip() for column in rows[0][1]]
-    check_separator(f"{path}, line 1", header)
-    check_keys(f"{path}, line 1", header, _FLEET_COLUMNS, _CHANNEL_COLUMNS)
-    if len(set(header)) != len(header):
-        raise FormatError(f"{path}, line 1: a column stands twice")
-    channel = [column for column in _CHANNEL_COLUMNS if column in header]
-    if len(channel) != 1:
+    columns = read_members(path, "device", _FLEET_COLUMNS, _CHANNEL_COLUMNS, _check_device)
+    if len([column for column in _CHANNEL_COLUMNS if column in columns]) != 1:
         raise FormatError(f"{path}, line 1: exactly one of {' and '.join(_CHANNEL_COLUMNS)} is needed")
-    columns: dict[str, list[Any]] = {column: [] for column in header}
-    line_of_name: dict[str, int] = {}
-    for line, row in rows[1:]:
-        if not row:
-            continue
-        where = f"{path}, line {line}"
-        if len(row) != len(header):
-            raise FormatError(f"{where}: {len(header)} columns are needed, got {len(row)}")
-        for column, text in zip(header, row, strict=True):
-            columns[column].append(text.strip() if column == "name" else _csv_number(f"{where}, {column}", text))
-        _check_device(where, {column: values[-1] for column, values in columns.items()})
-        name = columns["name"][-1]
-        if name in line_of_name:
-            raise FormatError(f"{where}: {shown(name)} is already in line {line_of_name[name]}; names must differ")
-        line_of_name[name] = line
-    if not line_of_name:
-        raise FormatError(f"{path}: no device after the header")
     return Fleet(**columns)
 
 
-def _csv_number(where: str, text: str) -> float:
-    try:
-        if "_" in text or not text.isascii():  # Python reads these, other programs do not
-            raise ValueError
-        value = float(text)
-    except ValueError:
-        raise FormatError(f"{where}: a plain number was wanted (no unit, no separator), got {shown(text)}") from None
-    return number(where, value)
+def read_members(
+    path: StrPath,
+    kind: str,
+    required: Sequence[str],
+    optional: Sequence[str],
+    check: Callable[[str, dict[str, Any]], None],
+) -> dict[str, list[Any]]:
+    """Read a group from CSV by columns, one member a line: a name that no other has, and numbers.
+
+    Parameters
+    ----------
+    path : path-like
+    kind : str
+        What a member is.
+    required, optional : sequence of str
+        Columns, in any order.
+    check : callable
+        ``check(where, member)`` raises where a number cannot be.
+
+    Raises
+    ------
+    FormatError
+        Naming the file, the line or column, and the mend.
+    """
+    header, rows = read_csv(path, ",".join([*required, *optional[-1:]]))
+    check_keys(f"{path}, line 1", header, required, optional)
+    if len(set(header)) != len(header):
+        raise FormatError(f"{path}, line 1: a column stands twice")
+    columns: dict[str, list[Any]] = {column: [] for column in header}
+    line_of_name: dict[str, str] = {}
+    for where, row in rows:
+        for column, text in zip(header, row, strict=True):
+            columns[column].append(text.strip() if column == "name" else csv_number(f"{where}, {column}", text))
+        name = columns["name"][-1]
+        if not name:
+            raise FormatError(f"{where}: the name is empty")
+        check(where, {column: values[-1] for column, values in columns.items()})
+        if name in line_of_name:
+            raise FormatError(f"{where}: {shown(name)} is already in {line_of_name[name]}; names must differ")
+        line_of_name[name] = where.removeprefix(f"{path}, ")
+    if not line_of_name:
+        raise FormatError(f"{path}: no {kind} after the header")
+    return columns
 
 
 def _check_device(where: str, device: dict[str, Any]) -> None:
-    if not device["name"]:
-        raise FormatError(f"{where}: the name is empty")
     if device["speed"] <= 0:
         raise FormatError(f"{where}, speed: must be > 0, got {device['speed']}; leave out a device that is off")
     if device["memory_bytes"] < 0:

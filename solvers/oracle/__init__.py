@@ -1,10 +1,11 @@
-"""Independent answers to (P1), (P2) and (P3) from OR-Tools, HiGHS and SCIP; needs the extra ``oracle``.
+"""Independent answers to (P1), (P2), (P3) and chains from OR-Tools, HiGHS and SCIP; needs the extra ``oracle``.
 
 Slow and general where lola is fast and special: they share no code and no theorem with the solvers they check.
 """
 
 from lola.solvers.oracle.answer import OracleAnswer, Status
 from lola.solvers.oracle.assignments import bottleneck_milp, equal_split_matrix, joint_bisection, matrices
+from lola.solvers.oracle.chains import chain_cp
 from lola.solvers.oracle.cone import joint_misocp
 from lola.solvers.oracle.segments import segment_milp
 
@@ -12,6 +13,7 @@ __all__ = [
     "OracleAnswer",
     "Status",
     "bottleneck_milp",
+    "chain_cp",
     "equal_split_matrix",
     "joint_bisection",
     "joint_misocp",
