@@ -92,6 +92,7 @@ TARGETS = (
         }.items()
     ),
     Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
+    Target("lola/chains/horizon.py", ("tests/test_horizon_proofs.py", "tests/test_horizon_command.py"), USUAL),
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
     Target("lola/chains/*.py", ("tests/chains",), USUAL),
     Target(
@@ -113,6 +114,8 @@ TARGETS = (
         ("tests/solvers/test_chains.py", "tests/solvers/test_chain_proofs.py", "tests/solvers/test_chain_oracle.py"),
         SOLVERS,
     ),
+    Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),
+    Target("solvers/cluster*.py", ("tests/solvers/test_clusters.py",), SOLVERS),
     Target("solvers/*_prices.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/*.py", ("tests/solvers", "tests/test_properties.py"), SOLVERS),
 )

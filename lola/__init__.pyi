@@ -7,11 +7,14 @@ from lola import solvers as solvers
 from lola import tasks as tasks
 from lola.chains.chain import Chain as Chain
 from lola.chains.clients import Clients as Clients
+from lola.chains.clusters import Clusters as Clusters
+from lola.chains.horizon import HorizonProblem as HorizonProblem
 from lola.chains.metrics import ChainMetrics as ChainMetrics
 from lola.chains.metrics import chain_metrics as chain_metrics
 from lola.chains.problem import ChainProblem as ChainProblem
 from lola.chains.radio import Radio as Radio
 from lola.chains.scheduling import split as split
+from lola.chains.scheduling import split_clusters as split_clusters
 from lola.chains.stages import StageProfile as StageProfile
 from lola.channel import FadingAround as FadingAround
 from lola.channel import RayleighFading as RayleighFading
@@ -20,6 +23,9 @@ from lola.files.chains import load_chain as load_chain
 from lola.files.chains import save_chain as save_chain
 from lola.files.clients import load_clients as load_clients
 from lola.files.formats import FormatError as FormatError
+from lola.files.horizons import load_horizon as load_horizon
+from lola.files.horizons import load_horizon_plan as load_horizon_plan
+from lola.files.horizons import save_horizon_plan as save_horizon_plan
 from lola.files.problems import load_fleet as load_fleet
 from lola.files.problems import load_scenario as load_scenario
 from lola.files.problems import save_fleet as save_fleet

@@ -57,13 +57,7 @@ def _neighbourhoods(costs: ChainCosts, best: Incumbent) -> Iterator[IntArray]:
 
 def _among(costs: ChainCosts, clients: IntArray, best: Incumbent) -> None:
     """Offer the optimum over some of the clients."""
-    pairs = np.ix_(clients, clients)
-    some = costs._replace(
-        stage_s=costs.stage_s[clients],
-        hop_s=np.ascontiguousarray(costs.hop_s[:, pairs[0], pairs[1]]),
-        ring_s=costs.ring_s[pairs],
-        first=np.flatnonzero(np.isin(clients, costs.first)),
-    )
+    some = costs.among(clients)
     best_of_some = Incumbent(some)
     best_of_some.offer(np.searchsorted(clients, best.client_of_module))
     for first in first_clients(some):

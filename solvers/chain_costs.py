@@ -49,6 +49,16 @@ class ChainCosts(NamedTuple):
         """Number of clients, K."""
         return int(self.stage_s.shape[0])
 
+    def among(self, clients: IntArray) -> ChainCosts:
+        """Return the same among some of the clients, numbered anew in their order."""
+        rows, columns = np.ix_(clients, clients)
+        return self._replace(
+            stage_s=np.ascontiguousarray(self.stage_s[clients]),
+            hop_s=np.ascontiguousarray(self.hop_s[:, rows, columns]),
+            ring_s=np.ascontiguousarray(self.ring_s[rows, columns]),
+            first=np.flatnonzero(np.isin(clients, self.first)),
+        )
+
     def times(self, client_of_module: IntArray) -> FloatArray:
         """Return the seconds of each stage, of each hop, and of the ring's where there are several stages."""
         cuts = np.flatnonzero(np.diff(client_of_module)) + 1

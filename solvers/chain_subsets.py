@@ -9,8 +9,8 @@ from lola.solvers.chain_paths import relax
 from lola.solvers.checks import FloatArray
 
 
-def best_of_subsets(costs: ChainCosts, first: int) -> FloatArray:
-    """Return the objective of the best chain that begins with a client, by the clients that it uses.
+def best_of_subsets(costs: ChainCosts, first: int | None) -> FloatArray:
+    """Return the objective of the best chain that begins with a client (None: any), by the clients it uses.
 
     Returns
     -------

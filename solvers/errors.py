@@ -176,3 +176,11 @@ def undecided_chains() -> LolaValueError:
         "chains: neither a chain nor a proof that there is none was found among so many clients; leave some out, give "
         "them an order, or ask lola.solvers.oracle.chain_cp"
     )
+
+
+def undecided_clusters() -> LolaValueError:
+    """Word the error where clusters were neither found nor shown to be impossible."""
+    return LolaValueError(
+        "clusters: neither so many disjoint chains nor a proof that there are none was found; ask for fewer clusters "
+        "(n_clusters), let more clients begin (starts), or leave all but 14 clients out, among whom it is settled"
+    )

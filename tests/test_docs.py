@@ -32,7 +32,7 @@ import lola.adapters
 from lola.cli.main import main
 from lola.models.loading import CONFIGS
 
-COMMANDS = ("schedule", "split", "verify", "simulate", "profile", "train")
+COMMANDS = ("schedule", "split", "verify", "horizon", "simulate", "profile", "train")
 COMMANDS += ("serve", "device", "export", "certificates", "docs")
 # What is appended to a command, so that it takes seconds; the last of two equal options counts.
 SMALL = {

@@ -11,12 +11,12 @@ from lola.solvers import oracle
 
 ORACLES = ("bottleneck_milp", "chain_cp", "equal_split_matrix", "joint_bisection", "joint_misocp", "segment_milp")
 FIRST = ("Profile", "Fleet", "Problem", "schedule", "simulate", "load_fleet", "load_profile", "load_scenario")
-CHAINS = ("Clients", "Radio", "ChainProblem", "split", "chain_metrics", "load_clients", "load_chain")
+CHAINS = ("Clients", "Radio", "ChainProblem", "split", "split_clusters", "chain_metrics", "load_clients", "load_chain")
 SHOWN = {
     **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
     **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule", "StageProfile", "load_stages")},
-    **{name: getattr(lola, name) for name in CHAINS},
+    **{name: getattr(lola, name) for name in (*CHAINS, "HorizonProblem", "load_horizon")},
     "Chain.verify": lola.Chain.verify,
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,

@@ -56,6 +56,16 @@ def scenario(data, folder):
     return lola.load_scenario(folder / "s.toml")
 
 
+def horizon(data, folder):
+    (folder / "h.toml").write_text("\n".join(f"{key} = {toml(value)}" for key, value in data.items()))
+    return lola.load_horizon(folder / "h.toml")
+
+
+def plan(data, folder):
+    (folder / "plan.json").write_text(json.dumps(data))
+    return lola.load_horizon_plan(folder / "plan.json")
+
+
 def toml(value):
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
@@ -123,6 +133,10 @@ PLACES = {
     "`proof` of a chain": (split_and_saved, chain, ("proof", 0)),
     "`problem` of a chain": (split_and_saved, chain, ("problem",)),
     "`clients` of a chain": (split_and_saved, chain, ("problem", "clients")),
+    "Horizon: TOML": (shown("horizon.toml"), horizon, ()),
+    "A model in `models`": (shown("horizon.toml"), horizon, ("models", 0)),
+    "Plan: JSON": (shown("plan.json"), plan, ()),
+    "`plan`, the answer of a horizon": (shown("plan.json"), plan, ("plan",)),
     "Scenario: TOML": (shown("scenario.toml"), scenario, ()),
     "A pair in `pinned` or `forbidden`": (shown("scenario.toml"), scenario, ("forbidden", 0)),
     "Schedule: JSON": (shown("schedule.json"), schedule, ()),
@@ -211,7 +225,7 @@ def test_limits_are_what_the_page_says(title, key, tmp_path):
             part["reference"] = "another"
 
     changed(data, place, replace)
-    if ", the answer" in title or "`proof`" in title:
+    if title.endswith(", the answer") or "`proof`" in title:
         answer, problem = load(data, tmp_path)
         with pytest.raises(lola.VerificationError):
             answer.verify(problem)
@@ -222,6 +236,9 @@ def test_limits_are_what_the_page_says(title, key, tmp_path):
 
 def test_the_examples_are_one_instance(tmp_path):
     """The page's schedule is the answer to its scenario, and its fleet by SNR the same fleet."""
+    planned, case = plan(json.loads(FILES["plan.json"]), tmp_path)
+    case.verify(planned)
+    assert horizon(tomllib.loads(FILES["horizon.toml"]), tmp_path).plan().objective == planned.objective
     answer, problem = schedule(json.loads(FILES["schedule.json"]), tmp_path)
     answer.verify(problem)
     assert scenario(tomllib.loads(FILES["scenario.toml"]), tmp_path).digest() == problem.digest()

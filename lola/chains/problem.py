@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -229,6 +229,24 @@ class ChainProblem:
             "ring_bits": stages.result_bits / parts if self.inference else 0.0,
             "workspace_bytes": stages.inference_workspace_bytes if self.inference else stages.workspace_bytes,
         }
+
+    def cluster_arguments(self) -> dict[str, Any]:
+        """Return the same for `lola.solvers.cluster_allocation`, apart from the number of clusters and their goal."""
+        arguments: dict[str, Any] = {**self.solver_arguments(), "starts": self.starts}
+        del arguments["start"]
+        return arguments
+
+    def among(self, members: IntArray) -> ChainProblem:
+        """Return the problem of some clients alone, the first of whom begins; others have no memory and no links."""
+        clients = self.clients
+        inside = np.zeros(clients.n_clients, dtype=np.bool_)
+        inside[members] = True
+        apart = replace(
+            clients,
+            memory_bytes=np.where(inside, clients.memory_bytes, 0.0),
+            rate_bps=np.where(inside[:, None] & inside, clients.rate_bps, 0.0),
+        )
+        return replace(self, clients=apart, start=int(members[0]))
 
     def digest(self) -> str:
         """SHA-256 of everything that a chain depends on, and of names and provenance, in hexadecimal."""

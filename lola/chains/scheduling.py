@@ -5,10 +5,11 @@ import re
 
 from lola.chains.chain import Chain
 from lola.chains.clients import Clients
+from lola.chains.clusters import Clusters, together
 from lola.chains.problem import ChainProblem
 from lola.chains.times import chain_times, clients_of, objective_s
 from lola.solvers.checks import expect, frozen
-from lola.solvers.errors import InfeasibleError
+from lola.solvers.errors import InfeasibleError, LolaValueError
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +64,59 @@ def split(problem: ChainProblem) -> Chain:
         proof=allocation.proof,
         name=problem.clients.names_of(clients_of(allocation.client_of_module)),
     )
+
+
+def split_clusters(problem: ChainProblem, n_clusters: int, goal: str = "slowest") -> Clusters:
+    """Form disjoint chains over the clients, each with the whole model, from a start of its own.
+
+    Parameters
+    ----------
+    problem : ChainProblem
+        Of one chain; in training each begins with a client that holds data. It names no start.
+    n_clusters : int
+        How many, at least 1.
+    goal : {"slowest", "throughput"}
+        Make the slowest chain's objective small, or the sum of all reciprocals large.
+
+    Returns
+    -------
+    Clusters
+        Optimal up to 14 clients; beyond, `Clusters.gap` says how far from the optimum it may be.
+
+    Raises
+    ------
+    lola.InfeasibleError
+        If so many chains cannot be formed.
+    TypeError, ValueError
+        If an argument is not as described.
+
+    Examples
+    --------
+    >>> import lola
+    >>> stages = lola.StageProfile(
+    ...     forward_s=[1, 2, 1], backward_s=[0, 3, 1], memory_bytes=[1e8, 3e8, 1e7], result_bits=64, batch_size=1,
+    ...     inference_memory_bytes=[1e8, 1e8, 1e7], hop_bits=8e6, return_bits=[0, 8e6], tunable_bits=[0, 8e5, 5e4])
+    >>> clients = lola.Clients(speed=[1, 2, 4], memory_bytes=[2e8, 4e8, 1e9], rate_bps=[[8e6] * 3] * 3)
+    >>> print(lola.split_clusters(lola.ChainProblem(stages, clients), 2))
+    2 chains: 5.5 s for the slowest, optimal
+    """
+    from lola.solvers import cluster_allocation
+
+    expect("problem", problem, ChainProblem)
+    if problem.start is not None:
+        raise LolaValueError(
+            f"clusters begin with clients of their own, got a problem that starts with "
+            f"{problem.clients.label(problem.start)}; leave start out, or form one chain"
+        )
+    try:
+        allocation = cluster_allocation(**problem.cluster_arguments(), n_clusters=n_clusters, goal=goal)
+    except InfeasibleError as error:
+        raise _naming_clients(error, problem.clients) from None
+    chains = [split(problem.among(clients_of(chain))) for chain in allocation.client_of_module]
+    chains.sort(key=lambda chain: chain.objective_s)
+    objective = together(tuple(chains), goal)
+    bound = min(allocation.bound, objective) if goal == "slowest" else max(allocation.bound, objective)
+    return Clusters(tuple(chains), goal, objective, bound, allocation.proof)
 
 
 def _naming_clients(error: InfeasibleError, clients: Clients) -> InfeasibleError:

@@ -10,13 +10,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
-from lola.cli import certificates, device, docs, export, profile, schedule, serve, simulate, split, train, verify
+from lola.cli import (
+    certificates,
+    device,
+    docs,
+    export,
+    horizon,
+    profile,
+    schedule,
+    serve,
+    simulate,
+    split,
+    train,
+    verify,
+)
 from lola.cli.common import Exit
 
 _COMMANDS = {
     "schedule": (schedule, "decide who takes which block, with how much bandwidth"),
     "split": (split, "cut a model over a chain of clients: who takes which modules, in which order"),
-    "verify": (verify, "prove a saved schedule or chain again, from the file alone"),
+    "horizon": (horizon, "decide round by round whether to fine-tune a model or to serve with it"),
+    "verify": (verify, "prove what was saved again, from the file alone: a schedule, a chain or a plan"),
     "profile": (profile, "measure or estimate what each depth of a model costs"),
     "simulate": (simulate, "compare methods over many random rounds; nothing is trained"),
     "train": (train, "fine-tune a text classifier over a simulated fleet (needs lola-deft[train])"),

@@ -15,12 +15,14 @@ from lola.profile import Profile
 from lola.rounds import PARAMETERS
 from lola.simulation import Simulation
 from lola.solution import Schedule
-from lola.solvers.checks import FloatArray
+from lola.solvers.checks import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from lola.chains.chain import Chain
+    from lola.chains.horizon import HorizonProblem
     from lola.chains.metrics import ChainMetrics
     from lola.chains.problem import ChainProblem
+    from lola.solvers.horizon import HorizonPlan, HorizonRun
 
 # What a column's numbers are divided by, and its name: the usual unit, and that of tiny models.
 Unit = tuple[float, str]
@@ -131,6 +133,33 @@ def comparison_table(schedules: Mapping[str, Schedule | str]) -> Table:
             str(int(schedule.hits_memory_wall.sum())),
         )
     return table
+
+
+def horizon_table(problem: "HorizonProblem", demand: IntArray, runs: "Mapping[str, HorizonRun]") -> Table:
+    """Lay out one line per round: what is asked for, and what each way to act does with it and has earned by then."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("round", justify="right")
+    table.add_column("demand", overflow="fold")
+    totals = []
+    for label, run in runs.items():
+        table.add_column(label, overflow="fold")
+        for heading in ("profit", "in all"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        totals.append(run.profit.cumsum())
+    for t, model in enumerate(demand.tolist()):
+        cells: list[Text | str] = []
+        for run, total in zip(runs.values(), totals, strict=True):
+            raised = int(run.upgraded[t])
+            done = "serve" if raised < 0 else f"fine-tune {problem.label(raised)}"
+            cells += [Text(done), f"{run.profit[t]:.6g}", f"{total[t]:.6g}"]
+        table.add_row(str(t + 1), Text(problem.label(model)), *cells)
+    return table
+
+
+def plan_proof_line(plan: "HorizonPlan", problem: "HorizonProblem") -> str:
+    """Say in one line what is proven about a plan that was verified."""
+    what = "policy is expected to earn" if problem.demand is None else "plan earns"
+    return f"optimal: no {what} more than {plan.upper_bound:.6g}, verified"
 
 
 def profile_table(profile: Profile) -> Table:

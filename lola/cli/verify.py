@@ -1,4 +1,4 @@
-"""``lola verify``: prove a saved schedule or chain again. Only the standard library is imported before it runs."""
+"""``lola verify``: prove again what was saved. Only the standard library is imported before it runs."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from lola.cli.common import MISOCP_SIZE
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("schedule", metavar="out.json", help="what lola schedule or lola split has saved")
+    parser.add_argument("schedule", metavar="out.json", help="what lola schedule, lola split or lola horizon has saved")
     parser.add_argument(
         "--oracle",
         choices=("milp", "misocp"),
@@ -29,10 +29,14 @@ def run(options: argparse.Namespace) -> None:
     from lola.cli.tables import proof_line, seconds, segments_line
     from lola.files.chains import CHAIN_FORMAT
     from lola.files.formats import is_of_format, plain
+    from lola.files.horizons import HORIZON_FORMAT
     from lola.files.schedules import load_schedule
 
     if is_of_format(options.schedule, CHAIN_FORMAT):
         _verify_chain(options)
+        return
+    if is_of_format(options.schedule, HORIZON_FORMAT):
+        _verify_plan(options)
         return
     answer, problem = load_schedule(options.schedule)
     answer.verify(problem)
@@ -63,3 +67,17 @@ def _verify_chain(options: argparse.Namespace) -> None:
     clients = f"{len(chain.stages)} of {problem.n_clients} clients"
     print(f"{plain(options.schedule)}: the chain holds, {seconds(chain.latency_s)} a batch over {clients}")
     print(chain_proof_line(chain, problem))
+
+
+def _verify_plan(options: argparse.Namespace) -> None:
+    from lola.cli.tables import plan_proof_line
+    from lola.files.formats import plain
+    from lola.files.horizons import load_horizon_plan
+    from lola.solvers.errors import LolaValueError
+
+    if options.oracle:
+        raise LolaValueError(f"--oracle needs a schedule, got a plan, {options.schedule}; leave it out")
+    plan, problem = load_horizon_plan(options.schedule)
+    problem.verify(plan)
+    print(f"{plain(options.schedule)}: the plan holds, profit {plan.objective:.6g} in {problem.inputs.rounds} rounds")
+    print(plan_proof_line(plan, problem))

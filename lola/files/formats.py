@@ -7,7 +7,9 @@ import json
 import logging
 import math
 import os
+import re
 import tempfile
+import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,6 +26,8 @@ _KINDS = {
     ".json": "a profile, which --profile takes, or a schedule, which lola verify takes",
     ".toml": "a scenario, which lola schedule takes",
 }
+# tomllib takes time in the square of a dotted key's parts; no key here has more than two.
+_MOST_DOTS = 200
 # Longer messages lose their middle when they are printed.
 _LONGEST = 4000
 
@@ -172,6 +176,23 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise _RefusedJsonError(f"the key {shown(key)} stands twice in one object; drop one")
         unique[key] = value
     return unique
+
+
+def read_toml(path: StrPath, wanted: str) -> dict[str, Any]:
+    """Read TOML, or say where it stops being that, and which other kind of file it may be."""
+    text = read_text(path)
+    for at, line in enumerate(text.split("\n"), start=1):
+        # A dotted key stands in one line; numbers have dots too, but one each, so that of a key's at least half remain.
+        if line.count(".") > _MOST_DOTS and re.sub(r"\d\.\d", "", line).count(".") > _MOST_DOTS:
+            raise FormatError(
+                f"{path}, line {at}: at most {_MOST_DOTS} dots that are in no number were wanted, got more; "
+                "shorten the key, or break the list over several lines"
+            )
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        hint = other_kind(path, wanted, ".toml")
+        raise FormatError(f"{path}: not valid TOML: {plain(str(error))}{hint and f'.{hint}'}") from None
 
 
 def check_keys(where: str, keys: Collection[str], required: Collection[str], optional: Collection[str] = ()) -> None:

@@ -2,8 +2,6 @@
 
 import csv
 import io
-import re
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import resources
@@ -22,10 +20,8 @@ from lola.files.formats import (
     integer,
     number,
     numbers,
-    other_kind,
-    plain,
     read_csv,
-    read_text,
+    read_toml,
     write_atomically,
 )
 from lola.files.profiles import load_profile
@@ -36,8 +32,6 @@ from lola.solvers.checks import expect, shown
 _FLEET_COLUMNS = ("name", "speed", "memory_bytes")
 _CHANNEL_COLUMNS = ("spectral_efficiency", "snr_db")
 _PAIR_KEYS = ("device", "depth")
-# tomllib takes time in the square of a dotted key's parts; a scenario's keys have two at most.
-_MOST_DOTS = 200
 _PAIR_EXAMPLE = '{device = "phone", depth = 1}'
 
 
@@ -177,7 +171,7 @@ def load_scenario(
     >>> problem.n_devices, problem.n_blocks
     (20, 12)
     """
-    data, builtin = _read_toml(path), Path(path).parent == Path(str(resources.files("lola.data")))
+    data, builtin = read_toml(path, "scenario"), Path(path).parent == Path(str(resources.files("lola.data")))
     optional = ("local_steps", "headroom", "pinned", "forbidden", "subcarrier_hz", "broadcast_s", "max_blocks")
     replaced = {"fleet": fleet, "profile": profile}
     required = [key for key, override in replaced.items() if override is None]
@@ -246,25 +240,9 @@ def scenario_files(
     if path is None:
         with resources.as_file(resources.files("lola.data")) as folder:
             return scenario_files(folder / "scenario.toml", fleet=fleet, profile=profile)
-    data = _read_toml(path)
+    data = read_toml(path, "scenario")
     named = [_beside(path, key, data[key]) for key in ("fleet", "profile") if key in data]
     return [path, *named, *(file for file in (fleet, profile) if file is not None)]
-
-
-def _read_toml(path: StrPath) -> dict[str, Any]:
-    text = read_text(path)
-    for at, line in enumerate(text.split("\n"), start=1):
-        # A dotted key stands in one line; numbers have dots too, but one each, so that of a key's at least half remain.
-        if line.count(".") > _MOST_DOTS and re.sub(r"\d\.\d", "", line).count(".") > _MOST_DOTS:
-            raise FormatError(
-                f"{path}, line {at}: at most {_MOST_DOTS} dots that are in no number were wanted, got more; "
-                "shorten the key, or break the list over several lines"
-            )
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        hint = other_kind(path, "scenario", ".toml")
-        raise FormatError(f"{path}: not valid TOML: {plain(str(error))}{hint and f'.{hint}'}") from None
 
 
 def _beside(path: StrPath, key: str, value: object) -> Path:
