@@ -58,8 +58,8 @@ def test_a_bad_problem_is_refused(changes, said):
 INFEASIBLE = [
     ({"clients": toy_clients(memory_bytes=[1e8, 2e8, 3e8])}, r"no client has the memory for module\(s\) 1, 2"),
     (
-        {"clients": toy_clients(memory_bytes=[2e8, 0, 4.1e8])},
-        "the modules need 8.1e.08 bytes, all clients together offer",
+        {"clients": toy_clients(memory_bytes=[2.1e8, 0, 4.2e8])},
+        "the modules need 9.1e.08 bytes, all clients together offer",
     ),
     ({"start": "ann", "clients": toy_clients(memory_bytes=[1e8, 1e9, 1e9])}, "ann, the start, must hold module 0"),
     (
