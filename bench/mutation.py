@@ -101,6 +101,7 @@ TARGETS = (
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle/se*.py", ("tests/test_segment_oracle.py", "tests/test_oracles.py"), USUAL),
+    Target("solvers/oracle/chains.py", ("tests/solvers/test_chain_oracle.py",), USUAL),
     Target("solvers/oracle/*.py", ("tests/test_oracles.py",), USUAL),
     Target("solvers/_jit.py", ("tests/test_imports.py", "tests/solvers/test_allocations.py"), USUAL),
     Target("solvers/checks.py", ("tests/test_schedule.py", "tests/test_tolerances.py", "tests/solvers"), SOLVERS),
@@ -109,6 +110,11 @@ TARGETS = (
     Target("solvers/segment*.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),
     Target("solvers/cluster*.py", ("tests/solvers/test_clusters.py",), SOLVERS),
+    Target(
+        "solvers/chain*.py",
+        ("tests/solvers/test_chains.py", "tests/solvers/test_chain_proofs.py", "tests/solvers/test_chain_oracle.py"),
+        SOLVERS,
+    ),
     Target("solvers/*_prices.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/*.py", ("tests/solvers", "tests/test_properties.py"), SOLVERS),
 )

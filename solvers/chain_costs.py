@@ -181,7 +181,7 @@ def why_no_chain(
     alone = np.isfinite(costs.stage_s[:, np.arange(n_modules), np.arange(1, n_modules + 1)])  # (K, N)
     reached = np.zeros(costs.n_clients, dtype=np.bool_)
     reached[costs.first[alone[costs.first, 0]]] = True
-    linked = np.isfinite(costs.hop_s).any(axis=0)
+    linked: BoolArray = np.isfinite(costs.hop_s).max(axis=0)
     for _ in range(costs.n_clients):
         reached |= linked[reached].any(axis=0)
     return infeasible_chain(needs.diagonal(), float(needs[0, -1]), offered, alone, reached, start, ordered)

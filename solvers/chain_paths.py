@@ -59,6 +59,7 @@ def relax(stage, hop, begin, bit, enough, bottleneck, reach):
             alive = i == 0 and used == 0
             if alive:
                 arrive[:] = begin
+                reach[0, 0] = enough[0]  # nobody holds no modules
             else:
                 arrive[:] = np.inf
                 for k in range(n_clients):

@@ -31,60 +31,71 @@ class ChainPotentials:
     price_s : (K,) float64 array
         At least 0: what each use of a client costs besides, 0 for critical ones. No chain uses a client twice, so
         their sum is taken off again.
-    potential_s : (2**C, N + 1, K) float64 array
-        By state, modules done, and last client.
+    index : (A,) int64 array
+        Where in all potentials, (2**C, N + 1, K) by state, modules done and last client, there is one of its own.
+    own_s : (A,) float64 array
+        Those; no higher than what is there without.
+    potential_s : (N + 1, K) float64 array
+        All others, whatever the state.
     """
 
     first: int | None
     below_s: float
     critical: IntArray
     price_s: FloatArray
+    index: IntArray
+    own_s: FloatArray
     potential_s: FloatArray
 
     def bound_s(self, costs: ChainCosts) -> float:
         """Return how much every such chain takes in all at least: infinity where there is none."""
         n_modules, n_clients = costs.n_modules, costs.n_clients
-        chains, potential, price = chains_from(costs, self.first).below(self.below_s), self.potential_s, self.price_s
-        _require(potential.shape == (2**self.critical.size, n_modules + 1, n_clients), "potentials of another shape")
-        _require(price.shape == (n_clients,) and (price >= 0).all() and (price < np.inf).all(), "a price is no price")
-        distinct = np.unique(self.critical)
-        inside = np.isin(distinct, np.arange(n_clients)).all() and distinct.size == self.critical.size
-        _require(inside, "critical clients are not distinct clients")
-        _require((potential >= 0).all(), "a potential is below 0, or none")
+        chains, price = chains_from(costs, self.first).below(self.below_s), self.price_s
+        self._check_shapes(n_modules, n_clients)
         stage = chains.stage_s + price[:, None, None]
+        others = np.setdiff1d(np.arange(n_clients), self.critical)
+        # Rows of the states that have potentials of their own; the last row is that of all others.
+        n_states, width = 2**self.critical.size, (n_modules + 1) * n_clients
+        state, row = np.unique(self.index // width, return_inverse=True)
+        potential = np.broadcast_to(self.potential_s, (state.size + 1, *self.potential_s.shape)).copy()
+        potential.reshape(-1)[row * width + self.index % width] = self.own_s
+        own = np.zeros((state.size, n_modules + 1), dtype=np.bool_)
+        own[row, self.index % width // n_clients] = True
+        row_of = np.full(n_states, state.size)
+        row_of[state] = np.arange(state.size)
         excess = 0.0
         for i in range(n_modules):
-            if i == 0:
-                arrive = np.where(np.arange(potential.shape[0]) == 0, 0.0, np.inf)[:, None] + chains.begin_s
-            else:
-                arrive = _arrive(potential[:, i], chains.hop_s[i])
-            excess = max(excess, self._excess(arrive, stage[:, i, i + 1 :], potential[:, i + 1 :]))
+            used, arrive = np.zeros(1, np.int64), chains.begin_s[None]
+            if i > 0:
+                (rows,) = own[:, i].nonzero()
+                used, arrive = state[rows], _arrive(potential[rows, i], chains.hop_s[i])
+                # Where no potential is a state's own, one check is for all; into one that is they rise by even less.
+                anyhow = _arrive(self.potential_s[None, i], chains.hop_s[i])
+                excess = max(excess, _excess(anyhow, stage[:, i, i + 1 :], self.potential_s[None, i + 1 :]))
+            after = potential[row_of[used], i + 1 :][:, :, others]
+            excess = max(excess, _excess(arrive[:, others], stage[others, i, i + 1 :], after))
+            for c, client in enumerate(self.critical):
+                free = used >> c & 1 == 0
+                after = potential[:, i + 1 :, client][row_of[used[free] | 1 << c], :, None]
+                excess = max(excess, _excess(arrive[free, client, None], stage[[client], i, i + 1 :], after))
+        _require(excess < np.inf, "a potential rises without bound where a stage can follow")
         least = float((potential[:, n_modules] + chains.end_s).min())
         # What potentials rise too much, as far as rounding can hide it, is paid for, once a stage.
         return least - float(price.sum()) - min(n_modules, n_clients) * excess
 
-    def _excess(self, arrive: FloatArray, stage: FloatArray, potential: FloatArray) -> float:
-        """Return by how much potentials rise too much at most, from where stages begin to where they end.
-
-        (2**C, K), (K, J) and (2**C, J, K), for the J ends.
-        """
-        excess = 0.0
-        others = np.setdiff1d(np.arange(stage.shape[0]), self.critical)
-        states = np.arange(arrive.shape[0])
-        for clients, before, after in [
-            (others, states, states),
-            *(
-                (np.array([client]), free, free + (1 << c))
-                for c, client in enumerate(self.critical)
-                for free in [states[states >> c & 1 == 0]]
-            ),
-        ]:
-            limit = arrive[before][:, clients, None] + stage[clients]
-            risen = np.moveaxis(potential[after][:, :, clients], 1, 2)
-            allowed = np.isfinite(limit)
-            _require(np.isfinite(risen[allowed]).all(), "a potential rises without bound where a stage can follow")
-            excess = max(excess, float((risen[allowed] - limit[allowed]).max(initial=0.0)))
-        return excess
+    def _check_shapes(self, n_modules: int, n_clients: int) -> None:
+        """Require arrays that can be what they are said to be."""
+        index, price, shape = self.index, self.price_s, (n_modules + 1, n_clients)
+        _require(self.potential_s.shape == shape and self.own_s.shape == index.shape, "potentials of another shape")
+        _require(price.shape == (n_clients,) and (price >= 0).all() and (price < np.inf).all(), "a price is no price")
+        distinct = np.unique(self.critical)
+        inside = np.isin(distinct, np.arange(n_clients)).all() and distinct.size == self.critical.size
+        _require(inside, "critical clients are not distinct clients")
+        somewhere = (index >= 0) & (index < 2**distinct.size * self.potential_s.size)
+        _require(somewhere.all() and np.unique(index).size == index.size, "a potential is nowhere, or where another is")
+        _require((self.potential_s >= 0).all() and (self.own_s >= 0).all(), "a potential is below 0, or none")
+        lower = self.own_s <= self.potential_s.reshape(-1)[index % self.potential_s.size]
+        _require(lower.all(), "a potential of its own is above that of other states")
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +153,15 @@ def _arrive(potential: FloatArray, hop: FloatArray) -> FloatArray:
     """Return the least sum of a potential and a hop, by state and next client."""
     arrive = np.full((potential.shape[0], hop.shape[1]), np.inf)
     for k in range(hop.shape[0]):
-        (next_client,) = np.isfinite(hop[k]).nonzero()
-        arrive[:, next_client] = np.minimum(arrive[:, next_client], potential[:, k, None] + hop[k, next_client])
+        np.minimum(arrive, potential[:, k, None] + hop[k], out=arrive)
     return arrive
+
+
+def _excess(arrive: FloatArray, stage: FloatArray, after: FloatArray) -> float:
+    """Return by how much potentials rise too much at most over stages: (S, K), (K, J), and (S, J, K) after them."""
+    limit = arrive[:, :, None] + stage
+    above = np.subtract(np.moveaxis(after, 1, 2), limit, out=np.zeros_like(limit), where=limit < np.inf)
+    return float(above.max(initial=0.0))
 
 
 def _require(holds: object, detail: str) -> None:

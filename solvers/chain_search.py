@@ -9,10 +9,14 @@ import numpy as np
 from lola.solvers.chain_costs import ChainCosts, Chains, chains_from
 from lola.solvers.chain_paths import cheapest_end, completion, relax, trace
 from lola.solvers.chain_proofs import ChainPotentials
-from lola.solvers.checks import FloatArray, IntArray
+from lola.solvers.checks import IntArray
 
 # Up to so many clients all may become critical; beyond, so many that their potentials take 64 MiB.
 MOST_CLIENTS, _MOST_POTENTIALS = 14, 1 << 23
+# Most of many first clients are soon ruled out, so that none gets less than this part of what one alone would.
+_SHARES = 10
+# A pipeline asks about so often as many times.
+_LEVELS = 8
 # So often prices move before more clients become critical, where not all may; each time by less.
 _STEPS, _SHRINKS = 30, 0.9
 
@@ -52,8 +56,9 @@ class Search:
         self.bound = np.inf  # of what could not be settled
         self.potentials: list[ChainPotentials] = []
         small = costs.n_clients <= MOST_CLIENTS
-        self._most = np.inf if small else _MOST_POTENTIALS // share
-        self._steps = 1 if small or costs.sum_weight == 0.0 else max(_STEPS // share, 1)
+        levels = _LEVELS if costs.sum_weight > 0.0 and costs.max_weight > 0.0 else 1
+        self._most = np.inf if small else _MOST_POTENTIALS // (min(share, _SHARES) * levels)
+        self._steps = 1 if small or costs.sum_weight == 0.0 else _STEPS // min(share, _SHARES)
 
     def run(self) -> None:
         """Improve the best chain, and find the bound and its potentials."""
@@ -86,7 +91,8 @@ class Search:
             self.bound = min(self.bound, sum_weight * total + max_weight * slowest)
             limit = min((self._target() - sum_weight * total) / max_weight, slowest)
         if least > 0.0:  # nothing is below it
-            self._reach(self.chains.below(least), np.inf)
+            self.price = np.zeros(self.costs.n_clients)
+            self._reach(self.chains.below(least), self._target() / sum_weight if sum_weight > 0.0 else np.inf)
             self._shown = self._potentials()
             self._note(least)
 
@@ -111,8 +117,11 @@ class Search:
                 if again.max() <= 0:
                     self.best.offer(walk)
                     if (self.price[again < 0] == 0.0).all():
+                        self._cheapest(chains, total)  # whose potentials speak of fewer states
+                        self._shown = self._potentials()
                         return total, walk
                 self._charge(again, (enough if enough < np.inf else 1.1 * total) - total, _SHRINKS**step)
+            assert shortest is not None
             again = uses(shortest, self.costs.n_clients) - 1
             (disputed,) = ((again > 0) | ((again < 0) & (self._shown.price_s > 0.0) & (again.max() <= 0))).nonzero()
             if not self._room(self.critical.size + disputed.size):
@@ -136,24 +145,23 @@ class Search:
     def _cheapest(self, chains: Chains, enough: float) -> tuple[float, IntArray | None]:
         """Return the length and the clients of a cheapest path that is shorter than what is enough."""
         priced = chains._replace(stage_s=chains.stage_s + self.price[:, None, None])
-        needed = self._reach(priced, enough + self.price.sum())
-        total, state, client = cheapest_end(self.reach, chains.end_s, needed, False)
+        self._reach(priced, enough + self.price.sum())
+        total, state, client = cheapest_end(self.reach, chains.end_s, self.needed, False)
         if client < 0:
             return enough, None
         walk = np.empty(self.costs.n_modules, np.int64)
-        trace(*priced[:3], self._bits(), needed, self.reach, state, client, walk)
+        trace(*priced[:3], self._bits(), self.needed, self.reach, state, client, walk)
         return total - self.price.sum(), walk
 
-    def _reach(self, chains: Chains, enough: float) -> FloatArray:
-        """Find what it costs at least to reach each state; return with how much it is not gone on."""
+    def _reach(self, chains: Chains, enough: float) -> None:
+        """Find what it costs at least to reach each state, and with how much it is not gone on."""
         shape = self.costs.n_modules + 1, self.costs.n_clients
         ahead = np.empty(shape)
         completion(chains.stage_s, chains.hop_s, chains.end_s, False, ahead)
-        needed = np.zeros(shape)
-        np.subtract(enough, ahead, out=needed, where=ahead < enough)
+        self.needed = np.zeros(shape)
+        np.subtract(enough, ahead, out=self.needed, where=ahead < enough)
         self.reach = np.empty((1 << self.critical.size, *shape))
-        relax(*chains[:3], self._bits(), needed, False, self.reach)
-        return needed
+        relax(*chains[:3], self._bits(), self.needed, False, self.reach)
 
     def bottleneck(self, enough: float) -> float:
         """Return the least possible slowest stage or hop, or what is enough if that is no more."""
@@ -164,7 +172,7 @@ class Search:
         reach = np.empty((1 << self.critical.size, *shape))
         relax(*self.chains[:3], self._bits(), needed, True, reach)
         least, _, _ = cheapest_end(reach, self.chains.end_s, needed, True)
-        return min(least, enough)
+        return float(min(least, enough))
 
     def _bits(self) -> IntArray:
         """Return the number of each critical client, −1 for others."""
@@ -173,8 +181,10 @@ class Search:
         return bit
 
     def _potentials(self) -> ChainPotentials:
-        """Return the last potentials."""
-        return ChainPotentials(self.first, np.inf, self.critical, self.price, self.reach)
+        """Return the last potentials, those of states that were gone on from one by one."""
+        index = np.flatnonzero(self.reach < self.needed)
+        own = self.reach.reshape(-1)[index]
+        return ChainPotentials(self.first, np.inf, self.critical, self.price, index, own, self.needed)
 
     def _note(self, below_s: float) -> None:
         """Keep potentials as proof."""

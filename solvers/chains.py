@@ -139,10 +139,12 @@ def chain_allocation(
     if order is None and costs.n_clients > MOST_CLIENTS:
         offer_good_chains(costs, best)
     firsts = first_clients(costs)
-    searches = [Search(costs, first, best, len(firsts)) for first in firsts]
-    for search in searches:
+    bound, potentials = np.inf, []
+    for first in firsts:
+        search = Search(costs, first, best, len(firsts))
         search.run()
-    bound = min(search.bound for search in searches)
+        bound = min(bound, search.bound)
+        potentials += search.potentials
     if best.objective == np.inf:
         if bound < np.inf:
             raise undecided_chains()
@@ -150,5 +152,4 @@ def chain_allocation(
         raise why_no_chain(costs, memory_bytes, client_memory_bytes, only, order is not None)
     if bound >= best.objective * (1 - _ROUNDING):
         bound = best.objective
-    proof = ChainProof(tuple(potentials for search in searches for potentials in search.potentials))
-    return ChainAllocation(best.objective, best.client_of_module, bound, proof)
+    return ChainAllocation(best.objective, best.client_of_module, bound, ChainProof(tuple(potentials)))

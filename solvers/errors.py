@@ -149,7 +149,7 @@ def infeasible_chain(
     ordered : bool
         Whether clients must appear in an order.
     """
-    (nobody,) = (~alone.any(axis=0)).nonzero()
+    (nobody,) = (~alone.max(axis=0)).nonzero()
     (cut_off,) = (~reached).nonzero()
     of_order = " of the order" if ordered else ""
     mend = "free memory on the clients, add some, or make modules smaller (smaller batch or sequence)"

@@ -17,7 +17,9 @@ def shown_in_all(arguments, level):
     """Return what potentials show that chains take in all, by plain loops over states, stages and hops."""
     n_modules, n_clients = len(arguments["work_s"]), len(arguments["speed"])
     start, first, critical = arguments["start"], level.first, level.critical.tolist()
-    potential, price = level.potential_s, level.price_s
+    price = level.price_s
+    potential = np.stack([level.potential_s] * 2 ** len(critical))
+    potential.reshape(-1)[level.index] = level.own_s
 
     def below(seconds, which):
         """One of the times of a chain, infinite where it cannot be, or is no less than the limit."""
@@ -105,21 +107,33 @@ def proven(request):
             chain = chain_allocation(**arguments)
         except InfeasibleError:
             continue
-        if chain.proof.potentials[-1].critical.size:
+        if any(level.critical.size and level.own_s.size > 1 for level in chain.proof.potentials):
             return arguments, chain
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda level: changed(level, potential_s=((slice(None), -1), 0.0)), "the potentials only show"),
-        (lambda level: changed(level, potential_s=((0, 1), np.inf)), "a potential rises without bound where a stage"),
-        (lambda level: changed(level, potential_s=((0, 1, 2), np.nan)), "a potential is below 0, or none"),
-        (lambda level: changed(level, potential_s=((0, 1, 2), -1.0)), "a potential is below 0, or none"),
+        (lambda level: changed(level, potential_s=(-1, 0.0), own_s=(slice(None), 0.0)), "the potentials only show"),
+        (lambda level: changed(level, potential_s=((1, 2), np.nan)), "a potential is below 0"),
+        (lambda level: changed(level, own_s=(0, -1.0)), "a potential is below 0"),
+        (
+            lambda level: changed(level, own_s=(0, np.inf), potential_s=(slice(None), np.inf)),
+            "a potential rises",
+        ),
+        (
+            lambda level: changed(level, own_s=(0, 1e30), potential_s=(slice(None), 1e20)),
+            "a potential of its own",
+        ),
+        (lambda level: changed(level, index=(0, -1)), "a potential is nowhere, or where another is"),
+        (lambda level: changed(level, index=(0, level.index[1])), "a potential is nowhere, or where another is"),
         (lambda level: changed(level, price_s=(0, -1.0)), "a price is no price"),
         (lambda level: changed(level, critical=(0, 9)), "critical clients are not distinct clients"),
-        (lambda level: replace(level, potential_s=level.potential_s[:, 1:]), "potentials of another shape"),
-        (lambda level: replace(level, potential_s=level.potential_s * 2.0), "the potentials only show"),
+        (lambda level: replace(level, potential_s=level.potential_s[1:]), "potentials of another shape"),
+        (
+            lambda level: replace(level, potential_s=level.potential_s * 2.0, own_s=level.own_s * 2.0),
+            "the potentials only show",
+        ),
         (lambda level: replace(level, below_s=0.0), "the potentials only show"),
         (lambda level: replace(level, first=1), "potentials of a client that none begins with"),
     ],
@@ -129,13 +143,12 @@ def test_a_changed_proof_is_told(proven, change, message):
     chain.proof.check(chain.lower_bound, **arguments)
     levels = chain.proof.potentials
     for place, level in enumerate(levels):
-        if (
-            np.isinf(level.potential_s[:, -1]).all()
-            and change(level).below_s > 0.0
-            and message == "the potentials only show"
-        ):
+        if level.own_s.size < 2:
+            continue
+        changed_level = change(level)
+        if np.isinf(changed_level.potential_s[-1]).all() and changed_level.below_s > 0.0 and message.endswith("show"):
             continue  # that there is no such chain, twice as much says, too
-        wrong = ChainProof((*levels[:place], change(level), *levels[place + 1 :]))
+        wrong = ChainProof((*levels[:place], changed_level, *levels[place + 1 :]))
         with pytest.raises(VerificationError, match=f"proof: {message}|proof: limits do not fall"):
             wrong.check(chain.lower_bound, **arguments)
     with pytest.raises(VerificationError, match="the potentials only show"):
