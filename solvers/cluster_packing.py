@@ -38,12 +38,11 @@ def least_by_subset(costs: ChainCosts) -> FloatArray:
     if costs.sum_weight == 0.0 or costs.max_weight == 0.0:
         return least(costs)
     slowest = least(costs._replace(sum_weight=0.0, max_weight=1.0))
-    possible = slowest[np.isfinite(slowest)]
     total = np.full(slowest.size, np.inf)
-    if possible.size == 0:
-        return total
+    possible = slowest[(slowest > 0.0) & (slowest < np.inf)]
+    between = np.geomspace(possible.min(), possible.max(), _LIMITS)[1:] if possible.size else possible
     # Chains whose slowest lies between two limits take the least sum below the upper one, and the lower one.
-    limits = [0.0, *np.geomspace(possible.min(), possible.max(), _LIMITS)[1:], np.inf]
+    limits = [0.0, *between, np.inf]
     for lower, upper in pairwise(limits):
         stage, hop, ring = (np.where(s < upper, s, np.inf) for s in (costs.stage_s, costs.hop_s, costs.ring_s))
         in_all = least(costs._replace(stage_s=stage, hop_s=hop, ring_s=ring, max_weight=0.0))

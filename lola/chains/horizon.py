@@ -75,8 +75,15 @@ class HorizonProblem:
         asked = None if demand is None else [_index(model, names) for model in demand]
         object.__setattr__(self, "name", names)
         checked = horizon_inputs(pays, upgrade_cost, asked, transition, initial, horizon)
-        kept = (frozen(value) if isinstance(value, np.ndarray) else value for value in checked)
-        object.__setattr__(self, "inputs", HorizonInputs(*kept))
+        kept = HorizonInputs(
+            frozen(checked.reward),
+            frozen(checked.cost),
+            None if checked.demand is None else frozen(checked.demand),
+            None if checked.transition is None else frozen(checked.transition),
+            None if checked.initial is None else frozen(checked.initial),
+            checked.rounds,
+        )
+        object.__setattr__(self, "inputs", kept)
 
     @property
     def demand(self) -> IntArray | None:

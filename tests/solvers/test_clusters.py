@@ -58,7 +58,7 @@ def check(arguments, clusters, allocation):
 def test_optimal_against_brute_force(instances):
     rng = np.random.default_rng(50)
     formed = {"slowest": 0, "throughput": 0}
-    for number in range(instances(60)):
+    for number in range(instances(300)):
         most = (6, 3) if number % 20 == 0 else (5, 4)
         arguments, clusters = clustered(rng, int(rng.integers(1, most[0] + 1)), int(rng.integers(1, most[1] + 1)))
         best = brute_force(arguments, **clusters)
@@ -216,6 +216,14 @@ def test_says_how_many_clusters_there_can_be():
     many |= {"client_memory_bytes": np.full(15, 2.0), "memory_bytes": np.full(3, 2.0)}  # three clients a chain
     with pytest.raises(lola.LolaError, match="neither so many disjoint chains nor a proof that there are none"):
         cluster_allocation(**many, n_clusters=6, starts=range(15))
+
+
+@pytest.mark.parametrize("objective", ["sum", "max", "pipeline"])
+def test_chains_that_take_no_time_are_chains(objective):
+    arguments = crowd(np.random.default_rng(60), 4, 3) | {"work_s": np.zeros(3), "hop_bits": 0.0}
+    arguments["client_memory_bytes"] = np.full(4, 9.0)
+    clusters = cluster_allocation(**arguments, n_clusters=2, starts=[0, 1], objective=objective, micro_batches=3)
+    assert (clusters.objective, clusters.bound, clusters.gap) == (0.0, 0.0, 0.0)
 
 
 def test_order_is_heeded():

@@ -93,7 +93,7 @@ def test_optimal_against_enumeration(instances):
     rng = np.random.default_rng(40)
     rounds_of = [1, 2, 3, 4, 4, 5, 5, 6]
     raised = 0
-    for number in range(instances(200)):
+    for number in range(instances(500)):
         reward, cost, demand = instance(rng, 8 if number % 80 == 0 else int(rng.choice(rounds_of)))
         plan = horizon_plan(reward, cost, demand)
         assert plan.objective == pytest.approx(best_of_all(reward, cost, demand), rel=1e-12, abs=1e-12)
