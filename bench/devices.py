@@ -1,8 +1,9 @@
 """What a round over a broker costs beside the work in it, and with how many devices: measured, and written as a page.
 
-    python bench/devices.py [measure] [page]
+    python bench/devices.py [measure] [faults] [page]
 
 Needs lola-deft[devices,train] and mosquitto; devices are clients in this one process, with connections of their own.
+`faults` runs a thousand rounds whose devices fail; bench/devices_bits.py compares bits. All three are on the page.
 """
 
 from __future__ import annotations
@@ -36,11 +37,15 @@ from lola.models import Depths, attach_lora
 
 HERE = Path(__file__).resolve().parent
 STATE, PAGE = HERE / "devices.json", HERE / "DEVICES.md"
+FAULTS, BITS = HERE / "devices_faults.json", HERE / "devices_bits.json"
+FAULTY = HERE.parent / "tests" / "faulty_rounds.py"
+FAULTY_ROUNDS = 1000
 FEW, MANY, BLOCKS = 4, 200, 4
 ROUNDS, WARM_UP = 40, 5
 MANY_ROUNDS = 5
 JOINING_S = 120.0
 LARGEST_OVERHEAD_S, LARGEST_ROUND_S = 0.25, 5.0
+LARGEST_GROWTH_BYTES = 2**24
 
 
 _turn = threading.Lock()  # hundreds of threads that decode at once would wait for the interpreter, not for each other
@@ -64,12 +69,14 @@ def empty_answer(depths: Depths, task: BlockTask) -> bytes:
 
 
 def main(arguments: list[str]) -> None:
-    steps = arguments or ["measure", "page"]
+    steps = arguments or ["measure", "faults", "page"]
     if "measure" in steps:
         torch.set_num_threads(1)
         STATE.write_text(json.dumps(measured(), indent=1) + "\n", encoding="utf-8")
+    if "faults" in steps:
+        FAULTS.write_text(json.dumps(faults(FAULTY_ROUNDS), indent=1) + "\n", encoding="utf-8")
     if "page" in steps:
-        write_page(PAGE, page(json.loads(STATE.read_text(encoding="utf-8"))))
+        write_page(PAGE, page(*(json.loads(path.read_text(encoding="utf-8")) for path in (STATE, FAULTS, BITS))))
 
 
 # -- measuring --------------------------------------------------------------------------------------------------------
@@ -83,9 +90,13 @@ def measured() -> dict[str, Any]:
         seconds, sizes = rounds_of(BROKERS[broker], devices, depths, rounds)
         cases.append({"broker": broker, "devices": devices, **sizes, "seconds": seconds})
         print(f"{devices} devices, {broker}: {statistics.median(seconds):.3f} s", flush=True)
-    packages = {name: version(name) for name in ("paho-mqtt", "amqtt", "torch")}
-    packages["mosquitto"] = subprocess.run([mosquitto(), "-h"], capture_output=True, text=True).stdout.split()[2]
-    return {"machine": machine(), "date": date.today().isoformat(), "packages": packages, "cases": cases}
+    return {**provenance(), "cases": cases}
+
+
+def faults(rounds: int) -> dict[str, Any]:
+    """Run rounds with random faults, in a process of their own; see tests/faulty_rounds.py."""
+    done = subprocess.run([sys.executable, FAULTY, f"{rounds}"], stdout=subprocess.PIPE, text=True, check=True)
+    return {**provenance(), **json.loads(done.stdout.splitlines()[-1])}
 
 
 def rounds_of(open_broker: Any, devices: int, depths: Depths, rounds: int) -> tuple[list[float], dict[str, int]]:
@@ -145,10 +156,8 @@ def over_mosquitto(folder: Path, names: list[str]) -> Iterator[Any]:
     certificates = Certificates.create(folder / "certificates", ["127.0.0.1"])
     for name in names:
         certificates.add_device(name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    configuration, _ = write_mosquitto(certificates, port=port, bind="127.0.0.1")
+    port = free_port()
+    configuration, _ = write_mosquitto(certificates, runs=["bench", "run"], port=port, bind="127.0.0.1")
     with configuration.open("a") as file:
         file.write("user root\n")  # keys are for their owner
     process = subprocess.Popen([mosquitto(), "-c", configuration], stderr=subprocess.DEVNULL)
@@ -175,8 +184,18 @@ BROKERS = {TLS: over_mosquitto, EMBEDDED: over_embedded}
 CASES = ((TLS, FEW), (EMBEDDED, FEW), (TLS, MANY))
 
 
-def machine() -> str:
-    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+def provenance() -> dict[str, Any]:
+    """Say on what, with what and when something was measured."""
+    packages = {name: version(name) for name in ("paho-mqtt", "amqtt", "torch")}
+    packages["mosquitto"] = subprocess.run([mosquitto(), "-h"], capture_output=True, text=True).stdout.split()[2]
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    return {"machine": machine, "date": date.today().isoformat(), "packages": packages}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def mosquitto() -> str:
@@ -189,17 +208,16 @@ def mosquitto() -> str:
 # -- the page ---------------------------------------------------------------------------------------------------------
 
 
-def page(state: dict[str, Any]) -> list[str]:
+def page(state: dict[str, Any], faulty: dict[str, Any], bits: dict[str, Any]) -> list[str]:
     """Say what was measured; what is promised must hold."""
     say = Template("devices")
     few, many = ([case for case in state["cases"] if case["devices"] == devices] for devices in (FEW, MANY))
     tls = statistics.median(few[0]["seconds"])
     claim(tls <= LARGEST_OVERHEAD_S, f"a round of {FEW} devices over TLS costs at most {LARGEST_OVERHEAD_S} s")
     slowest = max(max(case["seconds"]) for case in many)
-    packages = ", ".join(f"{name} {number}" for name, number in state["packages"].items())
     return [
         say("head"),
-        say("where", machine=state["machine"], packages=packages, date=state["date"]),
+        where(say, state),
         say("rounds", rows=rows(map(line, state["cases"]))),
         say(
             "limits",
@@ -211,7 +229,50 @@ def page(state: dict[str, Any]) -> list[str]:
             kept="kept" if slowest <= LARGEST_ROUND_S else "missed",
             round_s=LARGEST_ROUND_S,
         ),
+        *with_faults(say, faulty),
+        *with_bits(say, bits),
     ]
+
+
+def where(say: Template, state: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {number}" for name, number in state["packages"].items())
+    return say("where", machine=state["machine"], packages=packages, date=state["date"])
+
+
+def with_faults(say: Template, state: dict[str, Any]) -> list[str]:
+    claim(state["equal"], "weights after rounds with faults are those that the same answers give without a broker")
+    claim(state["reasons"] == state["incomplete"], "the record says of every incomplete round who and why")
+    grown = state["resident_bytes"][-1] - state["resident_bytes"][0]
+    claim(grown <= LARGEST_GROWTH_BYTES, "memory grows by at most 16 MiB from a fifth of the rounds on")
+    said = say(
+        "faults",
+        rounds=state["rounds"],
+        seconds=state["seconds"],
+        applied=state["applied"],
+        missing=state["missing"],
+        incomplete=state["incomplete"],
+        memory=", ".join(f"{taken / 1e6:.0f}" for taken in state["resident_bytes"]),
+        rows=rows([kind, f"{count}"] for kind, count in state["tasks"].items()),
+    )
+    return [said, where(say, state)]
+
+
+def with_bits(say: Template, state: dict[str, Any]) -> list[str]:
+    claim(
+        all(one["equal"] == state["rounds"] for one in state["runs"]),
+        "the weights of all rounds are lola train's",
+    )
+    said = say(
+        "bits",
+        model=state["model"],
+        devices=state["devices"],
+        rounds=state["rounds"],
+        loss=state["loss"],
+        accuracy=state["accuracy"],
+        digest=state["digest"][:16],
+        rows=rows([one["broker"], f"{one['equal']}", f"{one['seconds']:.0f}"] for one in state["runs"]),
+    )
+    return [said, where(say, state)]
 
 
 def line(case: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A device and a server in processes of their own, to be stopped and killed: forked from one that has torch loaded."""
+"""Device, server and broker in processes of their own, to be stopped and killed: forked from one that has torch."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from fleets import data, device, everybody, over
 from processes import CONTEXT
 
 from lola.adapters import Setting
-from lola.devices import BrokerAddress
+from lola.devices import BrokerAddress, EmbeddedBroker
 
 
 @contextmanager
@@ -49,6 +49,13 @@ def ann(report, folder, port, *, off_s=0.0, hangs_at=None):
         return data().batches(number, version)
 
     device(folder, BrokerAddress(port=port), "ann", batches=batches).run()
+
+
+def broker(report, port):
+    """A broker that reports its port once it listens."""
+    with EmbeddedBroker(port, most_bytes=2**20) as running:
+        report.send(running.address.port)
+        threading.Event().wait()
 
 
 def server(report, folder, port, rounds):

@@ -4,6 +4,7 @@ python tests/faulty_rounds.py [rounds]
 """
 
 import gc
+import json
 import logging
 import os
 import random
@@ -79,8 +80,8 @@ def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
 
 
-def run(folder, rounds, *, every=0):
-    """Run rounds; return records, what devices did, bytes that grew after a fifth of them, and both ends' weights."""
+def run(folder, rounds):
+    """Run rounds; return records, what devices did, bytes in use after each fifth, and whether both ends are equal."""
     again = tiny_depths(folder / "again") if (folder / "again").mkdir() is None else None
     optimizer = torch.optim.Adam(again.all_parameters(), lr=1e-2)
     with EmbeddedBroker(most_bytes=2**20) as broker, over(folder, broker.address, message_s=0.3) as session:
@@ -91,20 +92,17 @@ def run(folder, rounds, *, every=0):
                 one.faults, one._stopped = {}, threading.Event()
                 stack.enter_context(one)
                 stack.callback(one._stopped.set)
-            records, before = [], 0
+            records, resident = [], []
             for record in session.run(rounds):
                 records.append(record)
                 (plan, given) = recorded.rounds.pop()
                 apply_round(optimizer, again, plan, given)
-                if len(records) == rounds // 5:
-                    before = resident_bytes()
-                if every and len(records) % every == 0:
-                    print(len(records), f"{resident_bytes() / 1e6:.1f} MB", flush=True)
-            grown = resident_bytes() - before
+                if len(records) % (rounds // 5) == 0:
+                    resident.append(resident_bytes())
         pairs = zip(weights_of(session), weights_of(again), strict=True)
         same = all(torch.equal(a, b) for a, b in pairs)
     faults = {kind: sum(one.faults.get(kind, 0) for one in devices) for kind in (None, *FAULTS)}
-    return records, faults, grown, same
+    return records, faults, resident, same
 
 
 if __name__ == "__main__":
@@ -113,8 +111,20 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        records, faults, grown, same = run(Path(folder), int(sys.argv[1]) if sys.argv[1:] else 1000, every=100)
-    assert same
-    print(f"{len(records)} rounds in {time.monotonic() - begun:.0f} s, weights equal; grown by {grown / 1e6:.1f} MB")
-    print(f"blocks applied: {sum(record.applied for record in records)}, missing: {sum(r.missing for r in records)}")
-    print(faults)
+        records, tasks, resident, same = run(Path(folder), int(sys.argv[1]) if sys.argv[1:] else 1000)
+    incomplete = [record for record in records if record.missing]
+    print(
+        json.dumps(
+            {
+                "rounds": len(records),
+                "seconds": time.monotonic() - begun,
+                "applied": sum(record.applied for record in records),
+                "missing": sum(record.missing for record in records),
+                "incomplete": len(incomplete),
+                "reasons": sum(bool(record.refused) for record in incomplete),
+                "tasks": {"none" if kind is None else kind: count for kind, count in tasks.items()},
+                "resident_bytes": resident,
+                "equal": same,
+            }
+        )
+    )

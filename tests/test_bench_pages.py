@@ -256,11 +256,13 @@ def test_the_page_of_profiles_has_its_sections():
 # -- DEVICES.md -------------------------------------------------------------------------------------------------------
 
 
-ROUNDS = json.loads((ROOT / "bench" / "devices.json").read_text())
+ROUNDS, FAULTY, BITS = (json.loads(path.read_text()) for path in (devices.STATE, devices.FAULTS, devices.BITS))
 
 
 def test_the_page_of_devices_has_what_was_measured():
-    assert "\n\n".join(devices.page(ROUNDS)) + "\n" == (ROOT / "bench" / "DEVICES.md").read_text()
+    page = "\n\n".join(devices.page(ROUNDS, FAULTY, BITS)) + "\n"
+    assert page == (ROOT / "bench" / "DEVICES.md").read_text()
+    assert (FAULTY["rounds"], BITS["rounds"], BITS["devices"]) == (1000, 20, 4)
 
 
 def with_seconds(fleet, seconds):
@@ -271,9 +273,29 @@ def with_seconds(fleet, seconds):
 
 def test_an_overhead_above_what_is_promised_is_not_written():
     with pytest.raises(ValueError, match=r"that a round of 4 devices over TLS costs at most 0.25 s, and what was"):
-        devices.page(with_seconds(devices.FEW, [0.1, 0.26, 0.3]))
+        devices.page(with_seconds(devices.FEW, [0.1, 0.26, 0.3]), FAULTY, BITS)
 
 
-def test_many_devices_in_a_round_take_what_they_take():
-    assert "which is kept here: 4.90 s" in devices.page(with_seconds(devices.MANY, [1.0, 4.9]))[-1]
-    assert "which is missed here: 5.10 s" in devices.page(with_seconds(devices.MANY, [1.0, 5.1]))[-1]
+@pytest.mark.parametrize("slowest, kept", [(4.9, "kept here: 4.90 s"), (5.1, "missed here: 5.10 s")])
+def test_many_devices_in_a_round_take_what_they_take(slowest, kept):
+    page = "\n".join(devices.page(with_seconds(devices.MANY, [1.0, slowest]), FAULTY, BITS))
+    assert f"in every round for 200 devices, which is {kept}" in page
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"equal": False}, "weights after rounds with faults are those that the same answers give without a broker"),
+        ({"reasons": FAULTY["incomplete"] - 1}, "the record says of every incomplete round who and why"),
+        ({"resident_bytes": [1e8, 9e7, 1.2e8]}, "memory grows by at most 16 MiB from a fifth of the rounds on"),
+    ],
+)
+def test_a_fault_that_is_not_borne_is_not_written(changes, why):
+    with pytest.raises(ValueError, match=why):
+        devices.page(ROUNDS, FAULTY | changes, BITS)
+
+
+def test_bits_that_differ_are_not_written():
+    runs = [*BITS["runs"][:-1], BITS["runs"][-1] | {"equal": 19}]
+    with pytest.raises(ValueError, match="the weights of all rounds are lola train's"):
+        devices.page(ROUNDS, FAULTY, BITS | {"runs": runs})

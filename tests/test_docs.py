@@ -114,7 +114,10 @@ class Reader:
                 self.beside.append(Command(Path.cwd(), f"{arguments[0]}-{len(self.beside)}", *arguments, *more))
                 return
             self.capsys.readouterr()
-            assert main([*arguments, *SMALL.get(arguments[0], [])]) == 0
+            small = [
+                option for option in SMALL.get(arguments[0], []) if "--stages" not in arguments or "mono" not in option
+            ]
+            assert main([*arguments, *small]) == 0
             self.printed = [line.rstrip() for line in self.capsys.readouterr().out.splitlines()]
         elif program == "python":
             source = text(arguments[0])

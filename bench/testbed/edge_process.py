@@ -1,6 +1,6 @@
 """One device of a testbed: a process that takes part in rounds, or finds out what they take.
 
-python bench/testbed/edge_process.py SETUP.json NAME [--calibrate]
+python bench/testbed/edge_process.py SETUP.json NAME [--calibrate DEPTH | --profile]
 """
 
 import json
@@ -18,6 +18,8 @@ from lola.profiling import Workload, measure
 from lola.profiling.building import adapted, build, make_batch
 from lola.profiling.machine import keep_freed_memory
 
+_WARM_UPS = 4
+
 
 def workload_of(setup):
     return Workload(
@@ -34,18 +36,16 @@ def depths_of(workload):
     return adapted(workload, model)
 
 
-def calibrate(depths, batch, local_steps):
-    """Compute each depth when a line comes, and say so: by then the process has taken what that depth takes."""
-    for depth in range(1, len(depths) + 1):
-        sys.stdin.readline()
-        block_gradient(depths, BlockTask(0, 0, depth, 1.0, local_steps), [batch] * local_steps).to_bytes()
-        print(depth, flush=True)
+def warm_up(depths, batch, depth):
+    """Compute a depth until nothing more is taken: an allocator needs several gradients to settle."""
+    for _ in range(_WARM_UPS):
+        block_gradient(depths, BlockTask(0, 0, depth, 1.0, 1), [batch]).to_bytes()
 
 
 def take_part(setup, name, depths, batch):
     """Take part until a signal ends it; what is slow the first time is done before."""
     mine = setup["devices"][name]
-    block_gradient(depths, BlockTask(0, 0, mine["warm_depth"], 1.0, 1), [batch])
+    warm_up(depths, batch, mine["warm_depth"])
     device = EdgeDevice(
         depths,
         lambda device, version: [batch] * setup["local_steps"],
@@ -70,8 +70,8 @@ def main():
         depths = depths_of(workload)
         batch = make_batch(workload, depths.model.config)
         if "--calibrate" in sys.argv:
-            calibrate(depths, batch, setup["local_steps"])
-            sys.stdin.readline()
+            warm_up(depths, batch, int(sys.argv[-1]))
+        elif "--profile" in sys.argv:
             profile = measure(workload, exact=True, threads=1, limit_s=setup["profile_s"], monotone="isotonic")
             lola.save_profile(profile, setup["profile"])
         else:

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -36,7 +35,8 @@ _CALIBRATING_S = 900.0
 _CALIBRATED = "calibration"
 _PLENTY = 1e13
 _ATTEMPTS = 3
-_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
+# With more than one arena, or addresses drawn anew, an allocator takes tens of megabytes more or less in each process.
+_ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"}
 
 
 class Testbed:
@@ -199,38 +199,30 @@ class Testbed:
         }
 
     def _calibrated(self) -> np.ndarray:
-        """Let one device's process compute each depth and measure the profile, and return what each depth has taken."""
+        """Return what a process takes that computes a depth, for each; one more measures the profile, alone."""
         self._write_setup()
-        self.limits.set(_CALIBRATED, 1.0, None)
-        process = self._start_process(_CALIBRATED, self._script(_CALIBRATED, "--calibrate"))
-        assert process.stdin is not None
-        assert process.stdout is not None
-        ended = TestbedError(
-            f"the calibrating process ended, or took {_CALIBRATING_S:g} s; see {self.folder / _CALIBRATED}.log"
-        )
-        taken: list[float] = []
-        # A process that hangs is killed, which ends every wait for it.
-        timer = threading.Timer(_CALIBRATING_S, process.kill)
-        timer.start()
-        try:
-            for _ in range(self.experiment.model.layers):
-                process.stdin.write("\n")
-                process.stdin.flush()
-                if not process.stdout.readline():
-                    raise ended
-                taken.append(self.limits.peak_bytes(_CALIBRATED))
-            process.communicate("\n")
-        except BrokenPipeError:
-            raise ended from None
-        finally:
-            timer.cancel()
-        if process.returncode:
-            raise ended
+        depths = range(1, self.experiment.model.layers + 1)
+        # At once: what a process takes does not depend on how fast it is.
+        self._to_the_end({f"{_CALIBRATED}{depth}": ["--calibrate", str(depth)] for depth in depths})
+        taken = np.array([self.limits.peak_bytes(f"{_CALIBRATED}{depth}") for depth in depths])
         if not (np.diff(taken) > 0).all():
             raise TestbedError(
                 f"a deeper block must take more memory than the last, got {taken}: larger batches, or fewer layers"
             )
-        return np.array(taken)
+        self._to_the_end({_CALIBRATED: ["--profile"]})
+        return taken
+
+    def _to_the_end(self, options: dict[str, list[str]]) -> None:
+        """Run processes with a core each, and wait until they have ended."""
+        end = time.monotonic() + _CALIBRATING_S
+        for name in options:
+            self.limits.set(name, 1.0, None)
+        processes = {name: self._start_process(name, self._script(name, *wanted)) for name, wanted in options.items()}
+        for name, process in processes.items():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, end - time.monotonic()))
+            if process.returncode != 0:
+                raise TestbedError(f"{name} failed, or took {_CALIBRATING_S:g} s; see {self.folder / name}.log")
 
     def _bring(self, names: list[str]) -> None:
         """Start devices without quotas, wait until all are there, and set theirs."""
@@ -274,16 +266,14 @@ class Testbed:
 
     def _script(self, name: str, *options: str) -> list[str]:
         here = Path(__file__).resolve().parent
-        # Where addresses are drawn anew, an allocator takes tens of megabytes more or less in each process.
         alike = ["setarch", "-R"] if shutil.which("setarch") else []
         return [*alike, sys.executable, str(here / "edge_process.py"), str(self.folder / "setup.json"), name, *options]
 
     def _start_process(self, name: str, command: list[str]) -> subprocess.Popen[str]:
         with (self.folder / f"{name}.log").open("a") as log:
-            pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log}
-            if name == _CALIBRATED:
-                pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-            process = self.limits.start(name, command, stderr=log, env={**os.environ, **_ENVIRONMENT}, **pipes)
+            process = self.limits.start(
+                name, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **_ENVIRONMENT}
+            )
         self._started.append(process)
         return process
 

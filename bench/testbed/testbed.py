@@ -1,6 +1,6 @@
 """Predicted latency against measured, and the memory wall, with devices in namespaces of their own. Needs root.
 
-    python bench/testbed/testbed.py                  # the full run, then RESULTS.md: at most fifteen minutes
+    python bench/testbed/testbed.py                  # the full run, then RESULTS.md: about half an hour
     python bench/testbed/testbed.py SCENARIO.toml --results FILE.json
     python bench/testbed/testbed.py --page           # RESULTS.md and its plots again, from results.json
     python bench/testbed/testbed.py --clean          # removes what a testbed that was killed has left
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,14 @@ def run(scenario: experiment.Experiment) -> dict[str, Any]:
 
 
 def turns(scenario: experiment.Experiment) -> list[tuple[experiment.Scheme, int]]:
-    """Return schemes and rounds in the order they are run: in turns, so that a machine's drift falls on all alike."""
+    """Return schemes and rounds in the order they are run.
+
+    Neighbours with the same memory limits take turns, so that a machine's drift falls on all alike.
+    """
     order = []
-    for memory_limits in (True, False):
-        schemes = [scheme for scheme in scenario.schemes if scheme.memory_limits == memory_limits]
-        for step in range(max((scheme.rounds for scheme in schemes), default=0)):
+    for _, neighbours in groupby(scenario.schemes, key=lambda scheme: scheme.memory_limits):
+        schemes = list(neighbours)
+        for step in range(max(scheme.rounds for scheme in schemes)):
             order += [(scheme, step) for scheme in schemes if step < scheme.rounds]
     return order
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"lola/1\r\n"  # a transfer that takes bytes for text shows at once
 _PREFIX = struct.Struct("<8s32sIQ")
-_DIGESTED = len(_MAGIC) + 32
+DIGESTED = len(_MAGIC) + 32  # what is before the bytes that the digest is of; it tells messages apart
 # What trained parameters may be, as safetensors calls it, and bytes a value.
 _TYPES = {
     "torch.float64": ("F64", 8),
@@ -89,7 +89,7 @@ def pack(kind: str, fields: Mapping[str, object], tensors: Mapping[str, torch.Te
         packed = save(
             {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
         )
-    body = _PREFIX.pack(_MAGIC, bytes(32), len(header), len(packed))[_DIGESTED:] + header + packed
+    body = _PREFIX.pack(_MAGIC, bytes(32), len(header), len(packed))[DIGESTED:] + header + packed
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
@@ -132,7 +132,7 @@ def unpack(
         raise FormatError(
             f"a {kind} of {_PREFIX.size + header_size + tensor_size} bytes was wanted, got {len(data)}; send it whole"
         )
-    if hashlib.sha256(memoryview(data)[_DIGESTED:]).digest() != digest:
+    if hashlib.sha256(memoryview(data)[DIGESTED:]).digest() != digest:
         raise FormatError(f"a {kind} came with another digest than was sent; was it damaged? Send it again")
     start = _PREFIX.size + header_size
     header = table(f"a {kind}'s header", parse_json(f"a {kind}'s header", _text(data[_PREFIX.size : start])))

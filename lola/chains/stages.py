@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -227,9 +228,10 @@ class StageProfile:
                 f"{self.provenance or 'no provenance'}; scale the profile as it was measured"
             )
         seconds = {name: getattr(self, name) for name in _PER_MODULE if name.endswith("_s")}
+        scaled: dict[str, Any] = {name: None if each is None else each * factor for name, each in seconds.items()}
         return replace(
             self,
-            **{name: None if values is None else values * factor for name, values in seconds.items()},
+            **scaled,
             provenance=replace(self.provenance, reference=reference, latency_factor=factor),
         )
 

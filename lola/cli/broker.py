@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("debug", "info", "warning", "error")
 PORT, TLS_PORT = 1883, 8883
+MOST_BYTES = 2**26  # of a message
 _ADDRESS = re.compile(r"(\[[^\]]+\]|[^:\[\]]+)(?::([0-9]{1,5}))?")
 
 

@@ -112,6 +112,8 @@ def _state(known: KnownDevice) -> Text:
     state = known.status.state.value
     if known.gone:
         return Text(state, style="dim")
+    if known.resting_until_s is not None:
+        return Text(f"{state}, rests", style="yellow")
     return Text(f"{state}, not heard of" if known.suspect else state, style="yellow" if known.suspect else "")
 
 

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lola.cli.broker import PORT, add_broker
+from lola.cli.broker import MOST_BYTES, PORT, add_broker
 from lola.cli.train import add_setting
 
 if TYPE_CHECKING:
@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--port", type=int, default=PORT, help=f"of the embedded broker (default {PORT}; 0: a free one)"
+    )
+    parser.add_argument(
+        "--most-bytes",
+        type=int,
+        metavar="N",
+        help=f"of a message that the embedded broker takes (default {MOST_BYTES})",
     )
     parser.add_argument("--certificates", metavar="FOLDER", help="of lola certificates, for a broker that wants them")
     parser.add_argument(
@@ -85,6 +91,7 @@ def run(options: argparse.Namespace) -> None:
             )
             session, devices = training.session, training.session.devices
             assert isinstance(devices, ServedDevices)
+            _check_room(options, devices)
             print(*map(plain, training.notes), sep="\n")
             print(plain(f"run {options.run_name} is served at {address}"), flush=True)
             stack.enter_context(session.alone())
@@ -103,6 +110,19 @@ def run(options: argparse.Namespace) -> None:
         raise KeyboardInterrupt(f"the same command goes on from {latest} of {out}, and devices join again") from None
 
 
+def _check_room(options: argparse.Namespace, devices: "ServedDevices") -> None:
+    """Refuse an update that the embedded broker would not take: other brokers say so themselves."""
+    from lola.devices.connection import AROUND
+    from lola.solvers.errors import LolaValueError
+
+    most_bytes = MOST_BYTES if options.most_bytes is None else options.most_bytes
+    if options.embedded and devices.update_bytes + AROUND > most_bytes:
+        raise LolaValueError(
+            f"--most-bytes must be at least {devices.update_bytes + AROUND} for this model's update, got {most_bytes}; "
+            "raise it, or take a smaller --rank"
+        )
+
+
 @contextmanager
 def _broker(options: argparse.Namespace) -> "Iterator[BrokerAddress]":
     """Give the address of the broker that options name, or of one that runs meanwhile."""
@@ -110,6 +130,7 @@ def _broker(options: argparse.Namespace) -> "Iterator[BrokerAddress]":
 
     from lola.cli.broker import address_of
     from lola.devices import Certificates, EmbeddedBroker
+    from lola.solvers.checks import positive_integer
     from lola.solvers.errors import LolaValueError
 
     if options.embedded == (options.broker is not None):
@@ -121,7 +142,8 @@ def _broker(options: argparse.Namespace) -> "Iterator[BrokerAddress]":
         if options.certificates is not None:
             raise LolaValueError("the embedded broker knows no certificates, got --certificates; start mosquitto")
         logging.getLogger("amqtt").setLevel(logging.CRITICAL)  # it takes a choice of protocol for an error
-        embedded = EmbeddedBroker(options.port)
+        most_bytes = MOST_BYTES if options.most_bytes is None else positive_integer("--most-bytes", options.most_bytes)
+        embedded = EmbeddedBroker(options.port, most_bytes=most_bytes)
         try:
             embedded.start()
         except (OSError, OverflowError) as error:
@@ -133,6 +155,8 @@ def _broker(options: argparse.Namespace) -> "Iterator[BrokerAddress]":
         finally:
             embedded.stop()
         return
+    if options.most_bytes is not None:
+        raise LolaValueError("--most-bytes is the embedded broker's, and needs --embedded; or change mosquitto.conf")
     if options.certificates is None:
         yield address_of(options.broker)
         return

@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from lola.devices.address import BrokerAddress
+from lola.devices.outbox import EarlyMessage, dropped
 from lola.solvers.checks import shown
 from lola.solvers.errors import LolaError
 
@@ -22,7 +24,8 @@ _KEEP_ALIVE_S = 10  # the broker misses a silent client after one and a half tim
 _QUALITY = 1  # at least once: answers and tasks bear being told twice
 _MOST_PACKET = 2**28 - 1  # bytes; what MQTT's packets can say of themselves
 _MOST_EXPIRY_S = 2**32 - 1
-_AROUND = 1024  # bytes of a packet around its payload: the topic and what else MQTT says
+AROUND = 1024  # bytes of a packet around its payload: the topic and what else MQTT says
+_SHORT_S = 5.0  # two clients of one name end each other's connection within the second that paho waits
 
 
 class BrokerError(LolaError):
@@ -62,6 +65,11 @@ class Connection:
     will : tuple of str and bytes, optional
         Topic and payload that the broker publishes, retained, when this client is lost.
 
+    Attributes
+    ----------
+    largest_packet : int or None
+        Bytes that the broker takes, where it says so.
+
     Raises
     ------
     ImportError
@@ -89,11 +97,12 @@ class Connection:
         self._on_message, self._on_connected, self._on_lost, self._will = on_message, on_connected, on_lost, will
         self._tls = address.tls()
         self._connected = threading.Event()
-        self._settling, self._closing = threading.Lock(), False
+        self._settling, self._closing, self._let_in = threading.Lock(), False, False
         self._refused: str | None = None
-        self._let_in = False
-        self._dropped = self._unsent = 0
-        self._hung_up = 0
+        self.largest_packet: int | None = None
+        self._early: list[EarlyMessage] = []
+        self._dropped = self._unsent = self._hung_up = self._short = 0
+        self._since_s = 0.0
         self._modern = True
         self._agreed = False  # brokers of 3.1.1 choke on what 5 can say: the first CONNECT says as little as it can
         self._paho = self._new_client()
@@ -106,7 +115,7 @@ class Connection:
         properties = None
         if self._modern and self._agreed:
             properties = Properties(PacketTypes.CONNECT)
-            properties.MaximumPacketSize = min(self.most_bytes + _AROUND, _MOST_PACKET)
+            properties.MaximumPacketSize = min(self.most_bytes + AROUND, _MOST_PACKET)
         self._paho.connect_async(self.address.host, self.address.port, _KEEP_ALIVE_S, properties=properties)
         self._paho.loop_start()
 
@@ -151,6 +160,16 @@ class Connection:
             ``acknowledged(timeout_s)`` waits until the broker has it, and says whether it has. `dropped` where too many
             messages wait: it will never have this one.
         """
+        send = partial(self._send, topic, payload, retain, expiry_s)
+        with self._settling:
+            if not self._agreed:
+                if len(self._early) == self.queued:
+                    return self._drop(topic)
+                self._early.append(EarlyMessage(send))
+                return self._early[-1].acknowledged
+        return send()
+
+    def _send(self, topic: str, payload: bytes, retain: bool, expiry_s: float | None) -> Callable[[float], bool]:
         from paho.mqtt import client as paho
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
@@ -161,10 +180,7 @@ class Connection:
             properties.MessageExpiryInterval = round(min(max(expiry_s, 1), _MOST_EXPIRY_S))
         sent = self._paho.publish(topic, payload, _QUALITY, retain, properties)
         if sent.rc == paho.MQTT_ERR_QUEUE_SIZE:
-            self._unsent += 1
-            if self._unsent & (self._unsent - 1) == 0:  # 1, 2, 4, 8…: whoever tries again must not flood the log
-                _log.warning("%s: %s is dropped, for %d messages wait for the broker", self.client, topic, self.queued)
-            return dropped
+            return self._drop(topic)
         if sent.rc == paho.MQTT_ERR_NO_CONN:  # it is queued, which paho takes for a failure when it is asked
             sent.rc = paho.MQTT_ERR_SUCCESS
 
@@ -173,6 +189,12 @@ class Connection:
             return sent.is_published()
 
         return acknowledged
+
+    def _drop(self, topic: str) -> Callable[[float], bool]:
+        self._unsent += 1
+        if self._unsent & (self._unsent - 1) == 0:  # 1, 2, 4, 8…: whoever tries again must not flood the log
+            _log.warning("%s: %s is dropped, for %d messages wait for the broker", self.client, topic, self.queued)
+        return dropped
 
     def pace(self, bits_per_s: float | None) -> bool:
         """Have the kernel send no faster than this, or as fast as it can; say whether it does."""
@@ -214,7 +236,7 @@ class Connection:
         made.on_connect_fail = self._missed
         return made
 
-    def _greeted(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any = None) -> None:
+    def _greeted(self, client: Client, _data: Any, _flags: Any, reason: Any, properties: Any = None) -> None:
         old = not self._agreed and reason == "Unsupported protocol version"
         if reason.is_failure and not old:
             self._refused = str(reason)
@@ -227,11 +249,15 @@ class Connection:
                     client.disconnect()
                     self._paho = self._new_client()
                     self.start()
+                    for early in self._early:
+                        early.send()
+                    self._early = []
             return
         self._refused, self._hung_up = None, 0
+        self.largest_packet = getattr(properties, "MaximumPacketSize", None)
         if self.topics:
             client.subscribe([(topic, _QUALITY) for topic in self.topics])
-        self._let_in = True
+        self._let_in, self._since_s = True, time.monotonic()
         self._connected.set()
         _log.info("%s: connected to %s", self.client, self.address)
         self._on_connected()
@@ -249,6 +275,10 @@ class Connection:
             self._connected.clear()
             if reason.is_failure:
                 _log.warning("%s: lost %s: %s", self.client, self.address, reason)
+                self._short = self._short + 1 if time.monotonic() - self._since_s < _SHORT_S else 0
+                if self._short > 2 and self._short & (self._short - 1) == 0:
+                    why = "does another client have this name, or its certificate?"
+                    _log.warning("%s: lost soon after it began, %d times in a row; %s", self.client, self._short, why)
             self._on_lost()
         else:  # a broker that wants another certificate just hangs up; one that is about to end does so, too
             self._hung_up += 1
@@ -274,10 +304,17 @@ class Connection:
             _log.exception("%s: a message on %s could not be handled", self.client, shown(message.topic))
 
 
-def dropped(timeout_s: float) -> bool:
-    """Wait for the acknowledgement of a message that was never sent, which does not come."""
-    time.sleep(timeout_s)
-    return False
+class Connected:
+    """Somebody who has a connection within a ``with``."""
+
+    _connection: Connection
+
+    def __enter__(self) -> Self:
+        self._connection.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
 
 
 def import_paho() -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lola.adapters.compute import block_gradient
 from lola.adapters.messages import BlockTask, ModelUpdate
 from lola.adapters.setting import Purpose, Setting
-from lola.adapters.wire import HEADER_BYTES, layouts_of, room_for
+from lola.adapters.wire import DIGESTED, HEADER_BYTES, layouts_of, room_for
 from lola.devices.address import BrokerAddress
-from lola.devices.connection import Connection, Message, dropped
+from lola.devices.connection import Connection, Message
+from lola.devices.outbox import dropped
 from lola.devices.status import DeviceStatus, State, check_measures, check_name, model_identity, short_why
 from lola.devices.topics import check_device, topic_of, update_topic
 from lola.files.formats import FormatError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _QUEUED = 16  # messages that wait for a broker: statuses, and an answer or two
 _LONGEST_REST_S = 64.0  # of a device that refused a task
-_PREFIX_BYTES = 40  # of a message: its kind and digest
 # torch draws dropout from one random state a process, so devices in one process take turns.
 _random_state = threading.Lock()
 
@@ -238,7 +238,7 @@ class EdgeDevice:
             self._update = self._task = None
         try:
             if update is not None:
-                self._current, self._prefix = ModelUpdate.from_bytes(update, self.depths), update[:_PREFIX_BYTES]
+                self._current, self._prefix = ModelUpdate.from_bytes(update, self.depths), update[:DIGESTED]
             if task is not None:
                 self._pending = (task, BlockTask.from_bytes(task, self.depths))
         except FormatError as error:

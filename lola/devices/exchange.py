@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lola.adapters.apply import Refusal
 from lola.adapters.messages import BlockTask
+from lola.adapters.wire import DIGESTED
 from lola.devices.status import DeviceStatus, State
 
 _MOST_ANSWERS = 2  # of a device in a round: the first, and one that shows that there were more
 _MOST_SENDINGS = 5  # of a task, to a device that joins anew while it is awaited
-_PREFIX_BYTES = 40  # of a message: its kind and digest
 
 
 @dataclass
@@ -62,15 +62,25 @@ class OpenRound:
     exchanges : iterable of Exchange
     started_s, deadline_s : float
         Of `time.monotonic`.
+    earlier : mapping of str to bytes
+        How each device's last answer began: it may be delivered once more, and is none to this round.
     """
 
     def __init__(
-        self, version: int, update: bytes, exchanges: Iterable[Exchange], started_s: float, deadline_s: float
+        self,
+        version: int,
+        update: bytes,
+        exchanges: Iterable[Exchange],
+        started_s: float,
+        deadline_s: float,
+        earlier: Mapping[str, bytes],
     ) -> None:
         self.version, self.update, self.started_s, self.deadline_s = version, update, started_s, deadline_s
         self.exchanges = {exchange.name: exchange for exchange in exchanges}
         self.arrived: deque[tuple[Exchange, bytes]] = deque()
         self.refusals: deque[Refusal] = deque()
+        self.earlier = earlier
+        self.cut = False  # whether the server was cut off meanwhile: then silence is not the devices' doing
 
     @property
     def answered(self) -> bool:
@@ -100,12 +110,12 @@ class OpenRound:
         exchange = self.exchanges.get(name)
         if exchange is None:
             return "an answer is ignored, for it was not asked"
-        if exchange.answers and payload[:_PREFIX_BYTES] == exchange.prefix:  # a broker delivers at least once
-            return ""
+        if payload[:DIGESTED] == (exchange.prefix if exchange.answers else self.earlier.get(name)):
+            return ""  # a broker delivers at least once
         if exchange.answers >= _MOST_ANSWERS:
             return "it answers again and again; the rest is ignored"
         if not exchange.answers:
-            exchange.prefix, exchange.answered_s = payload[:_PREFIX_BYTES], now_s - self.started_s
+            exchange.prefix, exchange.answered_s = payload[:DIGESTED], now_s - self.started_s
         exchange.answers += 1
         self.arrived.append((exchange, payload))
         return ""

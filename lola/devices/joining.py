@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from types import TracebackType
 from typing import Any
 
 from lola.devices.address import BrokerAddress
-from lola.devices.connection import BrokerError, Connection, Message
+from lola.devices.connection import BrokerError, Connected, Connection, Message
 from lola.devices.edge import EdgeDevice
 from lola.devices.status import check_name
 from lola.devices.topics import announcement_topic, check_device, topic_of
@@ -23,7 +22,7 @@ _UPLOAD_S = 60.0
 _PROBES = 3
 
 
-class Visit:
+class Visit(Connected):
     """A device's first connection to a broker, before it has the model. Use it as a context manager.
 
     Parameters
@@ -54,15 +53,6 @@ class Visit:
             most_bytes=most_bytes,
             queued=_PROBES,
         )
-
-    def __enter__(self) -> Visit:
-        self._connection.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.close()
 
     def announcement(self) -> bytes:
         """Wait for the run's server, however long it takes, and return what it says, undecoded.

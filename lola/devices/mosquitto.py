@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from lola.devices.certificates import Certificates
+from lola.devices.connection import AROUND
+from lola.devices.status import check_name
 from lola.devices.topics import ROOT, SERVER
 from lola.files.formats import write_atomically
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaValueError
 
 _QUEUED, _QUEUED_BYTES = 50_000, 2**30
-# %u is who the certificate says the client is, and + any run.
-_ACCESS = f"""\
+_OF_SERVER = f"""\
 user {SERVER}
 topic readwrite {ROOT}/#
-
-pattern read {ROOT}/+/announcement
-pattern read {ROOT}/+/update
-pattern read {ROOT}/+/task/%u
-pattern write {ROOT}/+/answer/%u
-pattern write {ROOT}/+/status/%u
-pattern write {ROOT}/+/probe/%u
+"""
+# %u is who the certificate says the client is.
+_OF_DEVICES = """
+pattern read {run}/announcement
+pattern read {run}/update
+pattern read {run}/task/%u
+pattern write {run}/answer/%u
+pattern write {run}/status/%u
+pattern write {run}/probe/%u
 """
 
 
@@ -34,6 +38,7 @@ def installed_mosquitto() -> str | None:
 def write_mosquitto(
     certificates: Certificates,
     *,
+    runs: Iterable[str] = ("run",),
     port: int = 8883,
     bind: str = "",
     most_bytes: int = 2**26,
@@ -41,13 +46,15 @@ def write_mosquitto(
 ) -> tuple[Path, Path]:
     """Write ``mosquitto.conf`` and ``access.txt`` beside the certificates, and return their paths.
 
-    Clients must show a certificate of the authority, are who it says, and may do what the access list says: a device
-    reads what the run is, the update and its own task, and writes its own answer, status and probe; the server may do
-    all of it.
+    Clients must show a certificate of the authority, are who it says, and may do what the access list says: of the
+    runs named, a device reads what the run is, the update and its own task, and writes its own answer, status and
+    probe; the server may do all of it, in any run.
 
     Parameters
     ----------
     certificates : Certificates
+    runs : iterable of str
+        That devices may take part in.
     port : int
     bind : str, optional
         The one address to listen on; all of them if left out.
@@ -60,10 +67,13 @@ def write_mosquitto(
     Raises
     ------
     TypeError, ValueError
-        If the port or a size is none, or a path cannot stand in such a file.
+        If there is no run, a run's name, the port or a size is none, or a path cannot stand in such a file.
     """
     if positive_integer("port", port) > 65535:
         raise LolaValueError(f"port must be at most 65535, got {port}; 8883 is usual")
+    named = [check_name("a run", run) for run in runs]
+    if not named:
+        raise LolaValueError("devices must be let take part in at least one run, got none; name it")
     folder = certificates.folder.resolve()
     if any(not letter.isprintable() for letter in f"{folder}{bind}"):
         raise LolaValueError(f"{folder}: a folder with a plain name was wanted, for it stands in a file; rename it")
@@ -83,6 +93,8 @@ def write_mosquitto(
         "allow_anonymous false",
         f"acl_file {access}",
         f"message_size_limit {positive_integer('most_bytes', most_bytes)}",
+        # Which clients are told, so that the server can say at once that its update is too large.
+        f"max_packet_size {most_bytes + AROUND}",
         # What exceeds a queue is lost: the server's must hold what all devices say at once.
         "max_inflight_messages 100",
         f"max_queued_messages {_QUEUED}",
@@ -90,6 +102,6 @@ def write_mosquitto(
         f"memory_limit {positive_integer('memory_bytes', memory_bytes)}",
         "persistence false",
     ]
-    write_atomically(access, _ACCESS)
+    write_atomically(access, _OF_SERVER + "".join(_OF_DEVICES.format(run=f"{ROOT}/{run}") for run in named))
     write_atomically(configuration, "\n".join(lines) + "\n")
     return configuration, access

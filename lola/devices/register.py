@@ -14,6 +14,7 @@ from lola.fleet import Fleet
 from lola.solvers.checks import LARGEST, SMALLEST
 from lola.solvers.errors import LolaValueError
 
+_MOST_DOUBLINGS = 8  # then a silent device costs one round in 256
 _MOST_DEVICES = 10_000  # names are made up for nothing where there is no access list
 
 
@@ -30,12 +31,18 @@ class KnownDevice:
         The latest.
     suspect : bool
         Whether it gets no work until it reports: it did not do what it was to, or has work that nobody waits for.
+    silent : int
+        Rounds in a row that it was asked in, and did not answer.
+    resting_until_s : float or None
+        Of `time.monotonic`: it gets no work before, whatever it reports, for it was silent again and again.
     """
 
     name: str
     number: int
     status: DeviceStatus
     suspect: bool
+    silent: int = 0
+    resting_until_s: float | None = None
 
     @property
     def gone(self) -> bool:
@@ -94,9 +101,36 @@ class Register:
                 self.known[name].suspect = True
         self.serial += 1
 
+    def note_silence(self, name: str, round_s: float, now_s: float) -> float:
+        """Note that a device has not answered in a round that took so long; return how long it gets no work for that.
+
+        That is no time after the first such round in a row, then as long as one round, as three, seven, fifteen…
+        """
+        known = self.known.get(name)
+        if known is None:
+            return 0.0
+        known.silent += 1
+        rest_s = float(2 ** min(known.silent - 1, _MOST_DOUBLINGS) - 1) * round_s
+        if rest_s:
+            known.resting_until_s = now_s + rest_s
+        return rest_s
+
+    def note_answer(self, name: str) -> None:
+        """Note that a device has answered."""
+        if name in self.known:
+            self.known[name].silent = 0
+
+    def wake(self, now_s: float) -> None:
+        """Let those have work again whose rest is over."""
+        for known in self.known.values():
+            if known.resting_until_s is not None and known.resting_until_s <= now_s:
+                known.resting_until_s = None
+                self.serial += 1
+
     def present(self, bandwidth_hz: float = 1.0) -> list[KnownDevice]:
         """Return who gets work, by number: who is there, and has bit/s/Hz that a fleet may have."""
-        there = (one for one in self.known.values() if not one.suspect and not one.gone)
+        awake = (one for one in self.known.values() if one.resting_until_s is None)
+        there = (one for one in awake if not one.suspect and not one.gone)
         heard = (one for one in there if SMALLEST <= one.status.uplink_bps / bandwidth_hz <= LARGEST)
         return sorted(heard, key=_number)
 

@@ -16,7 +16,7 @@ from lola.adapters.messages import BlockGradient, ModelUpdate
 from lola.adapters.plan import RoundPlan
 from lola.adapters.wire import HEADER_BYTES, layouts_of, room_for
 from lola.devices.address import BrokerAddress
-from lola.devices.connection import Connection, Message
+from lola.devices.connection import AROUND, Connected, Connection, Message
 from lola.devices.exchange import Exchange, OpenRound
 from lola.devices.register import KnownDevice, Register
 from lola.devices.status import DeviceStatus, check_name, model_identity
@@ -27,8 +27,6 @@ from lola.solvers.checks import positive_number, real_number
 from lola.solvers.errors import LolaError, LolaValueError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from lola.models.depths import Depths
 
 _log = logging.getLogger(__name__)
@@ -37,13 +35,14 @@ _SLOWEST = 10  # times message_s; who says late that it has begun must not make 
 _QUEUED = 10_000  # a task for each device
 _MOST_TOLD = 5  # lines of the log that a device gets in a round
 _MOST_OF_ALL = 200
+_LOOK_S = 1.0  # a device's rest ends without anybody's word
 
 
 class DevicesGoneError(LolaError):
     """Too few devices came, or came back, in the time that a round waits for them."""
 
 
-class MqttDevices:
+class MqttDevices(Connected):
     """Devices on the other side of an MQTT broker; `LiveDevices` of a session. Use it as a context manager.
 
     A round ends when everybody has answered, or at its deadline: the schedule's latency times `slack`, and what
@@ -69,6 +68,11 @@ class MqttDevices:
         How long a round waits for devices, whatever they say meanwhile.
     longest_s : float
         After which a round ends, whatever its schedule: devices say how slow they are.
+
+    Attributes
+    ----------
+    update_bytes : int
+        What the largest message takes, which the broker must take.
 
     Raises
     ------
@@ -102,11 +106,13 @@ class MqttDevices:
         self.exchanges: tuple[Exchange, ...] = ()
         self._changed = threading.Condition()
         self._round: OpenRound | None = None
+        self._earlier: dict[str, bytes] = {}
         self._message_times: deque[float] = deque(maxlen=_RECENT)
         self._told: Counter[str] = Counter()
         blocks = [layouts_of(depths.named_parameters(depth)) for depth in range(1, len(depths) + 1)]
         # However many of its blocks a device answers for.
         self._most_bytes = 2 * HEADER_BYTES + sum(room_for(block) for block in blocks)
+        self.update_bytes = len(ModelUpdate.from_depths(depths, 0).to_bytes())
         self._connection = Connection(
             address,
             SERVER,
@@ -117,15 +123,6 @@ class MqttDevices:
             most_bytes=self._most_bytes,
             queued=_QUEUED,
         )
-
-    def __enter__(self) -> MqttDevices:
-        self._connection.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._connection.close()
 
     def devices(self) -> list[KnownDevice]:
         """Return what is known of each device that has reported, by number."""
@@ -141,6 +138,8 @@ class MqttDevices:
             If nobody, or nobody who is enough, is there `patience_s` after the first call for a round.
         BrokerError
             If the broker does not let the server in.
+        ValueError
+            If the broker does not take messages as large as the model's update.
         """
         if after < 0 or self._patient_until is None:
             self._patient_until = time.monotonic() + self.patience_s
@@ -151,11 +150,15 @@ class MqttDevices:
                     f"{self._connection.address}: a broker was to be there within {self.patience_s:g} s, and was not; "
                     "start it, or name another"
                 )
-        with self._changed:
-            anew = self._changed.wait_for(
-                lambda: self.register.present(problem.bandwidth_hz) and self.register.serial > after,
-                timeout=max(end - time.monotonic(), 0.0),
+        largest = self._connection.largest_packet
+        if largest is not None and self.update_bytes + AROUND > largest:
+            raise LolaValueError(
+                f"{self._connection.address}: a broker was wanted that takes the model's update, {self.update_bytes} "
+                f"bytes, got one that takes packets of {largest}; raise its limit, such as max_packet_size of mosquitto"
             )
+        with self._changed:
+            while not (anew := self._news(problem.bandwidth_hz, after)) and time.monotonic() < end:
+                self._changed.wait(min(_LOOK_S, max(end - time.monotonic(), 0.0)))
             if not anew or (after >= 0 and time.monotonic() >= end):
                 there = [one.name for one in self.register.present(problem.bandwidth_hz)]
                 raise DevicesGoneError(
@@ -163,6 +166,11 @@ class MqttDevices:
                     f"{len(there)} are there ({', '.join(there) or 'none'}). Start more"
                 )
             return self.register.roster(problem.bandwidth_hz)
+
+    def _news(self, bandwidth_hz: float, after: int) -> bool:
+        """Whether somebody is there, and anything has changed."""
+        self.register.wake(time.monotonic())
+        return bool(self.register.present(bandwidth_hz)) and self.register.serial > after
 
     def answers(self, plan: RoundPlan) -> Iterator[BlockGradient | Refusal]:
         """Send update and tasks, and give what comes until everybody has answered or the deadline has passed."""
@@ -195,7 +203,7 @@ class MqttDevices:
         update = ModelUpdate.from_depths(self.depths, plan.version).to_bytes()
         now = time.monotonic()
         exchanges = [Exchange(self.register.names[task.device], task) for task in plan.tasks]
-        this = OpenRound(plan.version, update, exchanges, now, now + self.deadline_s(plan))
+        this = OpenRound(plan.version, update, exchanges, now, now + self.deadline_s(plan), self._earlier)
         with self._changed:
             self._round, self._told = this, Counter()
         self._connection.publish(update_topic(self.run_name), update, retain=True)
@@ -215,13 +223,24 @@ class MqttDevices:
             awaited = [name for name, exchange in this.exchanges.items() if not exchange.done]
             missing = this.missing(gone)
             self.register.doubt(awaited)
+            if not this.cut:
+                self._let_rest(awaited, this)
             begun = [one.computing_s for one in this.exchanges.values() if one.computing_s is not None]
             if begun:
                 self._message_times.append(max(begun))
             elif set(awaited) - gone:  # it took longer than there was time
                 self._message_times.append(this.deadline_s - this.started_s)
             self._round, self.exchanges = None, tuple(this.exchanges.values())
+            self._earlier |= {one.name: one.prefix for one in self.exchanges if one.answers and not one.why}
         return missing
+
+    def _let_rest(self, silent: Iterable[str], this: OpenRound) -> None:
+        """Give those no work for a while who were silent in more rounds than one: each of them costs its blocks."""
+        now_s = time.monotonic()
+        for name in silent:
+            rest_s = self.register.note_silence(name, this.deadline_s - this.started_s, now_s)
+            if rest_s:
+                _log.warning("%s: it was silent again, and gets no work for %.3g s", name, rest_s)
 
     def _read(self, exchange: Exchange, payload: bytes) -> BlockGradient | Refusal:
         """Decode an answer, from the one who was asked."""
@@ -267,6 +286,8 @@ class MqttDevices:
         why = "an answer is ignored, for it comes when nobody waits"
         if self._round is not None:
             why = self._round.take(name, payload, time.monotonic())
+            if not why:
+                self.register.note_answer(name)
         if why:
             self._tell(name, why)
 
@@ -282,6 +303,8 @@ class MqttDevices:
         """Know nothing of anybody until they, or the broker for them, report again."""
         with self._changed:
             self.register.doubt(list(self.register.known))
+            if self._round is not None:
+                self._round.cut = True
             self._changed.notify_all()
 
     def _tell(self, name: str, why: str) -> None:

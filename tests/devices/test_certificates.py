@@ -81,6 +81,10 @@ def test_what_cannot_be_is_refused_with_the_reason(certificates, tmp_path):
         Certificates.create(tmp_path / "d", ["a b"])
     with pytest.raises(ValueError, match="port must be at most 65535, got 70000"):
         write_mosquitto(certificates, port=70000)
+    with pytest.raises(ValueError, match="a run must be named by 1 to 64 of the characters .*, got '[+]'; choose"):
+        write_mosquitto(certificates, runs=["tiny", "+"])
+    with pytest.raises(ValueError, match="devices must be let take part in at least one run, got none; name it"):
+        write_mosquitto(certificates, runs=[])
     odd = Certificates.create(tmp_path / "a\nb", ["127.0.0.1"])
     with pytest.raises(ValueError, match="a folder with a plain name was wanted, for it stands in a file; rename it"):
         write_mosquitto(odd)
@@ -113,12 +117,22 @@ def test_the_command_makes_adds_and_revokes(tmp_path, capsys):
     assert f"mosquitto -c {folder / 'mosquitto.conf'}" in said
     assert f"ann needs {folder / 'devices/ann.pem'}, {folder / 'devices/ann.key'} and" in said
     assert "listener 9000\n" in (folder / "mosquitto.conf").read_text()
+    assert "pattern write lola/run/answer/%u\n" in (folder / "access.txt").read_text()
+    other = tmp_path / "other"
+    more = ["--run", "one", "--run", "two", "--most-bytes", "5000"]
+    assert main(["certificates", str(other), "--host", "127.0.0.1", *more]) == 0
+    assert "message_size_limit 5000\nmax_packet_size 6024\n" in (other / "mosquitto.conf").read_text()
+    assert (other / "access.txt").read_text().count("pattern write lola/two/answer/%u\n") == 1
+    assert "lola/run/" not in (other / "access.txt").read_text()
+    capsys.readouterr()
     assert main(["certificates", str(folder), "--device", "bob", "--revoke", "ann", "--days", "3"]) == 0
     assert Certificates(folder).devices() == ["bob"]
     assert "revoked: ann; restart the broker" in capsys.readouterr().out
     for arguments, why in (
         ([str(folder), "--host", "127.0.0.1"], "a new or empty folder was wanted for an authority"),
         ([str(folder), "--port", "1"], "--port is of a new broker, and needs --host"),
+        ([str(folder), "--most-bytes", "5"], "--most-bytes is of a new broker, and needs --host; or change mosquitto"),
+        ([str(folder), "--run", "two"], "--run is of a new broker, and needs --host; or add its lines to access.txt"),
         ([str(folder), "--device", "a/b"], "a device must be named by 1 to 64 of the characters"),
         ([str(folder), "--revoke", "eve"], "there is no certificate of eve; add the device first"),
         ([str(tmp_path / "none"), "--device", "ann"], "there is no authority; make one, by --host"),

@@ -19,7 +19,7 @@ from paho.mqtt import client as paho
 
 import lola
 from lola.adapters import BlockGradient
-from lola.devices import DevicesGoneError, EdgeDevice, EmbeddedBroker
+from lola.devices import DevicesGoneError, EdgeDevice, EmbeddedBroker, State
 
 THREE = ("ann", "bob", "cem")
 
@@ -84,7 +84,8 @@ def test_a_forged_answer_is_refused_with_the_reason_and_the_others_count(tmp_pat
     forge, why = FORGERIES[name]
 
     def later(number, version):
-        time.sleep(2.0 if name == "twice" else 0.0)  # a round ends as soon as everybody has answered
+        if name == "twice":  # a round ends as soon as everybody has answered
+            until(lambda: session.devices._round.exchanges["ann"].answers == 2)
         return data().batches(number, version)
 
     with (
@@ -105,6 +106,25 @@ def test_a_forged_answer_is_refused_with_the_reason_and_the_others_count(tmp_pat
     assert stepped == [name == "twice" or depth != other for other in (1, 2, 3)]
 
 
+def test_an_answer_that_is_delivered_again_in_the_next_round_is_not_taken_for_that_round_s(tmp_path, broker):
+    answers = []
+
+    def twice(device, honest):
+        if answers:
+            device._connection.publish(device._topic("answer"), answers[-1])
+        answers.append(honest)
+        return honest
+
+    with (
+        over(tmp_path, broker.address, names=THREE) as session,
+        devices_of(tmp_path, broker.address, ("bob", "cem")),
+        forging(tmp_path, broker.address, "ann", twice),
+    ):
+        everybody(session, THREE)
+        assert [(record.applied, record.refused) for record in session.run(3)] == [(3, "")] * 3
+        assert len(answers) == 3
+
+
 def test_what_is_too_large_is_dropped_before_it_is_decoded(tmp_path, caplog):
     """The session's limit is what its model's gradients take; the broker's is larger here."""
 
@@ -120,9 +140,10 @@ def test_what_is_too_large_is_dropped_before_it_is_decoded(tmp_path, caplog):
         everybody(session, THREE)
         run = session.run(2)
         record = hurried_round(session, run, timed_round(run)[1])
+        too_large = r"a message of 2000000 bytes on 'lola/tiny/answer/ann' is dropped; at most \d+ are"
+        until(lambda: re.search(too_large, caplog.text))
     assert (record.applied, record.missing) == (2, 1)
-    assert "ann was uploading: no answer within" in record.refused
-    assert re.search(r"a message of 2000000 bytes on 'lola/tiny/answer/ann' is dropped; at most \d+ are", caplog.text)
+    assert re.search("ann was (uploading|computing): no answer within", record.refused)
 
 
 def test_a_broker_hangs_up_on_who_announces_too_much(broker):
@@ -152,8 +173,10 @@ def test_floods_are_ignored_and_told_of_in_a_few_lines(tmp_path, broker, caplog)
         rogue, rng = stranger(broker.address), random.Random(3)
         for _ in range(300):
             for topic in ("answer/ann", "status/eve", "status/ann", "answer/x/y", "status/b c"):
-                rogue.publish(f"lola/tiny/{topic}", rng.randbytes(200), 1)
-        records = list(session.run(3))
+                last = rogue.publish(f"lola/tiny/{topic}", rng.randbytes(200), 1)
+        records = list(session.run(2))
+        until(last.is_published)
+        records += session.run(3)
         rogue.disconnect()
         rogue.loop_stop()
         assert [one.name for one in session.devices.devices()] == [*THREE]
@@ -192,15 +215,15 @@ def test_who_misses_the_deadline_gets_no_work_until_it_reports(tmp_path, broker,
 def test_who_says_that_it_is_endlessly_slow_holds_a_round_for_the_longest_time_at_most(tmp_path, broker):
     release = threading.Event()
     with (
-        over(tmp_path, broker.address, names=THREE, longest_s=1.5) as session,
+        over(tmp_path, broker.address, names=THREE, longest_s=5.0) as session,
         devices_of(tmp_path, broker.address, ("bob", "cem")),
-        device(tmp_path, broker.address, "ann", speed=1e-6, batches=lambda *_: release.wait(20) and ()),
+        device(tmp_path, broker.address, "ann", speed=1e-6, batches=lambda *_: release.wait(60) and ()),
     ):
         everybody(session, THREE)
         (record,) = session.run(1)
         release.set()
     assert (record.applied, record.missing) == (2, 1)
-    assert record.refused.endswith("ann was computing: no answer within 1.5 s")
+    assert record.refused.endswith("ann was computing: no answer within 5 s")
 
 
 def test_a_task_beyond_what_was_offered_is_refused(tmp_path, broker):
@@ -208,12 +231,15 @@ def test_a_task_beyond_what_was_offered_is_refused(tmp_path, broker):
     with (
         over(tmp_path, broker.address, names=THREE) as session,
         devices_of(tmp_path, broker.address, ("bob", "cem")),
-        device(tmp_path, broker.address, "ann", profile=profile),
+        device(tmp_path, broker.address, "ann", profile=profile) as ann,
     ):
         everybody(session, THREE)
+        ann._rest_s = 600.0
         (record,) = session.run(1)
         assert re.search("ann refuses: LolaValueError: depth . needs 1e.12 bytes, and .* are offered", record.refused)
+        until(lambda: session.devices.devices()[0].status.state == State.REFUSED)
         assert session.devices.devices()[0].suspect  # until it reports again, which it does after a rest
+        ann._rested_s = time.monotonic()
         everybody(session, THREE)
 
 
@@ -226,9 +252,9 @@ def test_another_model_or_alpha_gets_no_work(tmp_path, broker, caplog):
         device(tmp_path, broker.address, "ann", depths=other),
     ):
         everybody(session, ("bob", "cem"))
+        until(lambda: "ann: it has another model, or LoRA, than the server, and gets no work; load the" in caplog.text)
         with pytest.raises(DevicesGoneError, match=r"run tiny waited 1 s for devices .*; 2 are there \(bob, cem\)"):
             list(session.run(1))
-    assert "ann: it has another model, or LoRA, than the server, and gets no work; load the server's" in caplog.text
 
 
 def test_a_device_killed_at_work_costs_its_block_and_may_come_back(tmp_path, broker):
@@ -244,8 +270,9 @@ def test_a_device_killed_at_work_costs_its_block_and_may_come_back(tmp_path, bro
         run = session.run(3)
         record = hurried_round(session, run, timed_round(run)[1])
         assert (record.applied, record.missing) == (2, 1)
-        assert re.fullmatch(r"device 0 at depth \d: ann is gone: no answer within .* s", record.refused)
-        assert session.devices.devices()[0].gone
+        doing = "is gone|was computing|had not begun"
+        assert re.fullmatch(rf"device 0 at depth \d: ann ({doing}): no answer within .* s", record.refused)
+        until(lambda: session.devices.devices()[0].gone)
         with device(tmp_path, broker.address, "ann"):
             assert next(run).applied == 3
         killer.join()
@@ -263,8 +290,9 @@ def test_a_session_survives_its_broker_s_restart(tmp_path, when):
             restart()
         return data().batches(number, version)
 
-    def restart():
+    def restart(unheard=lambda: True):
         broker.stop()
+        until(unheard)
         broker.start()
 
     try:
@@ -278,8 +306,7 @@ def test_a_session_survives_its_broker_s_restart(tmp_path, when):
                 everybody(session)
                 records += session.run(version)
                 if version == 1 and when == "between rounds":
-                    restart()
-                    until(lambda: all(one.suspect for one in session.devices.devices()))
+                    restart(lambda: all(one.suspect for one in session.devices.devices()))
     finally:
         broker.stop()
     assert [record.loss for record in records] == [record.loss for record in simulated]

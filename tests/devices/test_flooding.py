@@ -1,44 +1,29 @@
 """A device with a certificate that fills the broker with retained messages ends neither the broker nor its machine."""
 
 import os
-import socket
-import subprocess
 from pathlib import Path
 
 import pytest
+from brokers import Mosquitto, needs_mosquitto
 from fleets import until
 from paho.mqtt import client as paho
 
-from lola.devices import BrokerAddress, Certificates, write_mosquitto
-from lola.devices.mosquitto import installed_mosquitto
+from lola.devices import Certificates, write_mosquitto
 
-MOSQUITTO = installed_mosquitto()
 MEGABYTE = 2**20
-
-if MOSQUITTO is None and not os.environ.get("CI"):
-    pytest.skip("mosquitto is not installed (apt-get install mosquitto)", allow_module_level=True)
+RUNS = 40
+pytestmark = needs_mosquitto
 
 
 @pytest.fixture
 def broker(tmp_path):
-    assert MOSQUITTO is not None, "where CI is set, mosquitto must be installed: .ci/run does"
-    certificates = Certificates.create(tmp_path / "certificates", ["127.0.0.1"])
-    certificates.add_device("ann")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    configuration, _ = write_mosquitto(
-        certificates, port=port, bind="127.0.0.1", most_bytes=2 * MEGABYTE, memory_bytes=20 * MEGABYTE
-    )
-    with configuration.open("a") as file:
-        file.write("user root\n" if os.getuid() == 0 else "")  # keys are for their owner
-    process = subprocess.Popen([MOSQUITTO, "-c", configuration], stderr=subprocess.DEVNULL)
-    certificate, key = certificates.paths("ann")
+    runs = [f"{number}" for number in range(RUNS)]
+    mosquitto = Mosquitto(tmp_path, runs=runs, most_bytes=2 * MEGABYTE, memory_bytes=20 * MEGABYTE)
     try:
-        yield process, BrokerAddress("127.0.0.1", port, certificates.authority, certificate, key)
+        mosquitto.start()
+        yield mosquitto.process, mosquitto.address("ann")
     finally:
-        process.kill()
-        process.wait()
+        mosquitto.stop()
 
 
 def test_retained_messages_fill_a_broker_no_further_than_its_limit(broker):
@@ -53,7 +38,7 @@ def test_retained_messages_fill_a_broker_no_further_than_its_limit(broker):
     client.loop_start()
     try:
         until(lambda: connected, 60)
-        for run in range(40):
+        for run in range(RUNS):
             message = client.publish(f"lola/{run}/status/ann", bytes(MEGABYTE), 1, retain=True)
             until(lambda message=message: message.is_published() or lost, 60)
             if lost:

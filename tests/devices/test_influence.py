@@ -14,7 +14,8 @@ from fleets import device, devices_of, everybody, over
 from paho.mqtt import client as paho
 
 from lola.adapters import BlockGradient, Setting
-from lola.devices import EdgeDevice, EmbeddedBroker
+from lola.devices import DeviceStatus, EdgeDevice, EmbeddedBroker, State
+from lola.devices.register import Register
 
 THREE = ("ann", "bob", "cem")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -65,6 +66,51 @@ def test_a_liar_loses_its_place_for_a_while_and_the_others_go_on(tmp_path, broke
     assert re.search("; refused in 2 of the last 6 rounds, it gets no work before version 6$", records[1].refused)
 
 
+class Boaster(EdgeDevice):
+    """Says that it is there, again and again, and never answers."""
+
+    def _do(self, raw, task, update):
+        self._say(State.IDLE, task.version)
+
+
+def test_who_reports_and_stays_silent_rests_longer_each_time(tmp_path, broker, caplog):
+    with (
+        over(tmp_path, broker.address, message_s=3.0) as session,
+        devices_of(tmp_path, broker.address, ("bob", "cem", "dee")),
+        device(tmp_path, broker.address, "ann", kind=Boaster) as boaster,
+    ):
+        known = []
+        for version in range(1, 4):
+            boaster.report()
+            everybody(session)
+            if version == 3:  # a slow machine may take as long as the rest
+                session.devices.register.known["ann"].resting_until_s += 600.0
+            (record,) = session.run(version)
+            known.append(session.devices.devices()[0])
+        assert [one.silent for one in known] == [1, 2, 2]
+        assert [one.resting_until_s is None for one in known] == [True, False, False]
+        assert (record.participants, record.applied, record.refused) == (3, 3, "")
+    assert caplog.text.count("ann: it was silent again, and gets no work for ") == 1
+
+
+def test_a_rest_ends_and_an_answer_forgives():
+    register, said = Register([], "0" * 64), DeviceStatus(State.IDLE, 0, 1.0, 3e9, 1e6, 40, "0" * 64)
+    register.hear("ann", said)
+    assert [register.note_silence("ann", 2.0, 100.0) for _ in range(4)] == [0.0, 2.0, 6.0, 14.0]
+    serial = register.serial
+    register.wake(113.9)
+    assert (register.present(), register.serial) == ([], serial)
+    register.wake(114.0)
+    assert ([one.name for one in register.present()], register.serial) == (["ann"], serial + 1)
+    register.note_answer("ann")
+    assert register.note_silence("ann", 2.0, 200.0) == 0.0
+    for _ in range(20):
+        longest_s = register.note_silence("ann", 2.0, 200.0)
+    assert longest_s == 2.0 * 255
+    assert register.note_silence("eve", 2.0, 200.0) == 0.0
+    register.note_answer("eve")
+
+
 def test_what_is_vast_is_refused_by_the_bound_and_counts(tmp_path, broker):
     setting = Setting(refuse_above=50.0, quarantine_after=1, quarantine_rounds=100)
     liar = device(tmp_path, broker.address, "ann", kind=Liar)
@@ -94,7 +140,7 @@ def test_a_gigabyte_for_an_answer_is_not_taken_in(tmp_path, broker):
         assert [record.applied for record in session.run(2)] == [3, 3]
         before, sent = resident_bytes(), 0
         for _ in range(4):
-            with socket.create_connection((broker.address.host, broker.address.port), timeout=5) as rogue:
+            with socket.create_connection((broker.address.host, broker.address.port), timeout=60) as rogue:
                 rogue.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")  # CONNECT of MQTT 3.1.1
                 assert rogue.recv(4) == b"\x20\x02\x00\x00"
                 try:

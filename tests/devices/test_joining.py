@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from cooperative import tiny_depths
-from fleets import PROBLEM, devices_of, until
+from fleets import GENEROUS_S, PROBLEM, devices_of, until
 from nonsense import make_place
 from rich.console import Console
 from tiny_models import save_checkpoint
@@ -55,7 +55,7 @@ def announce(announcement):
 
         def announced(payload=None):
             said = announcement.to_bytes() if payload is None else payload
-            assert connection.publish(announcement_topic("run"), said, retain=True)(10.0)
+            assert connection.publish(announcement_topic("run"), said, retain=True)(GENEROUS_S)
             return broker.address.port
 
         yield announced
@@ -175,7 +175,15 @@ def test_a_table_follows_the_rounds_on_a_terminal(tmp_path, capsys):
     names = ("ann", "bob", "cem")
     with (
         EmbeddedBroker() as broker,
-        ServedDevices(depths, broker.address, "tiny", lambda identity: b"it", said.append, needed=names) as devices,
+        ServedDevices(
+            depths,
+            broker.address,
+            "tiny",
+            lambda identity: b"it",
+            said.append,
+            needed=names,
+            message_s=GENEROUS_S,
+        ) as devices,
         devices_of(tmp_path, broker.address, names),
     ):
         session = CooperativeSession(depths, optimizer, PROBLEM, None, devices=devices)
@@ -288,10 +296,16 @@ def test_what_a_server_cannot_be_told(place, tmp_path, capsys):
             ((*here, "--devices", "ann,ann"), "devices must have different names, got ann, ann; name each once"),
             ((*here, "--devices", "ann,,bob"), "a device must be named by 1 to 64 of the characters"),
             (
-                (*here, "--patience-s", 0.2),
-                "run run waited 0.2 s for devices that can hold the model; 0 are there (none)",
+                (*here, "--patience-s", 3),
+                "run run waited 3 s for devices that can hold the model; 0 are there (none)",
             ),
             ((*here, "--rounds", 0), "rounds must be at least 1, got 0"),
+            ((*here, "--most-bytes", 9), "--most-bytes is the embedded broker's, and needs --embedded; or change mosq"),
+            (("--embedded", "--port", 0, "--most-bytes", 0), "--most-bytes must be at least 1, got 0"),
+            (
+                ("--embedded", "--port", 0, "--most-bytes", 2000),
+                "for this model's update, got 2000; raise it, or take a smaller --rank",
+            ),
         ):
             assert main([str(option) for option in (*setting, "--seq", 16, *more)]) == 64, more
             assert message in capsys.readouterr().err, more

@@ -1,62 +1,23 @@
 """The same over mosquitto with TLS: the simulated session's bits, and no message of who may not send it."""
 
-import os
 import socket
 import ssl
-import subprocess
 import threading
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
+from brokers import Mosquitto, needs_mosquitto
 from cooperative import tiny_session, weights_of
-from fleets import NAMES, PROBLEM, device, everybody, over, until
+from fleets import GENEROUS_S, NAMES, PROBLEM, device, everybody, over, until
 from paho.mqtt import client as paho
 
-from lola.devices import BrokerAddress, BrokerError, Certificates, write_mosquitto
+from lola.devices import BrokerError, Certificates
 from lola.devices.connection import Connection
-from lola.devices.mosquitto import installed_mosquitto
+from lola.devices.outbox import dropped
 
-MOSQUITTO = installed_mosquitto()
-
-if MOSQUITTO is None and not os.environ.get("CI"):
-    pytest.skip("mosquitto is not installed (apt-get install mosquitto)", allow_module_level=True)
-
-
-class Mosquitto:
-    """A broker that runs with the configuration that lola wrote, on a port of its own."""
-
-    def __init__(self, folder):
-        assert MOSQUITTO is not None, "where CI is set, mosquitto must be installed: .ci/run does"
-        self.certificates = Certificates.create(folder / "certificates", ["127.0.0.1"])
-        for name in NAMES:
-            self.certificates.add_device(name)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.configuration, _ = write_mosquitto(self.certificates, port=self.port, bind="127.0.0.1", most_bytes=2**20)
-        with self.configuration.open("a") as file:
-            file.write("user root\n" if os.getuid() == 0 else "")  # keys are for their owner
-        self.log, self.process = folder / "mosquitto.log", None
-
-    def start(self):
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen([MOSQUITTO, "-c", self.configuration], stdout=log, stderr=log)
-        until(self.listens)
-
-    def listens(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def stop(self):
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(60)
-
-    def address(self, name, certificates=None):
-        certificate, key = (certificates or self.certificates).paths(name)
-        return BrokerAddress("127.0.0.1", self.port, self.certificates.authority, certificate, key)
+pytestmark = needs_mosquitto
 
 
 @pytest.fixture(scope="module")
@@ -149,16 +110,16 @@ def speaking(mosquitto, tls, name="x"):
 TOPICS = ("update", "task/ann", "answer/ann", "status/ann", "task/bob", "answer/bob", "status/bob", "other")
 
 
-def say_everything(speaker, server):
+def say_everything(speaker, server, run="tiny"):
     """Publish to each topic, until the broker has dealt with it or turned the client away again: say what it let by."""
     turned_away = speaker.turned_away
-    speaker.client.subscribe([(f"lola/tiny/{topic}", 1) for topic in (*TOPICS, "#")])
+    speaker.client.subscribe([(f"lola/{run}/{topic}", 1) for topic in (*TOPICS, "#")])
     speaker.client.subscribe("#", 1)
-    topics = [*(f"lola/tiny/{topic}" for topic in TOPICS), "elsewhere"]
+    topics, before = [*(f"lola/{run}/{topic}" for topic in TOPICS), "elsewhere"], len(server)
     sent = [speaker.client.publish(topic, b"from whom?", 1) for topic in topics]
     until(lambda: speaker.turned_away > turned_away or all(one.rc == 0 and one.is_published() for one in sent))
-    server_says(server, "lola/tiny/last", b"what came before is here")
-    return [topic for topic, payload in server if payload == b"from whom?"]
+    server_says(server, f"lola/{run}/last", b"what came before is here")
+    return [topic for topic, payload in server[before:] if payload == b"from whom?"]
 
 
 def server_says(server, topic, payload):
@@ -170,6 +131,7 @@ def server_says(server, topic, payload):
 def test_a_device_reads_and_writes_its_own_topics_and_nothing_else(mosquitto):
     with listening(mosquitto) as server, speaking(mosquitto, mosquitto.address("bob").tls()) as bob:
         assert sorted(say_everything(bob, server)) == ["lola/tiny/answer/bob", "lola/tiny/status/bob"]
+        assert say_everything(bob, server, "other") == []
         for topic in TOPICS:
             server_says(server, f"lola/tiny/{topic}", b"of the server")
         until(lambda: bob.heard)
@@ -234,6 +196,49 @@ def test_a_message_above_the_limit_is_not_taken(mosquitto):
         ann.client.publish("lola/tiny/answer/ann", b"small", 1)
         until(lambda: ("lola/tiny/answer/ann", b"small") in server)
         assert all(len(payload) < 2**20 for _, payload in server)
+
+
+def connected(mosquitto, name, **options):
+    said = {"most_bytes": 1000, "queued": 4} | options
+    return Connection(mosquitto.address(name), name, [], print, lambda: None, lambda: None, **said)
+
+
+def test_two_clients_of_one_name_are_told_why_they_throw_each_other_out(mosquitto, caplog):
+    both = [connected(mosquitto, "dee") for _ in range(2)]
+    for one in both:
+        one.start()
+    try:
+        why = "dee: lost soon after it began, 4 times in a row; does another client have this name, or its certificate?"
+        until(lambda: why in caplog.text)
+    finally:
+        for one in both:
+            one.close()
+
+
+def test_what_is_published_before_the_first_connection_comes_too(mosquitto):
+    with listening(mosquitto) as server:
+        early = connected(mosquitto, "ann")
+        sent = [early.publish("lola/tiny/answer/ann", payload) for payload in (b"1", b"2", b"3", b"4")]
+        assert early.publish("lola/tiny/answer/ann", b"5") is dropped
+        assert not sent[0](0.0)
+        early.start()
+        try:
+            assert all(acknowledged(GENEROUS_S) for acknowledged in sent)
+            until(lambda: len(server) == 4)
+        finally:
+            early.close()
+        assert [payload for _, payload in server] == [b"1", b"2", b"3", b"4"]
+
+
+def test_an_update_that_the_broker_does_not_take_ends_the_run_at_once(tmp_path):
+    small = Mosquitto(tmp_path, most_bytes=1000)
+    try:
+        small.start()
+        wanted = r"a broker was wanted that takes the model's update, \d+ bytes, got one that takes packets of 2024; r"
+        with over(tmp_path, small.address("server")) as session, pytest.raises(ValueError, match=wanted):
+            list(session.run(1))
+    finally:
+        small.stop()
 
 
 def test_a_broker_under_another_name_is_not_believed(mosquitto, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from cooperative import tiny_session, weights_of
 from device_processes import process, told
-from fleets import PROBLEM, data, device, devices_of, everybody, hurried_round, over, timed_round
+from fleets import PROBLEM, data, device, devices_of, everybody, hurried_round, over, timed_round, until
 from proxies import Proxy
 from safetensors.torch import load_file
 
@@ -100,6 +100,32 @@ def test_a_device_that_runs_out_of_memory_says_so_and_takes_part_again(tmp_path,
         assert (record.applied, record.missing) == (2, 1)
         assert re.fullmatch(rf"device 0 at depth \d: ann refuses: {why}.*", record.refused)
         assert next(run).applied == 3  # it reports after a rest
+
+
+def test_a_device_killed_before_its_task_comes_costs_its_block_and_may_come_back(tmp_path, broker):
+    with (
+        process(device_processes.ann, tmp_path, broker.address.port) as (child, hear),
+        over(tmp_path, broker.address, names=THREE) as session,
+        devices_of(tmp_path, broker.address, ("bob", "cem")),
+    ):
+        everybody(session, THREE)
+        run = session.run(3)
+        _, whole_s = timed_round(run)
+        os.kill(child.pid, signal.SIGSTOP)  # so that it takes no task
+
+        def kill():
+            until(lambda: session.devices._round is not None)
+            child.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        record = hurried_round(session, run, whole_s)
+        killer.join()
+        assert (record.applied, record.missing) == (2, 1)
+        assert re.fullmatch(r"device 0 at depth \d: ann (is gone|had not begun): no answer within .* s", record.refused)
+        assert told(hear) == [0]
+        with device(tmp_path, broker.address, "ann"):
+            assert next(run).applied == 3
 
 
 def test_a_device_killed_in_the_middle_of_its_upload_costs_its_block(tmp_path, broker):

@@ -24,8 +24,9 @@ from lola.devices import (
     ServedDevices,
     State,
 )
-from lola.devices.connection import Connection, dropped
+from lola.devices.connection import Connection
 from lola.devices.joining import JoinedDevice
+from lola.devices.outbox import dropped
 from lola.devices.register import Register
 from lola.devices.serving import InterruptedBetweenStepsError
 from lola.devices.timings import TimingsFile
@@ -48,7 +49,9 @@ def test_a_fleet_is_what_its_devices_say(tmp_path, broker):
             assert roster.fleet.speed.tolist() == [1.0, 0.9, 0.7]
             np.testing.assert_allclose(roster.fleet.spectral_efficiency, [2.0, 4.0, 5.0])
             devices["dee"].report(speed=0.25, memory_bytes=5e9)
-            later = session.devices.roster(PROBLEM, roster.serial)
+            later = roster
+            while later.fleet.speed[2] == 0.7:  # another's word may come before
+                later = session.devices.roster(PROBLEM, later.serial)
             assert (later.fleet.speed[2], later.fleet.memory_bytes[2]) == (0.25, 5e9)
             assert later.fleet_of(np.array([0, 2])).name == ("ann", "dee")
         until(lambda: all(one.gone for one in session.devices.devices()))
@@ -65,6 +68,7 @@ def test_devices_come_and_go_between_rounds(tmp_path, broker):
                 assert next(run).participants == 4
             everybody(session, ("ann", "bob", "cem"))
             assert next(run).participants == 3
+        everybody(session, ("ann", "bob"))
         with device(tmp_path, broker.address, "dee"):  # the round waits until there are enough
             record = next(run)
         assert (record.participants, record.applied) == (3, 3)
@@ -96,7 +100,7 @@ def test_who_says_the_same_again_and_again_does_not_prolong_the_patience(tmp_pat
         try:
             with pytest.raises(DevicesGoneError, match=r"waited 1.5 s for devices .*; 3 are there \(ann, bob, cem\)"):
                 list(session.run(1))
-            assert 1.4 < time.monotonic() - begun < 5
+            assert 1.4 < time.monotonic() - begun < GENEROUS_S
         finally:
             ended.set()
             repeating.join()
@@ -122,15 +126,15 @@ def test_an_answer_that_finds_the_queue_full_is_sent_once_there_is_room(tmp_path
     uploading.start()
     ann._connection.start()
     try:
-        until(lambda: ann.status.state == State.IDLE, 10)
+        until(lambda: ann.status.state == State.IDLE)
     finally:
         ann.stop()
         uploading.join()
         ann._connection.close()
 
 
-def joined(*arguments, **options):
-    return JoinedDevice(b"the run", *arguments, announced_s=0.5, **options)
+def joined(*arguments, announced_s=0.5, **options):
+    return JoinedDevice(b"the run", *arguments, announced_s=announced_s, **options)
 
 
 def test_a_device_that_joins_a_run_that_has_ended_ends_too(tmp_path, broker):
@@ -139,10 +143,10 @@ def test_a_device_that_joins_a_run_that_has_ended_ends_too(tmp_path, broker):
     depths = tiny_depths(tmp_path)
     with ServedDevices(depths, broker.address, "tiny", lambda identity: b"the run", print) as served:
         until(lambda: served._connection.wait(1.0))
-        bob = device(tmp_path, broker.address, "bob", kind=joined)
+        bob = device(tmp_path, broker.address, "bob", kind=joined, announced_s=2 * GENEROUS_S)
         with bob:
             until(lambda: served.devices())
-            time.sleep(1.0)
+            until(lambda: bob._silence is not None and bob._silence.finished.is_set(), GENEROUS_S)  # it has heard
             assert not bob._stopping
             served.farewell()
             until(lambda: bob._stopping)
@@ -152,11 +156,11 @@ def test_an_answer_that_comes_when_the_last_ones_are_read_is_told_of(tmp_path, b
     gates = {number: threading.Event() for number in (0, 2)}
 
     def gated(number, version):
-        gates[number].wait(20)
+        gates[number].wait(GENEROUS_S)
         return data().batches(number, version)
 
     with (
-        over(tmp_path, broker.address, names=NAMES[:3], message_s=2.0) as session,
+        over(tmp_path, broker.address, names=NAMES[:3]) as session,
         device(tmp_path, broker.address, "bob"),
         devices_of(tmp_path, broker.address, ("ann", "cem"), batches=gated),
     ):
@@ -168,7 +172,7 @@ def test_an_answer_that_comes_when_the_last_ones_are_read_is_told_of(tmp_path, b
         assert next(answers).device == 1
         gates[2].set()
         until(lambda: server._round.exchanges["cem"].answers)
-        time.sleep(max(server._round.deadline_s - time.monotonic(), 0) + 0.1)
+        server._round.deadline_s = time.monotonic()
         assert next(answers).device == 2
         gates[0].set()
         until(lambda: server._round.exchanges["ann"].answers)
@@ -183,7 +187,15 @@ def test_a_model_is_saved_between_steps_and_never_when_one_is_half_done(tmp_path
     depths, run = tiny_depths(tmp_path), tmp_path / "run"
     optimizer = torch.optim.Adam(depths.all_parameters(), lr=1e-2)
     with (
-        ServedDevices(depths, broker.address, "tiny", lambda identity: b"it", print, needed=NAMES[:3]) as devices,
+        ServedDevices(
+            depths,
+            broker.address,
+            "tiny",
+            lambda identity: b"it",
+            print,
+            needed=NAMES[:3],
+            message_s=GENEROUS_S,
+        ) as devices,
         devices_of(tmp_path, broker.address, NAMES[:3]),
     ):
         session = CooperativeSession(depths, optimizer, PROBLEM, None, devices=devices, folder=run)
@@ -206,10 +218,18 @@ def test_a_round_waits_for_memory(tmp_path, broker, caplog):
         devices_of(tmp_path, broker.address, ("ann", "bob", "cem"), memory_bytes=1.5e9) as devices,
     ):
         everybody(session, devices)
-        run = session.run(1)
-        threading.Timer(0.5, lambda: devices["bob"].report(memory_bytes=2e9)).start()
-        assert next(run).applied == 3
-    assert "round 0 waits for other devices: " in caplog.text
+        waits = "round 0 waits for other devices: "
+
+        def offer_more():
+            until(lambda: waits in caplog.text)
+            devices["bob"].report(memory_bytes=2e9)
+
+        offering = threading.Thread(target=offer_more)
+        offering.start()
+        (record,) = session.run(1)
+        offering.join()
+        assert record.applied == 3
+    assert waits in caplog.text
 
 
 def test_a_server_that_was_stopped_goes_on_with_the_devices_that_are_there(tmp_path, broker):

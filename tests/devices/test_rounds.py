@@ -14,6 +14,7 @@ from lola.devices import EmbeddedBroker
 def test_a_run_over_an_embedded_broker_is_the_simulated_one(tmp_path):
     here = tiny_session(tmp_path, keep=False, problem=PROBLEM)
     with EmbeddedBroker() as broker, over(tmp_path, broker.address) as there, devices_of(tmp_path, broker.address):
+        everybody(there)
         for version in range(1, 6):
             (simulated,), (record,) = list(here.run(version))[-1:], list(there.run(version))[-1:]
             assert (record.applied, record.refused, record.loss) == (3, "", simulated.loss)

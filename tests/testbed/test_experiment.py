@@ -45,7 +45,7 @@ def test_a_channel_is_the_same_for_every_scheme_and_another_in_every_round():
     assert abs(rounds.std() / scenario.fading - 1) < 0.02
 
 
-def test_schemes_take_turns_and_those_without_limits_come_last():
+def test_neighbours_of_the_same_memory_limits_take_turns():
     order = [(scheme.name, step) for scheme, step in testbed.turns(of_dict(SMALL))]
     spare = "communication-aware, memory to spare"
     assert order == [

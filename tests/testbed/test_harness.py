@@ -92,7 +92,7 @@ def test_a_calibration_that_hangs_ends_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(harness, "_CALIBRATING_S", 0.5)
     monkeypatch.setattr(harness.Testbed, "_script", lambda *_: ["sleep", "600"])
     with (
-        pytest.raises(TestbedError, match=r"the calibrating process ended, or took 0.5 s; see .*calibration.log"),
+        pytest.raises(TestbedError, match=r"calibration1 failed, or took 0.5 s; see .*calibration1.log"),
         harness.Testbed(experiment.of_dict(TINY), tmp_path),
     ):
         pass

@@ -211,4 +211,4 @@ print(len(taken))
 def test_the_strictest_limits_are_taken_and_a_period_is_short():
     kind = "signals" if without_groups() else "control groups"
     assert limits_here(leftovers.prefix_of(os.getpid())).kind.startswith(kind)
-    assert PERIOD_US <= 50_000
+    assert PERIOD_US <= 100_000  # against gradients of seconds
