@@ -128,7 +128,6 @@ def chain_costs(
     order: Sequence[int] | None = None,
     return_bits: ArrayLike = 0.0,
     ring_bits: float = 0.0,
-    workspace_bytes: ArrayLike = 0.0,
 ) -> ChainCosts:
     """Check the arguments of `chain_allocation`; return what each stage and hop takes, or raise if no chain can be."""
     if objective not in OBJECTIVES:
@@ -137,7 +136,6 @@ def chain_costs(
         )
     batches = positive_integer("micro_batches", micro_batches)
     work = vector("work_s", work_s, positive=False)
-    need = vector("memory_bytes", memory_bytes, ("work_s", work), positive=False)
     n_modules = work.size
     there, back = (
         _bits(name, bits, n_modules) for name, bits in (("hop_bits", hop_bits), ("return_bits", return_bits))
@@ -156,15 +154,11 @@ def chain_costs(
 
     first, last = np.triu_indices(n_modules + 1, 1)
     stage = np.full((n_clients, n_modules + 1, n_modules + 1), np.inf)
-    seconds, bytes_needed = (
-        # Each sum begins at its own stage: differences of sums over all modules would lose the small ones.
-        np.concatenate([np.cumsum(values[i:]) for i in range(n_modules)])
-        for values in (work, need)
-    )
-    passing = per_block("workspace_bytes", workspace_bytes, n_modules)
-    workspace = vector("workspace_bytes", passing, ("work_s", work), positive=False)
-    bytes_needed = bytes_needed + np.concatenate([np.maximum.accumulate(workspace[i:]) for i in range(n_modules)])
-    fits = (bytes_needed <= offered[:, None] * (1 + _MEMORY_ROUNDING)) & (rank >= 0)[:, None]
+    # Each sum begins at its own stage: differences of sums over all modules would lose the small ones.
+    seconds = np.concatenate([np.cumsum(work[i:]) for i in range(n_modules)])
+    fits = (_needs(memory_bytes, work)[first, last - 1] <= offered[:, None] * (1 + _MEMORY_ROUNDING)) & (rank >= 0)[
+        :, None
+    ]
     stage[:, first, last] = np.where(fits, seconds / pace[:, None], np.inf)
 
     hop = np.full((n_modules, n_clients, n_clients), np.inf)
@@ -182,15 +176,15 @@ def why_no_chain(
     costs: ChainCosts, memory_bytes: ArrayLike, client_memory_bytes: ArrayLike, start: int | None, ordered: bool
 ) -> InfeasibleError:
     """Word why no chain exists, as well as can be said in a line."""
-    need, offered = np.asarray(memory_bytes, dtype=np.float64), np.asarray(client_memory_bytes, dtype=np.float64)
-    n_modules = costs.n_modules
+    n_modules, offered = costs.n_modules, np.asarray(client_memory_bytes, dtype=np.float64)
+    needs = _needs(memory_bytes, np.zeros(n_modules))
     alone = np.isfinite(costs.stage_s[:, np.arange(n_modules), np.arange(1, n_modules + 1)])  # (K, N)
     reached = np.zeros(costs.n_clients, dtype=np.bool_)
     reached[costs.first[alone[costs.first, 0]]] = True
-    linked = np.isfinite(costs.hop_s).any(axis=0)
+    linked: BoolArray = np.isfinite(costs.hop_s).max(axis=0)
     for _ in range(costs.n_clients):
         reached |= linked[reached].any(axis=0)
-    return infeasible_chain(need, offered, alone, reached, start, ordered)
+    return infeasible_chain(needs.diagonal(), float(needs[0, -1]), offered, alone, reached, start, ordered)
 
 
 def _seconds(bits: float, rate: FloatArray) -> FloatArray:
@@ -239,13 +233,37 @@ def _client(name: str, value: object, n_clients: int) -> int:
     return int(value)
 
 
+def _needs(memory_bytes: ArrayLike, work: FloatArray) -> FloatArray:
+    """Return the bytes of a stage of modules i … j at [i, j], j ≥ i; they never fall with j."""
+    if np.ndim(memory_bytes) != 2:
+        need = vector("memory_bytes", memory_bytes, ("work_s", work), positive=False)
+        # Each sum begins at its own stage: differences of sums over all modules would lose the small ones.
+        return np.array([np.cumsum(np.where(np.arange(need.size) < i, 0.0, need)) for i in range(need.size)])
+    needs, n_modules = real_array("memory_bytes", memory_bytes, 2), work.size
+    if needs.shape != (n_modules, n_modules):
+        raise LolaValueError(
+            f"memory_bytes must have {n_modules} entries, one for each module, or shape ({n_modules}, {n_modules}), "
+            f"one for each stage; got {needs.shape}"
+        )
+    stages = needs[np.triu_indices(n_modules)]
+    grown = np.triu(np.diff(needs, axis=1) < 0)
+    if not ((stages >= 0) & (stages <= LARGEST)).all() or grown.any():
+        raise LolaValueError(
+            "memory_bytes of stages must be finite, >= 0, and never less for a longer stage; got one that is not. "
+            "np.maximum.accumulate(…, axis=1) makes it so"
+        )
+    return needs
+
+
 def _begins(start: int | Sequence[int] | None, n_clients: int) -> IntArray:
     """Return the clients that may hold the first stage."""
     if start is None:
         return np.arange(n_clients)
     if np.ndim(start) == 0:
         return np.array([_client("start", start, n_clients)])
-    several = np.array([_client(f"start[{i}]", client, n_clients) for i, client in enumerate(np.asarray(start))])
+    several = np.array(
+        [_client(f"start[{i}]", client, n_clients) for i, client in enumerate(np.asarray(start).tolist())]
+    )
     if several.ndim != 1 or several.size == 0 or np.unique(several).size < several.size:
         raise LolaValueError(f"start must be a client, or several, each once; got {shown(start)}; None is any of them")
     return several

@@ -58,7 +58,7 @@ class Search:
         small = costs.n_clients <= MOST_CLIENTS
         levels = _LEVELS if costs.sum_weight > 0.0 and costs.max_weight > 0.0 else 1
         self._most = np.inf if small else _MOST_POTENTIALS // (min(share, _SHARES) * levels)
-        self._steps = 1 if small or costs.sum_weight == 0.0 else _STEPS // min(share, _SHARES)
+        self._steps = 1 if small or costs.sum_weight == 0.0 else max(_STEPS // min(share, _SHARES), 1)
 
     def run(self) -> None:
         """Improve the best chain, and find the bound and its potentials."""
@@ -121,6 +121,7 @@ class Search:
                         self._shown = self._potentials()
                         return total, walk
                 self._charge(again, (enough if enough < np.inf else 1.1 * total) - total, _SHRINKS**step)
+            assert shortest is not None
             again = uses(shortest, self.costs.n_clients) - 1
             (disputed,) = ((again > 0) | ((again < 0) & (self._shown.price_s > 0.0) & (again.max() <= 0))).nonzero()
             if not self._room(self.critical.size + disputed.size):
@@ -171,7 +172,7 @@ class Search:
         reach = np.empty((1 << self.critical.size, *shape))
         relax(*self.chains[:3], self._bits(), needed, True, reach)
         least, _, _ = cheapest_end(reach, self.chains.end_s, needed, True)
-        return min(least, enough)
+        return float(min(least, enough))
 
     def _bits(self) -> IntArray:
         """Return the number of each critical client, −1 for others."""

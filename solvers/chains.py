@@ -63,7 +63,6 @@ def chain_allocation(
     order: Sequence[int] | None = None,
     return_bits: ArrayLike = 0.0,
     ring_bits: float = 0.0,
-    workspace_bytes: ArrayLike = 0.0,
 ) -> ChainAllocation:
     """Cut a model into stages of consecutive modules, each on a client of its own, so that a batch ends soonest.
 
@@ -74,8 +73,9 @@ def chain_allocation(
     ----------
     work_s : (N,) array_like
         Seconds of each module at speed 1, in order from the input, ≥ 0.
-    memory_bytes : (N,) array_like
-        Bytes of each module, ≥ 0; they add up within a stage.
+    memory_bytes : (N,) or (N, N) array_like
+        Bytes of each module, ≥ 0, which add up within a stage; or those of a stage of modules i … j at [i, j], which
+        never fall with j. What is below the diagonal does not matter.
     hop_bits, return_bits : float or (N − 1,) array_like
         Bits that cross each cut, and come back over the opposite link, ≥ 0.
     speed, client_memory_bytes : (K,) array_like
@@ -93,8 +93,6 @@ def chain_allocation(
         Clients in the order in which they may appear, each once at most; any order if left out.
     ring_bits : float
         Bits that the last client sends to the first, ≥ 0: one more hop, unless one client holds everything.
-    workspace_bytes : float or (N,) array_like
-        Bytes that a module needs besides while it runs, ≥ 0: of a stage the largest counts, once.
 
     Returns
     -------
@@ -136,7 +134,6 @@ def chain_allocation(
         order=order,
         return_bits=return_bits,
         ring_bits=ring_bits,
-        workspace_bytes=workspace_bytes,
     )
     best = Incumbent(costs)
     if order is None and costs.n_clients > MOST_CLIENTS:

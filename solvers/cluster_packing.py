@@ -40,7 +40,7 @@ def least_by_subset(costs: ChainCosts) -> FloatArray:
     slowest = least(costs._replace(sum_weight=0.0, max_weight=1.0))
     total = np.full(slowest.size, np.inf)
     possible = slowest[(slowest > 0.0) & (slowest < np.inf)]
-    between = np.geomspace(possible.min(), possible.max(), _LIMITS)[1:] if possible.size else []
+    between = np.geomspace(possible.min(), possible.max(), _LIMITS)[1:] if possible.size else possible
     # Chains whose slowest lies between two limits take the least sum below the upper one, and the lower one.
     limits = [0.0, *between, np.inf]
     for lower, upper in pairwise(limits):

@@ -75,7 +75,6 @@ def cluster_allocation(
     order: Sequence[int] | None = None,
     return_bits: ArrayLike = 0.0,
     ring_bits: float = 0.0,
-    workspace_bytes: ArrayLike = 0.0,
 ) -> ClusterAllocation:
     """Form disjoint chains of clients, each of which holds the whole model and begins where there is data.
 
@@ -92,7 +91,7 @@ def cluster_allocation(
         Make the largest of the chains' objectives small, or the sum of their reciprocals large: batches a second, where
         the objective is seconds a batch.
     work_s, memory_bytes, hop_bits, speed, client_memory_bytes, rate_bps, objective, micro_batches, order : see there
-    return_bits, ring_bits, workspace_bytes : see there
+    return_bits, ring_bits : see there
 
     Returns
     -------
@@ -137,7 +136,6 @@ def cluster_allocation(
         order=order,
         return_bits=return_bits,
         ring_bits=ring_bits,
-        workspace_bytes=workspace_bytes,
     )
     if throughput and not np.any(work_s):
         raise LolaValueError("goal 'throughput' needs work_s > 0 in some module, got none; a chain would take no time")

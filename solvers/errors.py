@@ -124,14 +124,22 @@ def undecided_segments() -> LolaValueError:
 
 
 def infeasible_chain(
-    need: np.ndarray, offered: np.ndarray, alone: np.ndarray, reached: np.ndarray, start: int | None, ordered: bool
+    need: np.ndarray,
+    together: float,
+    offered: np.ndarray,
+    alone: np.ndarray,
+    reached: np.ndarray,
+    start: int | None,
+    ordered: bool,
 ) -> InfeasibleError:
     """Word the error where no chain of clients holds all modules; the violator is empty where no module proves it.
 
     Parameters
     ----------
     need, offered : (N,), (K,) float64 array
-        Bytes of each module and of each client.
+        Bytes of each module, were it alone, and of each client.
+    together : float
+        Bytes of all modules in one stage.
     alone : (K, N) bool array
         Whether a client could hold a module, and nothing else.
     reached : (K,) bool array
@@ -141,7 +149,7 @@ def infeasible_chain(
     ordered : bool
         Whether clients must appear in an order.
     """
-    (nobody,) = (~alone.any(axis=0)).nonzero()
+    (nobody,) = (~alone.max(axis=0)).nonzero()
     (cut_off,) = (~reached).nonzero()
     of_order = " of the order" if ordered else ""
     mend = "free memory on the clients, add some, or make modules smaller (smaller batch or sequence)"
@@ -152,9 +160,9 @@ def infeasible_chain(
             f"{need[nobody].min():.6g} bytes; the most that any offers is {offered.max():.6g}"
         )
         return InfeasibleError(f"no chain exists: {reason}; {mend}.", tuple(nobody), 0, float(need[nobody].min()))
-    together = float(offered[alone.any(axis=1)].sum())
-    if together < need.sum():
-        reason = f"the modules need {need.sum():.6g} bytes, all clients{of_order} together offer {together:.6g}"
+    usable = float(offered[alone.any(axis=1)].sum())
+    if usable < together:
+        reason = f"the modules need {together:.6g} bytes, all clients{of_order} together offer {usable:.6g}"
         return InfeasibleError(f"no chain exists: {reason}; {mend}.", (), 0)
     if start is not None and not alone[start, 0]:
         reason = (

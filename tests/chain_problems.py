@@ -99,9 +99,6 @@ def plain_objective(problem, edges, taken):
         places = [problem.order.index(k) for k in taken]
         if places != sorted(places):
             return np.inf
-    kept, workspace = stages.memory_bytes, stages.workspace_bytes
-    if problem.inference:
-        kept, workspace = stages.inference_memory_bytes, stages.inference_workspace_bytes
     times, weighted = [], 0.0
 
     def send(bits, sender, receiver):
@@ -115,8 +112,9 @@ def plain_objective(problem, edges, taken):
 
     for s, k in enumerate(taken):
         own = range(edges[s], edges[s + 1])
-        if sum(kept[i] for i in own) + max(workspace[i] for i in own) > clients.memory_bytes[k]:
-            return np.inf
+        for shorter in (range(own.start, end + 1) for end in own):
+            if stages.peak_bytes(shorter, inference=problem.inference) > clients.memory_bytes[k]:
+                return np.inf
         work = sum(stages.forward_s[i] + (0 if problem.inference else stages.backward_s[i]) for i in own)
         times.append(work / m / clients.speed[k])
         weighted += times[-1] * (1 + w * clients.compute_power_w[k])

@@ -6,6 +6,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 DATA = ("csv", "toml", "json")  # blocks that are files
+# What is appended to a command, so that it takes seconds; the last of two equal options counts.
+SMALL = {
+    "simulate": ["--rounds=10"],
+    "profile": ["--model=tiny", "--batch=1", "--seq=8", "--repeats=1", "--monotone=isotonic"],
+    "train": ["--rounds=2", "--batch=3", "--seq=16", "--threads=1"],
+}
+# The same of commands that run beside others.
+BESIDE = {
+    "serve": ["--rounds=2", "--batch=3", "--seq=16", "--threads=1", "--port={port}"],
+    "device": ["--threads=1", "--broker=127.0.0.1:{port}"],
+}
 
 
 def text(page):

@@ -21,7 +21,7 @@ import readme_costs
 import torch
 import yaml
 from cooperative import tiny_columns, tiny_problem
-from pages import DATA, PAGES, ROOT, blocks, files, text
+from pages import BESIDE, DATA, PAGES, ROOT, SMALL, blocks, files, text
 from processes import Command
 from tiny_models import save_checkpoint, save_config
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -34,17 +34,6 @@ from lola.models.loading import CONFIGS
 
 COMMANDS = ("schedule", "split", "verify", "horizon", "simulate", "profile", "train")
 COMMANDS += ("serve", "device", "export", "certificates", "docs")
-# What is appended to a command, so that it takes seconds; the last of two equal options counts.
-SMALL = {
-    "simulate": ["--rounds=10"],
-    "profile": ["--model=tiny", "--batch=1", "--seq=8", "--repeats=1", "--monotone=isotonic"],
-    "train": ["--rounds=2", "--batch=3", "--seq=16", "--threads=1"],
-}
-# The same of commands that run beside others.
-BESIDE = {
-    "serve": ["--rounds=2", "--batch=3", "--seq=16", "--threads=1", "--port={port}"],
-    "device": ["--threads=1", "--broker=127.0.0.1:{port}"],
-}
 # What the Python blocks of a page print, in turn.
 PRINTED = {
     "README.md": [

@@ -37,6 +37,7 @@ MAY = {
         "lola.models",
         "lola.profiling",
         "lola.profile",
+        "lola.chains.stages",
         "lola.evidence",
         "lola.solvers.checks",
         "lola.solvers.errors",

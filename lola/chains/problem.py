@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, TypedDict
 
 import numpy as np
@@ -22,6 +23,7 @@ _STAGE_ARRAYS = (
     "backward_s",
     "memory_bytes",
     "inference_memory_bytes",
+    "kept_bytes",
     "workspace_bytes",
     "inference_workspace_bytes",
     "hop_bits",
@@ -46,7 +48,6 @@ class ChainArguments(TypedDict):
     order: tuple[int, ...] | None
     return_bits: FloatArray
     ring_bits: float
-    workspace_bytes: FloatArray
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -84,9 +85,10 @@ class ChainProblem:
 
     Notes
     -----
-    A stage needs the memory of its modules together, and the largest workspace among them. With weight w, a second of
-    computing on client k counts ``1 + w·compute_power_w[k]`` and one of sending ``1 + w·transmit_power_w`` of the
-    sender; so the solver sees speeds and rates divided by these.
+    A stage needs what `StageProfile.peak_bytes` says, and at least what each shorter one with the same first module
+    needs: who could not hold a stage is given none that is longer. With weight w, a second of computing on client k
+    counts ``1 + w·compute_power_w[k]`` and one of sending ``1 + w·transmit_power_w`` of the sender; so the solver sees
+    speeds and rates divided by these.
 
     Examples
     --------
@@ -209,6 +211,14 @@ class ChainProblem:
             return np.ones(self.n_clients)
         return np.asarray(1.0 + self.energy_weight * power_w)
 
+    @cached_property
+    def stage_bytes(self) -> FloatArray:
+        """Bytes that a stage of modules i … j needs at [i, j], (N, N); 0 below the diagonal."""
+        needs = np.zeros((self.n_modules, self.n_modules))
+        for i, j in zip(*np.triu_indices(self.n_modules), strict=True):
+            needs[i, j] = self.stages.peak_bytes(range(i, j + 1), inference=self.inference)
+        return np.maximum.accumulate(needs, axis=1)
+
     def solver_arguments(self) -> ChainArguments:
         """Return the arguments of `lola.solvers.chain_allocation`: one micro-batch, energy in the speeds and rates."""
         stages, clients, parts = self.stages, self.clients, self.micro_batches
@@ -216,7 +226,7 @@ class ChainProblem:
         start = self.start if self.start is not None or anybody else self.starts
         return {
             "work_s": (stages.forward_s + (0.0 if self.inference else stages.backward_s)) / parts,
-            "memory_bytes": stages.inference_memory_bytes if self.inference else stages.memory_bytes,
+            "memory_bytes": self.stage_bytes,
             "hop_bits": stages.hop_bits / parts,
             "speed": clients.speed / self.compute_weight,
             "client_memory_bytes": clients.memory_bytes,
@@ -227,7 +237,6 @@ class ChainProblem:
             "order": self.order,
             "return_bits": np.zeros_like(stages.hop_bits) if self.inference else stages.return_bits / parts,
             "ring_bits": stages.result_bits / parts if self.inference else 0.0,
-            "workspace_bytes": stages.inference_workspace_bytes if self.inference else stages.workspace_bytes,
         }
 
     def cluster_arguments(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _check_split(client_of_module: IntArray, problem: ChainProblem) -> None:
         require(min(places) >= 0, "order", "a client takes part that is not in the problem's order")
         require(places == sorted(places), "order", "the clients appear in another order than the problem's")
     for client, run in zip(taken, runs, strict=True):
-        needed, offered = problem.stages.peak_bytes(run, inference=problem.inference), clients.memory_bytes[client]
+        needed, offered = problem.stage_bytes[run.start, run[-1]], clients.memory_bytes[client]
         require(
             needed <= offered * (1 + ROUNDING),
             "memory",

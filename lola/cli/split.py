@@ -28,6 +28,8 @@ class Settings:
     inference: bool
     energy_weight: float
     batches: int | None
+    clusters: int | None
+    goal: str
     json: str | None
     figure: str | None
 
@@ -86,6 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", type=int, metavar="N", help="show what a round of so many costs: seconds, joules, bytes by link"
     )
+    parser.add_argument("--clusters", type=int, metavar="N", help="so many chains at once, over disjoint clients")
+    parser.add_argument("--goal", default="slowest", metavar="slowest|throughput", help="of them (default: slowest)")
     parser.add_argument("--json", metavar="out.json", help="save the chain with its proof (-: print it)")
     parser.add_argument("--figure", metavar="out.png", help="draw a batch going through (needs lola-deft[plot])")
 
@@ -99,6 +103,9 @@ def run(options: argparse.Namespace) -> None:
     settings = settings_of(Settings, options)
     check_files(settings.json, settings.figure, [settings.clients, settings.rates, settings.stages])
     problem = settings.problem()
+    if settings.clusters is not None:
+        _print_clusters(problem, settings, settings.clusters)
+        return
     chain = split(problem)
     chain.verify(problem)
     with data_output(settings.json) as data:
@@ -110,6 +117,24 @@ def run(options: argparse.Namespace) -> None:
         from lola.figures.picture import save_figure
 
         save_figure(draw_chain(chain, problem), settings.figure)
+
+
+def _print_clusters(problem: "ChainProblem", settings: Settings, count: int) -> None:
+    from lola.chains.scheduling import split_clusters
+    from lola.cli.common import laid_out, naming_options
+    from lola.cli.tables import chain_table, clusters_line, seconds
+    from lola.solvers.errors import LolaValueError
+
+    alone = {"--json": settings.json, "--figure": settings.figure, "--batches": settings.batches}
+    if asked := [option for option, value in alone.items() if value is not None]:
+        raise LolaValueError(f"--clusters prints its chains, got {asked[0]} as well, which is of one; leave one out")
+    with naming_options("goal", n_clusters="--clusters", start="--start"):
+        clusters = split_clusters(problem, count, settings.goal)
+    clusters.verify(problem)
+    print(laid_out(*(chain_table(chain, problem) for chain in clusters.chains)))
+    for number, chain in enumerate(clusters.chains, start=1):
+        print(f"chain {number}: {seconds(chain.latency_s)} a batch, from {problem.clients.label(chain.stages[0][0])}")
+    print(clusters_line(clusters))
 
 
 def _print(chain: "Chain", problem: "ChainProblem", batches: int | None) -> None:

@@ -19,6 +19,7 @@ from lola.solvers.checks import FloatArray, IntArray
 
 if TYPE_CHECKING:
     from lola.chains.chain import Chain
+    from lola.chains.clusters import Clusters
     from lola.chains.horizon import HorizonProblem
     from lola.chains.metrics import ChainMetrics
     from lola.chains.problem import ChainProblem
@@ -306,3 +307,16 @@ def chain_proof_line(chain: "Chain", problem: "ChainProblem") -> str:
     if chain.is_proven_optimal:
         return f"optimal: {bound}"
     return f"bound: {bound}; this one may be up to {chain.gap:.1%} from the optimum"
+
+
+def clusters_line(clusters: "Clusters") -> str:
+    """Say in one line what is proven about chains that were verified."""
+    if clusters.goal == "slowest":
+        value, claim = seconds(clusters.objective), f"no {len(clusters.chains)} chains have a faster slowest one than"
+        bound = seconds(clusters.bound)
+    else:
+        value, claim = f"{clusters.objective:.6g} batches a second", "no chains together make more than"
+        bound = f"{clusters.bound:.6g}"
+    how = "all sets of clients compared" if clusters.proof is None else "verified"
+    line = f"clusters: {value}; {claim} {bound}, {how}"
+    return line if clusters.gap <= 1e-12 else f"{line}; these may be up to {clusters.gap:.1%} from the optimum"

@@ -31,7 +31,8 @@ CHAIN_FORMAT = "lola-chain"
 _PROBLEM_KEYS = ("stages", "clients", "objective", "micro_batches", "start", "order", "inference", "energy_weight")
 _TIMES = ("forward_s", "backward_s", "hop_s", "return_s")
 _CHAIN_KEYS = ("client_of_module", *_TIMES, "ring_s", "latency_s", "objective_s", "lower_bound_s")
-_POTENTIAL_KEYS = ("first", "below_s", "critical", "price_s", "potential_s")
+_POTENTIAL_KEYS = ("first", "below_s", "critical", "price_s", "index", "own_s", "potential_s")
+_MOST_CRITICAL = 24
 
 
 def save_chain(chain: Chain, problem: ChainProblem, path: StrPath | TextIO) -> None:
@@ -96,7 +97,7 @@ def load_chain(path: StrPath) -> tuple[Chain, ChainProblem]:
     if not isinstance(data["proof"], list):
         raise FormatError(f"{path}, proof: a list of tables was wanted, got {shown(data['proof'])}")
     proof = ChainProof(
-        tuple(_potentials_from_json(f"{path}, proof[{i}]", each) for i, each in enumerate(data["proof"]))
+        tuple(_potentials_from_json(f"{path}, proof[{i}]", each, problem) for i, each in enumerate(data["proof"]))
     )
     chain = _chain_from_json(f"{path}, chain", table(f"{path}, chain", data["chain"]), proof, problem)
     if data["digest"] != problem.digest():
@@ -109,43 +110,52 @@ def load_chain(path: StrPath) -> tuple[Chain, ChainProblem]:
 
 def _potentials_to_json(potentials: ChainPotentials) -> dict[str, Any]:
     """Write potentials; JSON knows no infinity, so null stands for it."""
-    below = None if potentials.below_s == math.inf else potentials.below_s
-    states = potentials.potential_s.astype(object)
-    states[np.isinf(potentials.potential_s)] = None
     return {
         "first": potentials.first,
-        "below_s": below,
+        "below_s": _with_null(np.array(potentials.below_s)),
         "critical": potentials.critical.tolist(),
         "price_s": potentials.price_s.tolist(),
-        "potential_s": states.tolist(),
+        "index": potentials.index.tolist(),
+        "own_s": _with_null(potentials.own_s),
+        "potential_s": _with_null(potentials.potential_s),
     }
 
 
-def _potentials_from_json(where: str, value: object) -> ChainPotentials:
+def _with_null(seconds: FloatArray) -> Any:
+    listed = np.array(seconds, dtype=object)
+    listed[np.isinf(seconds)] = None
+    return listed.tolist()
+
+
+def _potentials_from_json(where: str, value: object, problem: ChainProblem) -> ChainPotentials:
     data = table(where, value)
     check_keys(where, data, _POTENTIAL_KEYS)
-    below, first = data["below_s"], data["first"]
+    first, critical = data["first"], integers(f"{where}, critical", data["critical"])
+    if len(critical) > _MOST_CRITICAL:  # before the check makes an array of all their subsets
+        raise FormatError(f"{where}, critical: at most {_MOST_CRITICAL} clients were wanted, got {len(critical)}")
+    shape, rows = (problem.n_modules + 1, problem.n_clients), data["potential_s"]
+    lengths = [len(row) if isinstance(row, list) else None for row in rows] if isinstance(rows, list) else None
+    if lengths != [shape[1]] * shape[0]:
+        wanted = f"{shape[0]} lists of {shape[1]} numbers were wanted"
+        raise FormatError(f"{where}, potential_s: {wanted}, got {shown(rows)}")
     return ChainPotentials(
         first=None if first is None else integer(f"{where}, first", first),
-        below_s=math.inf if below is None else number(f"{where}, below_s", below),
-        critical=np.array(integers(f"{where}, critical", data["critical"]), dtype=np.int64),
+        below_s=float(_seconds(f"{where}, below_s", [data["below_s"]])[0]),
+        critical=np.array(critical, dtype=np.int64),
         price_s=np.array(numbers(f"{where}, price_s", data["price_s"]), dtype=np.float64),
-        potential_s=_states(f"{where}, potential_s", data["potential_s"]),
+        index=np.array(integers(f"{where}, index", data["index"]), dtype=np.int64),
+        own_s=_seconds(f"{where}, own_s", data["own_s"]),
+        potential_s=_seconds(f"{where}, potential_s", [seconds for row in rows for seconds in row]).reshape(shape),
     )
 
 
-def _states(where: str, value: object) -> FloatArray:
-    """Read lists of lists of lists of seconds, null for infinity."""
-    try:
-        listed: Any = value
-        flat = [seconds for state in listed for row in state for seconds in row]
-        shape = len(listed), len(listed[0]), len(listed[0][0])
-    except (TypeError, IndexError, KeyError):
-        flat, shape = [], (0, 0, 0)
-    if not flat or len(flat) != math.prod(shape) or any(len(row) != shape[2] for state in listed for row in state):
-        raise FormatError(f"{where}: lists of lists of lists of equal length were wanted, got {shown(value)}")
-    finite = iter(numbers(where, [seconds for seconds in flat if seconds is not None]))
-    return np.array([math.inf if seconds is None else next(finite) for seconds in flat]).reshape(shape)
+def _seconds(where: str, value: object) -> FloatArray:
+    """Read a list of seconds, null for infinity."""
+    if not isinstance(value, list):
+        raise FormatError(f"{where}: a list of numbers was wanted, got {shown(value)}")
+    return np.array(
+        [math.inf if one is None else number(f"{where}[{i}]", one) for i, one in enumerate(value)], np.float64
+    )
 
 
 def _problem_from_json(where: str, data: dict[str, Any]) -> ChainProblem:

@@ -14,7 +14,7 @@ from tiny_models import TINY, save_config
 from lola.adapters import ClientLostError, ModelChain
 from lola.models import ModelError, attach_lora, attach_prompts
 from lola.models.seeding import seeded
-from lola.profiling import Workload
+from lola.profiling import Workload, estimate_stages
 from lola.profiling.building import build
 
 # Rotary positions leave no room for prompts.
@@ -103,6 +103,18 @@ def test_only_hidden_states_go_on_and_only_gradients_that_are_needed_come_back(t
     assert (passed.backward_s > 0).tolist() == [False, False, True, True, True]
     alone = ModelChain(depths, [4] * 5).backward(batch)
     assert (alone.hop_bytes, alone.return_bytes, alone.beside_bytes) == ((), (), 0)
+
+
+def test_what_goes_from_client_to_client_is_what_the_profile_of_the_stages_says(tmp_path):
+    depths = tiny_depths(tmp_path, "roberta")
+    depths.select_all()
+    stages = estimate_stages(Workload(str(tmp_path / "roberta"), batch_size=3, sequence_length=8, lora_rank=2))
+    batch = padded_batch("roberta", torch.float32)
+    chain = ModelChain(depths, range(6))
+    passed = chain.backward(batch)
+    assert [8 * sent for sent in passed.hop_bytes] == stages.hop_bits.tolist()
+    assert [8 * sent for sent in passed.return_bytes] == stages.return_bits.tolist()
+    assert 8 * chain.infer(batch)[1].result_bytes == stages.result_bits
 
 
 def test_each_stage_computes_on_a_copy_and_keeps_what_its_own_backward_needs(tmp_path):

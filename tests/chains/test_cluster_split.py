@@ -91,9 +91,7 @@ def test_many_clients_have_a_proof():
     assert clusters.proof is not None
     assert 0 <= clusters.gap < 1
     with pytest.raises(lola.VerificationError, match="the potentials only show"):
-        replace(clusters, bound=clusters.objective, proof=replace(clusters.proof, potentials=clusters.proof.potentials[:1]))
-        tighter = replace(clusters, bound=clusters.bound * 1.0 + (clusters.objective - clusters.bound) * 0.5 + 1e-9)
-        replace(tighter, objective=clusters.objective).verify(problem)
+        replace(clusters, bound=(clusters.bound + clusters.objective) / 2).verify(problem)
 
 
 def test_refusals():
@@ -104,6 +102,6 @@ def test_refusals():
     with pytest.raises(ValueError, match="goal must be 'slowest' or 'throughput', got 'best'"):
         lola.split_clusters(roomy(), 2, "best")
     with pytest.raises(lola.InfeasibleError, match="no clusters exist: 1 disjoint chain"):
-        lola.split_clusters(toy_problem(), 2)
+        lola.split_clusters(toy_problem(clients=toy_clients(memory_bytes=[1e8, 1e9, 1e9])), 2)
     with pytest.raises(TypeError, match="problem must be a lola.ChainProblem, got int"):
         lola.split_clusters(3, 2)

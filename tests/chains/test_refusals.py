@@ -58,8 +58,8 @@ def test_a_bad_problem_is_refused(changes, said):
 INFEASIBLE = [
     ({"clients": toy_clients(memory_bytes=[1e8, 2e8, 3e8])}, r"no client has the memory for module\(s\) 1, 2"),
     (
-        {"clients": toy_clients(memory_bytes=[2e8, 0, 4.1e8])},
-        "the modules need 8.1e.08 bytes, all clients together offer",
+        {"clients": toy_clients(memory_bytes=[2.1e8, 0, 4.2e8])},
+        "the modules need 9.1e.08 bytes, all clients together offer",
     ),
     ({"start": "ann", "clients": toy_clients(memory_bytes=[1e8, 1e9, 1e9])}, "ann, the start, must hold module 0"),
     (
@@ -113,13 +113,16 @@ BAD_FILES = [
     (put("proof", 0, "critical", value=[0.5]), r"proof\[0\], critical\[0\]: an integer was wanted, got 0.5"),
     (
         put("proof", 0, "potential_s", value=[]),
-        r"potential_s: lists of lists of lists of equal length were wanted, got \[\]",
+        r"potential_s: 5 lists of 3 numbers were wanted, got \[\]",
     ),
     (
         put("proof", 0, "potential_s", value=[[[1.0], [1.0, 2.0]]]),
-        "lists of lists of lists of equal length were wanted",
+        r"potential_s: 5 lists of 3 numbers were wanted, got \[\[\[1.0\]",
     ),
-    (put("proof", 0, "potential_s", value=[[["a"]]]), r"potential_s\[0\]: a plain number was wanted .*, got 'a'"),
+    (put("proof", 0, "potential_s", value=[["a"] * 3] * 5), r"potential_s\[0\]: a plain number was wanted .*, got 'a'"),
+    (put("proof", 0, "own_s", value="none"), r"proof\[0\], own_s: a list of numbers was wanted, got 'none'"),
+    (put("proof", 0, "below_s", value="inf"), r"proof\[0\], below_s\[0\]: a plain number was wanted .*, got 'inf'"),
+    (put("proof", 0, "critical", value=list(range(60))), r"critical: at most 24 clients were wanted, got 60"),
     (put("problem", "start", value="ann"), "problem, start: an integer was wanted, got 'ann'"),
     (put("problem", "order", value="ann"), "problem, order: a list of integers was wanted, got 'ann'"),
     (put("problem", "objective", value=None), "problem: objective must be one of sum, max, pipeline; got None"),

@@ -8,7 +8,7 @@ from chain_problems import toy_problem, toy_stages
 import lola
 from lola.cli.common import Exit
 from lola.cli.main import main
-from lola.cli.tables import chain_proof_line, chain_table, metrics_table
+from lola.cli.tables import chain_proof_line, chain_table, clusters_line, metrics_table
 
 CLIENTS = "name,speed,memory_bytes,rows\nann,1,3e8,100\nbob,0.5,1e9,0\ncid,2,1e9,20\n"
 RATES = "rate_bps,ann,bob,cid\nann,,4e7,\nbob,4e7,,8e7\ncid,2e7,1.6e8,\n"
@@ -71,6 +71,23 @@ def test_what_the_options_ask_for(toy, capsys):
         assert line in capsys.readouterr().out
     assert main([*toy, "--inference", "--order", "bob, cid"]) == 0
     assert "(inference over 1 of 3 clients)" in capsys.readouterr().out
+
+
+def test_several_chains_at_once(toy, capsys):
+    assert main([*toy, "--clusters", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "chain 1: 1.250000 s a batch, from cid\nchain 2: 5.100000 s a batch, from ann\n" in out
+    assert "clusters: 5.100000 s; no 2 chains have a faster slowest one than 5.100000 s, all sets of clients" in out
+    assert main([*toy, "--clusters", "1", "--goal", "throughput"]) == 0
+    assert "clusters: 0.8 batches a second; no chains together make more than 0.8, " in capsys.readouterr().out
+    for options, said in (
+        (["--json", "chain.json"], "--clusters prints its chains, got --json as well, which is of one; leave one out"),
+        (["--start", "ann"], "got a problem that starts with ann; leave --start out, or form one chain"),
+        (["--goal", "best"], "--goal must be 'slowest' or 'throughput', got 'best'; choose one of them"),
+        (["--clusters", "3"], "--clusters may be at most 2, the number of starts, got 3"),
+    ):
+        assert main([*toy, "--clusters", "2", *options]) == Exit.BAD_INPUT
+        assert said in capsys.readouterr().err
 
 
 def test_a_pipe_gets_the_chain_alone(toy, capsys):
@@ -147,3 +164,7 @@ def test_tables_of_energy_and_of_a_gap():
     assert [column.header for column in chain_table(chain, problem).columns][:2] == ["modules", "client"]
     loose = type(chain)(**{**vars(chain), "lower_bound_s": chain.objective_s / 1.25})
     assert chain_proof_line(loose, problem).endswith("; this one may be up to 25.0% from the optimum")
+    clusters = lola.Clusters((chain,), "slowest", 2.0, 1.6, None)
+    assert clusters_line(clusters).endswith(
+        "1.600000 s, all sets of clients compared; these may be up to 25.0% from the optimum"
+    )
