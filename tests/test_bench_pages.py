@@ -41,7 +41,9 @@ def test_a_claim_that_fails_is_not_written():
         page.claim(False, "one is two")
 
 
-@pytest.mark.parametrize("name", ["results", "paper", "profiles", "segments", "devices", "testbed", "chains"])
+@pytest.mark.parametrize(
+    "name", ["results", "paper", "profiles", "segments", "devices", "testbed", "chains", "gaisnet"]
+)
 def test_every_part_of_a_template_is_used(name):
     code = "".join(path.read_text() for path in (ROOT / "bench").rglob("*.py"))
     for part in page.Template(name).parts:

@@ -98,9 +98,7 @@ def classes_seen(folder: str, glue: str) -> Record:
     for seen in range(1, n_classes + 1):
         model, train = make_model(folder, task), drawn(corpus.train, rows, seen)
         dev = held_out(model, drawn(corpus.dev, CLASSES["dev_rows"], n_classes))
-        session = session_of(
-            model, [np.arange(rows)], train, dev, batch_size=SCALE["batch_size"], evaluate_every=epoch
-        )
+        session = session_of(model, [np.arange(rows)], train, dev, batch_size=SCALE["batch_size"], evaluate_every=epoch)
         scores = [record.scores["accuracy"] for record in session.run(epoch * CLASSES["epochs"]) if record.scores]
         runs.append({"seen": seen, "accuracy": scores})
         print(runs[-1], flush=True)

@@ -19,13 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path += [str(HERE.parent), str(HERE.parent / "paper")]
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "paper"))
 
 from report import machine
 
 from lola.files.formats import write_atomically
 
+HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 NEEDS = {
     "horizon": (),

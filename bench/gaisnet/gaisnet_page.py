@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from math import factorial
 from pathlib import Path
 from typing import Any
 
-import gaisnet_plots
 import numpy as np
+from gaisnet_plots import NAMES, TABLE_III, draw, two_errors
 from page import Template, claim, rows, write_page
+from phone_splits import CHOSEN, RULES
 from service_rounds import COST, FIRST, PRINTED, PRINTED_PROFIT, STEP, most_raised
 
 HERE = Path(__file__).resolve().parent
-TABLE_III = {1: (0.200, 0.200), 2: (0.397, 0.397), 3: (0.575, 0.595), 4: (0.753, 0.767), 5: (0.933, 0.967)}
-NAMES = {"sst2": "SST-2", "mnli": "MNLI"}
+
+ORDERS = ("best order", "drawn order", CHOSEN)
 
 say = Template("gaisnet")
 Record = dict[str, Any]
@@ -21,7 +23,7 @@ Record = dict[str, Any]
 
 def write(results: Record) -> None:
     """Write the page and its plots."""
-    gaisnet_plots.draw(results, HERE / "plots")
+    draw(results, HERE / "plots")
     write_page(HERE / "RESULTS.md", blocks(results))
 
 
@@ -39,11 +41,6 @@ def cluster_runs(results: Record) -> dict[str, Record]:
     return {task: results[f"clusters-{task}"] for task in NAMES if f"clusters-{task}" in results}
 
 
-def two_errors(n_rows: int) -> float:
-    """Return two standard errors of an accuracy of a half."""
-    return 2 * (0.25 / n_rows) ** 0.5
-
-
 # -- fine-tune or serve -----------------------------------------------------------------------------------------------
 
 
@@ -56,7 +53,15 @@ def horizon(data: Record) -> str:
     for name, run in printed.items():
         profit = sum(run["profit"])
         claim(profit == PRINTED_PROFIT[name], f"the {name} policy's actions earn what is printed")
-        lines.append([name, "the paper", f"`{run['actions']}`", f"{profit:g}", f"{PRINTED_PROFIT[name]}"])
+        lines.append(
+            [
+                name,
+                "the paper",
+                f"`{run['actions']}`",
+                f"{profit:g}".replace("-", "−"),
+                f"{PRINTED_PROFIT[name]}".replace("-", "−"),
+            ]
+        )
     capped, uncapped = (sum(optimal[cap]["profit"]) for cap in ("two levels up", "no cap"))
     claim(capped == PRINTED_PROFIT["proposed"], "the proposed policy is optimal with two levels up")
     claim(uncapped > capped and most_raised(PRINTED["random"]) > 2, "the printed policies need two caps")
@@ -68,7 +73,7 @@ def horizon(data: Record) -> str:
         first=FIRST,
         step=STEP,
         cost=COST,
-        rounds=f"rounds: {data['demand']} is asked for",
+        demand=data["demand"],
         rows=rows(lines),
         same=say("the printed plan" if same else "another plan of the same profit"),
         uncapped=f"{uncapped:g}",
@@ -80,30 +85,40 @@ def horizon(data: Record) -> str:
 # -- splits -----------------------------------------------------------------------------------------------------------
 
 
+def beyond_and_times(told: Record) -> list[str]:
+    """Return the share of clusters that do not fit, and of those that do the median, with the deciles at both ends."""
+    low, median, high = (told["quantiles"][place] for place in (10, 50, 90))
+    return [f"{100 * told['beyond_memory']:.0f} %", f"{median:.2f} ({low:.2f} … {high:.2f})"]
+
+
 def splits(data: Record) -> str:
-    lines = []
+    lines, itself = [], []
     for question, asked in data["questions"].items():
-        for name, found in asked["ratios"].items():
-            if not found["quantiles"]:
-                continue
-            at = found["quantiles"]
-            claim(at[0] >= 1, "no rule is faster than lola's optimum")
-            rule, order = name.split(", ") if ", " in name else ("lola itself", "drawn, against any")
-            numbers = (at[50], at[10], at[90], at[100])
-            beyond = f"{100 * found['beyond_memory']:.1f} %"
-            lines.append([question, rule, order.removesuffix(" order"), beyond, *(f"{value:.2f} ×" for value in numbers)])
+        ratios = asked["ratios"]
+        claim(all(told["quantiles"][0] >= 1 for told in ratios.values()), "no rule is faster than lola's optimum")
+        for rule in RULES:
+            cells = [beyond_and_times(ratios[f"{rule}, {order}"]) for order in ORDERS]
+            lines.append([question, rule, *chain(*cells)])
+        itself.append(f"{ratios['fixed order']['quantiles'][90]:.2f} × ({question})")
     inference = data["questions"]["inference"]
-    training = [asked for question, asked in data["questions"].items() if question != "inference"]
+    training = {question: asked for question, asked in data["questions"].items() if question.startswith("training")}
+    used = [asked["mean_used"] for asked in training.values()]
+    claim(max(used) < data["phones"], "lola leaves phones out")
+    chosen = [asked["ratios"][f"speed, {CHOSEN}"] for asked in training.values()]
     return say(
         "splits",
-        **{name: data[name] for name in ("clusters", "phones", "of", "side_m", "offered", "profile")},
+        **{name: data[name] for name in ("clusters", "phones", "of", "side_m", "offered", "little", "profile")},
         orders=factorial(data["phones"]),
         rows=rows(lines),
+        itself=", ".join(itself),
         redrawn=say("redrawn", left_out=data["left_out"]) if data["left_out"] else say("none redrawn"),
         why=say(
             "why",
-            used=" and ".join(f"{asked['mean_used']:.1f}" for asked in training),
+            used=" and ".join(f"{mean:.1f}" for mean in used),
             phones=data["phones"],
+            fits=" and ".join(f"{1 - found['beyond_memory']:.0%}" for found in chosen),
+            chosen=" and ".join(f"{found['quantiles'][50]:.2f} ×" for found in chosen),
+            which="; ".join(training),
             alone=say("alone", alone=inference["alone"]) if inference["alone"] > 0.5 else "",
         ).strip(),
     )

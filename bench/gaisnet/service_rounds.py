@@ -30,9 +30,7 @@ def run() -> Record:
         problem = lola.HorizonProblem(levels(raises), COST, DEMAND, name=["A", "B", "C"])
         plan = problem.plan()
         problem.verify(plan)
-        actions = "".join(
-            DEMAND[t] if model < 0 else "abc"[model] for t, model in enumerate(plan.upgraded.tolist())
-        )
+        actions = "".join(DEMAND[t] if model < 0 else "abc"[model] for t, model in enumerate(plan.upgraded.tolist()))
         optimal[cap] = {"actions": actions, "profit": replayed(actions, raises), "bound": plan.upper_bound}
     printed = {
         name: {"actions": actions, "profit": replayed(actions, most_raised(actions))}
