@@ -15,6 +15,7 @@ from service_rounds import COST, FIRST, PRINTED, PRINTED_PROFIT, STEP, most_rais
 
 HERE = Path(__file__).resolve().parent
 
+NEARLY = 1.05
 ORDERS = ("best order", "drawn order", CHOSEN)
 
 say = Template("gaisnet")
@@ -30,10 +31,16 @@ def write(results: Record) -> None:
 def blocks(results: Record) -> list[str]:
     """Return what was measured as blocks of Markdown."""
     where = dict.fromkeys(f"{part['machine']}, {part['date']}" for part in results.values())
-    parts = [say("head", machine="; ".join(where)), horizon(results["horizon"]), splits(results["splits"])]
-    parts += [classes(results["classes"])] if "classes" in results else []
-    parts += [clusters(cluster_runs(results))] if cluster_runs(results) else []
-    return [*parts, *([pretraining(results["pretraining"])] if "pretraining" in results else [])]
+    sections = {
+        "horizon": horizon,
+        "splits": splits,
+        "classes": classes,
+        "clusters": clusters,
+        "pretraining": pretraining,
+    }
+    measured = {**results, "clusters": cluster_runs(results)}
+    told = [tell(measured[part]) for part, tell in sections.items() if measured.get(part)]
+    return [say("head", machine="; ".join(where)), *told]
 
 
 def cluster_runs(results: Record) -> dict[str, Record]:
@@ -104,7 +111,13 @@ def splits(data: Record) -> str:
     training = {question: asked for question, asked in data["questions"].items() if question.startswith("training")}
     used = [asked["mean_used"] for asked in training.values()]
     claim(max(used) < data["phones"], "lola leaves phones out")
-    chosen = [asked["ratios"][f"speed, {CHOSEN}"] for asked in training.values()]
+    chosen = {rule: [asked["ratios"][f"{rule}, {CHOSEN}"] for asked in training.values()] for rule in RULES}
+    fits = [
+        f"by {rule} in " + " and ".join(f"{100 * (1 - told['beyond_memory']):.0f} %" for told in chosen[rule])
+        for rule in ("speed", "memory")
+    ]
+    medians = [told["quantiles"][50] for rule in ("speed", "memory") for told in chosen[rule]]
+    claim(max(medians) < NEARLY, "a rule that is told which phones to take, and fits, is as fast as lola in the median")
     return say(
         "splits",
         **{name: data[name] for name in ("clusters", "phones", "of", "side_m", "offered", "little", "profile")},
@@ -116,8 +129,9 @@ def splits(data: Record) -> str:
             "why",
             used=" and ".join(f"{mean:.1f}" for mean in used),
             phones=data["phones"],
-            fits=" and ".join(f"{1 - found['beyond_memory']:.0%}" for found in chosen),
-            chosen=" and ".join(f"{found['quantiles'][50]:.2f} ×" for found in chosen),
+            fits=", ".join(fits),
+            least=min(medians),
+            most=max(medians),
             which="; ".join(training),
             alone=say("alone", alone=inference["alone"]) if inference["alone"] > 0.5 else "",
         ).strip(),
