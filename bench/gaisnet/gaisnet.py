@@ -1,9 +1,9 @@
 """What the GaisNet paper shows, as lola gets it: writes results.json, plots and RESULTS.md.
 
-    python bench/gaisnet/gaisnet.py --fleet FILE --glue FOLDER --model FOLDER   # everything: half an hour on one core
-    python bench/gaisnet/gaisnet.py horizon                                      # seconds; needs no data
-    python bench/gaisnet/gaisnet.py splits --fleet FILE                          # a minute or two
-    python bench/gaisnet/gaisnet.py --page                                       # the page and plots alone
+    python bench/gaisnet/gaisnet.py --fleet FILE --glue FOLDER --model FOLDER   # a quarter of an hour on one core
+    python bench/gaisnet/gaisnet.py horizon                                     # seconds; needs no data
+    python bench/gaisnet/gaisnet.py splits --fleet FILE                         # a minute or two
+    python bench/gaisnet/gaisnet.py --page                                      # the page and plots alone
 
 FILE is a fleet of phones, such as phones_333.csv; GLUE a folder with SST-2 and MNLI, MODEL one with all-MiniLM-L6-v2.
 Needs lola-deft[plot,train].

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -88,14 +89,7 @@ def compare(problem: lola.ChainProblem) -> dict[str, float]:
     In its best order of all phones and of those that lola takes, and in the drawn order, against lola's in that one.
     """
     orders = np.array(list(permutations(range(problem.n_clients))))  # the first is the drawn one
-    drawn = lola.ChainProblem(
-        problem.stages,
-        problem.clients,
-        objective=problem.objective,
-        micro_batches=problem.micro_batches,
-        inference=problem.inference,
-        order=orders[0].tolist(),
-    )
+    drawn = replace(problem, order=orders[0].tolist())
     free, fixed = lola.split(problem), lola.split(drawn)
     for chain, asked in ((free, problem), (fixed, drawn)):
         chain.verify(asked)

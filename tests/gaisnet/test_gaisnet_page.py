@@ -4,15 +4,12 @@ import copy
 import json
 from pathlib import Path
 
-import edge_training
 import gaisnet_page
 import gaisnet_plots
-import numpy as np
 import pytest
 import service_rounds
 
 import lola
-from lola.tasks.glue import Examples
 
 HERE = Path(gaisnet_page.__file__).parent
 RESULTS = json.loads((HERE / "results.json").read_text())
@@ -107,11 +104,3 @@ def test_pretraining_and_adapters_are_judged_by_the_numbers(results):
     text = gaisnet_page.pretraining(data)
     assert "Pretraining decides" in text
     assert "unlike Fig. 7" in text
-
-
-def test_rows_are_drawn_of_each_class_as_many():
-    labels = np.array([0, 1, 2] * 20)
-    examples = Examples([f"text {number}" for number in range(60)], None, labels)
-    some = edge_training.drawn(examples, 12, 2)
-    assert np.bincount(some.labels, minlength=3).tolist() == [6, 6, 0]
-    assert len({*some.first}) == 12
