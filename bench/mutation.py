@@ -110,11 +110,7 @@ TARGETS = (
     Target("solvers/segment*.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),
     Target("solvers/cluster*.py", ("tests/solvers/test_clusters.py",), SOLVERS),
-    Target(
-        "solvers/chain*.py",
-        ("tests/solvers/test_chains.py", "tests/solvers/test_chain_proofs.py", "tests/solvers/test_chain_oracle.py"),
-        SOLVERS,
-    ),
+    Target("solvers/chain*.py", ("tests/solvers/test_chains.py", "tests/solvers"), SOLVERS),
     Target("solvers/*_prices.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/*.py", ("tests/solvers", "tests/test_properties.py"), SOLVERS),
 )
