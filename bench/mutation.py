@@ -99,6 +99,7 @@ TARGETS = (
         "lola/adapters/quarantine.py", ("tests/adapters/test_quarantine.py", "tests/devices/test_influence.py"), USUAL
     ),
     Target("lola/adapters/compute.py", ("tests/adapters/test_round.py", "tests/adapters"), USUAL),
+    Target("lola/adapters/c[hl][au]*.py", ("tests/adapters/test_chain.py", "tests/adapters"), USUAL),
     Target("lola/adapters/*.py", ("tests/adapters/test_session.py", "tests/adapters"), USUAL),
     Target("solvers/oracle/se*.py", ("tests/test_segment_oracle.py", "tests/test_oracles.py"), USUAL),
     Target("solvers/oracle/chains.py", ("tests/solvers/test_chain_oracle.py",), USUAL),

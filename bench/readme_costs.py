@@ -7,11 +7,10 @@ FIRST, LAST = "<!--costs-->\n", "<!--end-->\n"
 
 
 def lines(results: dict) -> list[str]:
-    """Say in four lines what results.json holds; every number is of one run."""
+    """Say in three lines what results.json holds; every number is of one run."""
     each, city = results["batch"]["seconds_each"], results["city"]["seconds"]
     single, python = each["joint_allocation, one by one"], each["numpy + scipy Newton"]
-    grid, scip = results["grid"], results["scip"]["cases"][-1]
-    worst = max(grid["cells"], key=lambda cell: cell["ours"] / cell["peer_s"])
+    scip = results["scip"]["cases"][-1]
     return [
         f"One round of 20 devices and 12 blocks: {1e6 * single:.0f} µs, {python / single:.0f} times as fast as the "
         f"same method in numpy and scipy; in a batch of {results['batch']['rounds']:,} rounds on "
@@ -19,9 +18,6 @@ def lines(results: dict) -> list[str]:
         f"A city of {results['city']['devices']:,} devices: `block_allocation` takes "
         f"{_reads(city, 'block_allocation'):.0f} times, `joint_allocation` {_reads(city, 'joint_allocation'):.0f} "
         "times as long as reading the fleet once.",
-        f"`linear_assignment` against the fastest peer in each of {len(grid['cells'])} cells: "
-        f"{grid['geometric_mean']:.2f} of its time in the geometric mean, {grid['worst']:.2f} at worst "
-        f"({worst['shape'][0]} × {worst['shape'][1]}).",
         f"SCIP on {scip['size'][0]} devices and {scip['size'][1]} blocks, the largest case that it finishes in a "
         f"minute: over {10 ** int(math.log10(scip['scip_s'] / scip['ours_s'])):,} times as long.",
     ]

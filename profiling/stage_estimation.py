@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from lola.chains.stages import StageProfile
+from lola.models.cutting import ModuleChain
 from lola.profile import Provenance
 from lola.profiling.building import described
-from lola.profiling.chain_run import ModuleChain, run_stages
+from lola.profiling.chain_run import run_stages
 from lola.profiling.estimation import GRANULARITY_BYTES, fake_depths, reference_device, without_data
 from lola.profiling.stage_memory import STAGE_MEMORY, module_costs
 from lola.profiling.workload import ProfilingError, Workload

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lola.models.cutting import ModuleChain
 from lola.models.depths import loss_of_output
-from lola.profiling.chain_run import ModuleChain, Watch, run_stages
+from lola.profiling.chain_run import Watch, run_stages
 from lola.profiling.estimation import MOMENT_BYTES
 from lola.profiling.memory import PeakCounter, count_saved, total_bytes, track_peak
 from lola.solvers.checks import FloatArray

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.chains.stages import StageProfile
+from lola.models.cutting import ModuleChain
 from lola.models.loading import import_transformers
 from lola.profile import Provenance
 from lola.profiling.building import described
-from lola.profiling.chain_run import ModuleChain, run_stages
+from lola.profiling.chain_run import run_stages
 from lola.profiling.judgement import PRECISION, uncertainty
 from lola.profiling.machine import cpu_name, thread_count
 from lola.profiling.measurement import prepared

@@ -58,7 +58,7 @@ class Search:
         small = costs.n_clients <= MOST_CLIENTS
         levels = _LEVELS if costs.sum_weight > 0.0 and costs.max_weight > 0.0 else 1
         self._most = np.inf if small else _MOST_POTENTIALS // (min(share, _SHARES) * levels)
-        self._steps = 1 if small or costs.sum_weight == 0.0 else _STEPS // min(share, _SHARES)
+        self._steps = 1 if small or costs.sum_weight == 0.0 else max(_STEPS // min(share, _SHARES), 1)
 
     def run(self) -> None:
         """Improve the best chain, and find the bound and its potentials."""

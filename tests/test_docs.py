@@ -55,7 +55,10 @@ PRINTED = {
         "",
         r"jbba: 12 blocks on (\d) devices in [\d.]+ s, proven .*\n(\S+ takes depths \d+ to \d+\n)+",
     ],
-    "docs/fine-tuning.md": [r"(\d \d+\.\d+ \d+\.\d+\n){3}"],
+    "docs/fine-tuning.md": [
+        r"(\d \d+\.\d+ \d+\.\d+\n){3}",
+        r"(\d \d+\.\d+ \d+\.\d+ \d+ \d+\n){3}\(512, 512\) 8\n",
+    ],
 }
 
 

@@ -20,6 +20,7 @@ SHOWN = {
     "Chain.verify": lola.Chain.verify,
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
+    "ModelChain": lola.adapters.ModelChain,
 }
 
 

@@ -2,6 +2,10 @@ from lola.adapters.apply import Refusal as Refusal
 from lola.adapters.apply import RoundReport as RoundReport
 from lola.adapters.apply import apply_round as apply_round
 from lola.adapters.bound import NormBound as NormBound
+from lola.adapters.chain import ModelChain as ModelChain
+from lola.adapters.chain_session import ChainSession as ChainSession
+from lola.adapters.clusters import ClusterPlan as ClusterPlan
+from lola.adapters.clusters import PlannedChain as PlannedChain
 from lola.adapters.compute import block_gradient as block_gradient
 from lola.adapters.devices import Devices as Devices
 from lola.adapters.devices import LiveDevices as LiveDevices
@@ -10,10 +14,14 @@ from lola.adapters.devices import SimulatedDevices as SimulatedDevices
 from lola.adapters.messages import BlockGradient as BlockGradient
 from lola.adapters.messages import BlockTask as BlockTask
 from lola.adapters.messages import ModelUpdate as ModelUpdate
+from lola.adapters.passage import ChainPass as ChainPass
+from lola.adapters.passage import ClientLostError as ClientLostError
 from lola.adapters.plan import RoundPlan as RoundPlan
 from lola.adapters.quarantine import Quarantine as Quarantine
+from lola.adapters.record import ChainRecord as ChainRecord
 from lola.adapters.record import RoundRecord as RoundRecord
 from lola.adapters.session import CooperativeSession as CooperativeSession
+from lola.adapters.setting import ChainSetting as ChainSetting
 from lola.adapters.setting import Setting as Setting
 from lola.adapters.shards import ShardedData as ShardedData
 from lola.adapters.shards import dirichlet_shards as dirichlet_shards

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,15 +14,15 @@ from lola.adapters.bound import NormBound
 from lola.adapters.messages import BlockGradient, in_words
 from lola.adapters.plan import RoundPlan
 from lola.adapters.quarantine import Quarantine
+from lola.adapters.stepping import step
 from lola.adapters.wire import unlike
 from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     import torch
 
+    from lola.adapters.stepping import Block
     from lola.models import Depths
-
-    Block = dict[str, torch.nn.Parameter]
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def apply_round(
         else:
             accepted[answer.depths] = answer
     with depths.lock:
-        spoiled = _step(optimizer, wanted, accepted)
+        spoiled = step(optimizer, wanted, {part: answer.gradients for part, answer in accepted.items()})
     for spoiled_depths, why in spoiled.items():
         refuse(int(accepted.pop(spoiled_depths).device), spoiled_depths[-1], why)
     if bound is not None:
@@ -243,63 +242,6 @@ def _is_finite_number(value: object) -> bool:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer of hundreds of digits
         return False
-
-
-def _step(
-    optimizer: torch.optim.Optimizer, blocks: Mapping[range, Block], accepted: Mapping[range, BlockGradient]
-) -> dict[range, str]:
-    """Step what was accepted. Where a step does not stay finite, all is left as it was; say where, and why."""
-    import torch
-
-    stepped = [parameter for depths in accepted for parameter in blocks[depths].values()]
-    weights = [parameter.detach().clone() for parameter in stepped]
-    states = [_copied(optimizer.state.get(parameter)) for parameter in stepped]
-    groups = [copy.deepcopy({**group, "params": None}) for group in optimizer.param_groups]
-    spoiled: dict[range, str] = {}
-    while spoiled.keys() != accepted.keys():
-        optimizer.zero_grad(set_to_none=True)  # torch leaves a parameter without a gradient, and its state, alone
-        for depths in accepted.keys() - spoiled.keys():
-            for name, parameter in blocks[depths].items():
-                parameter.grad = accepted[depths].gradients[name].detach().to(parameter.device, copy=True)
-        optimizer.step()
-        newly = {depths: _not_finite(optimizer, blocks[depths]) for depths in accepted if depths not in spoiled}
-        if not any(newly.values()):
-            break
-        spoiled |= {depths: why for depths, why in newly.items() if why}
-        with torch.no_grad():
-            for parameter, weight, state in zip(stepped, weights, states, strict=True):
-                parameter.copy_(weight)
-                optimizer.state.pop(parameter, None)
-                if state is not None:
-                    optimizer.state[parameter] = _copied(state)
-        for group, entries in zip(optimizer.param_groups, groups, strict=True):
-            group.update({**copy.deepcopy(entries), "params": group["params"]})
-    optimizer.zero_grad(set_to_none=True)
-    return spoiled
-
-
-def _copied(state: dict[str, Any] | None) -> Any:
-    """Copy a parameter's optimizer state; deepcopy alone takes several times as long for tensors."""
-    import torch
-
-    if state is None:
-        return None
-    return {
-        name: value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
-        for name, value in state.items()
-    }
-
-
-def _not_finite(optimizer: torch.optim.Optimizer, block: Block) -> str:
-    """Say what a step has spoiled of a block, or nothing."""
-    import torch
-
-    for name, parameter in block.items():
-        for entry, value in {"": parameter, **optimizer.state.get(parameter, {})}.items():
-            if isinstance(value, torch.Tensor) and not value.isfinite().all():
-                of = f"the optimizer's {entry} of {name}" if entry else name
-                return f"its step would make {of} not finite"
-    return ""
 
 
 def _listed(depths: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lola.adapters.identity import frozen_digest
-from lola.adapters.record import DEVICE_LISTS, RoundRecord
+from lola.adapters.record import RECORD_OF_SCHEME
 from lola.files.folders import DRAFT, SUMS, remove, rename, sums, written_whole
 from lola.files.formats import (
     FormatError,
@@ -94,7 +94,7 @@ def load_latest(
             warnings.warn(
                 f"{folder}: going on from {path.name}, for what is newer is damaged and now called {_DAMAGED}…: "
                 f"{_told(damaged)}",
-                stacklevel=3,
+                stacklevel=4,  # load_latest, Session._go_on and the constructor lie between
             )
         session: dict[str, Any] = data["session"]
         return session
@@ -138,16 +138,20 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
         check_keys("state.json", data, ("session", "optimizer"))
         check_keys("state.json, optimizer", data["optimizer"], ("kind", "scalars", "param_groups"))
         session = data["session"]
-        required, optional = ("version", "clock_s", "records", "identity", "norms"), ("frozen", "refusals")
+        scheme = session.get("scheme", "cooperative")
+        if scheme not in RECORD_OF_SCHEME:
+            raise FormatError(f"state.json: scheme must be one of {', '.join(RECORD_OF_SCHEME)}, got {scheme!r}")
+        norms, refusals = (("norms",), ("refusals",)) if scheme == "cooperative" else ((), ())
+        required, optional = ("version", "clock_s", "records", "identity", *norms), ("frozen", "scheme", *refusals)
         check_keys("state.json, session", session, required, optional)
         if integer("state.json, version", session["version"]) != version_of(path):
             raise FormatError(f"state.json is of version {session['version']}")
         number("state.json, clock_s", session["clock_s"])
-        for depth, norms in session["norms"].items():
+        for depth, norms in session.get("norms", {}).items():
             numbers(f"state.json, norms of depth {int(depth)}", norms)
         for device, versions in session.get("refusals", {}).items():
             integers(f"state.json, refusals of device {int(device)}", versions)
-        if len([RoundRecord.from_json(record) for record in session["records"]]) != session["version"]:
+        if len([RECORD_OF_SCHEME[scheme].from_json(record) for record in session["records"]]) != session["version"]:
             raise FormatError("state.json has not one record a round")
         stored, moments = (load((path / f"{name}.safetensors").read_bytes()) for name in ("weights", "optimizer"))
     except (SafetensorError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -245,9 +249,16 @@ def _csv(records: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(text, fieldnames=[*plain, *scored], lineterminator="\n")
     writer.writeheader()
     for record in records:
-        devices = {name: " ".join(map(str, record[name])) for name in DEVICE_LISTS}
-        writer.writerow({**{name: record[name] for name in plain}, **devices, **record["scores"]})
+        writer.writerow({**{name: _cell(record[name]) for name in plain}, **record["scores"]})
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """Put a list of numbers into one cell, with spaces between; of such lists, with semicolons."""
+    if not isinstance(value, list):
+        return value
+    separator = "; " if any(isinstance(entry, list) for entry in value) else " "
+    return separator.join(str(_cell(entry)) for entry in value)
 
 
 def _split(state: dict[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

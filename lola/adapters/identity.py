@@ -15,7 +15,7 @@ from lola.problem import Problem, of_a_round
 if TYPE_CHECKING:
     import torch
 
-    from lola.adapters.setting import Setting
+    from lola.adapters.setting import ChainSetting, Setting
     from lola.adapters.shards import ShardedData
     from lola.models import Depths
 
@@ -32,14 +32,34 @@ def run_identity(
 
     Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
     """
-    state, frozen = hashlib.sha256(problem.digest().encode()), hashlib.sha256()
     unused = () if setting.quarantine_after else ("quarantine_after", "quarantine_rounds")  # older runs know neither
-    kept = {
-        name: value for name, value in asdict(setting).items() if not name.endswith("_every") and name not in unused
-    }
+    kept = {name: value for name, value in _kept(setting).items() if name not in unused}
     of_channel, of_devices = (told(one) if is_dataclass(one) else "" for one in (channel, devices))
     of_data = (of_devices,) if data is None else (data.seed, data.batch_size)
-    state.update(repr((sorted(kept.items()), *of_data, of_channel, depths.alpha)).encode())
+    said = repr((sorted(kept.items()), *of_data, of_channel, depths.alpha))
+    return _digests(problem.digest() + said, depths, data)
+
+
+def chain_identity(
+    plan: object, starts: tuple[int, ...], n_clients: int, setting: ChainSetting, depths: Depths, data: ShardedData
+) -> tuple[str, str]:
+    """Digests, as `run_identity` gives them, of a run over chains.
+
+    A plan that is no dataclass, an evaluation or a loss cannot be compared.
+    """
+    of_plan = told(plan) if is_dataclass(plan) else ""
+    of_data = (starts, n_clients, data.seed, data.batch_size)
+    said = repr(("chains", sorted(_kept(setting).items()), *of_data, of_plan, repr(depths), depths.alpha))
+    return _digests(said, depths, data)
+
+
+def _kept(setting: Setting | ChainSetting) -> dict[str, object]:
+    """Return what of a setting may not change where a run goes on."""
+    return {name: value for name, value in asdict(setting).items() if not name.endswith("_every")}
+
+
+def _digests(said: str, depths: Depths, data: ShardedData | None) -> tuple[str, str]:
+    state, frozen = hashlib.sha256(said.encode()), hashlib.sha256()
     if data is not None:
         for shard in data.shards:
             state.update(shard.tobytes())

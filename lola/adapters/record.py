@@ -1,13 +1,13 @@
-"""What a round of a session did."""
+"""What a round of a session did, by its scheme."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 # Fields that list devices.
-DEVICE_LISTS = ("device_of_block", "devices_used")
+_DEVICE_LISTS = ("device_of_block", "devices_used")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class RoundRecord:
         The devices whose gradients were applied, in rising order; empty, too, in records that did not note it.
     """
 
+    # What is drawn round by round, beside the scores.
+    LOGGED: ClassVar = ("loss", "clock_s", "latency_s", "missing", "memory_wall")
+
     version: int
     clock_s: float
     latency_s: float
@@ -55,7 +58,7 @@ class RoundRecord:
         """Return the record as JSON can keep it, with None for NaN."""
         flat = asdict(self)
         scores = flat.pop("scores")
-        lists = {name: list(flat[name]) for name in DEVICE_LISTS}
+        lists = {name: list(flat[name]) for name in _DEVICE_LISTS}
         return {**_without_nan(flat), "scores": _without_nan(scores), **lists}
 
     @classmethod
@@ -63,8 +66,85 @@ class RoundRecord:
         """Make a record of what `to_json` returned."""
         flat = dict(data)
         scores = _with_nan(flat.pop("scores"))
-        flat |= {name: tuple(flat.get(name, ())) for name in DEVICE_LISTS}
+        flat |= {name: tuple(flat.get(name, ())) for name in _DEVICE_LISTS}
         return cls(**_with_nan(flat), scores=scores)
+
+
+@dataclass(frozen=True)
+class ChainRecord:
+    """What a round over chains did; one line of the metrics.
+
+    Attributes
+    ----------
+    version : int
+        Of the model after the round.
+    clock_s : float
+        Simulated seconds since the start.
+    latency_s, lower_bound_s : float
+        Of the slowest planned chain, for all local batches one after the other.
+    loss : float
+        Mean over the clusters that were used, by their weights; NaN if there were none.
+    participants, clusters, applied : int
+        Clients that could be planned with; chains planned; chains whose answer went into the step or the average.
+    forward_bytes, return_bytes : int
+        Hidden states and their gradients, sent from client to client.
+    beside_bytes : int
+        Masks and labels that went along.
+    delivered_bytes, uploaded_bytes : int
+        Tunable modules, from the server to the clients, and what came back of those clusters that were used.
+    full_delivery_bytes : int
+        What the delivery would have been with the whole model's weights.
+    refused : str
+        Whose answers were not used, and why; empty if all were.
+    scores : dict of str to float
+        What `evaluate` returned, in rounds where it was called.
+    client_of_module : tuple of tuple of int
+        The chains: which client had each module, the embedding first.
+    lost_clients : tuple of int
+        Who dropped out, in rising order: they are not planned with in the next round.
+    """
+
+    LOGGED: ClassVar = ("loss", "clock_s", "latency_s", "clusters", "applied", "forward_bytes", "return_bytes")
+
+    version: int
+    clock_s: float
+    latency_s: float
+    lower_bound_s: float
+    loss: float
+    participants: int
+    clusters: int
+    applied: int
+    forward_bytes: int
+    return_bytes: int
+    beside_bytes: int
+    delivered_bytes: int
+    uploaded_bytes: int
+    full_delivery_bytes: int
+    refused: str
+    scores: dict[str, float] = field(default_factory=dict)
+    client_of_module: tuple[tuple[int, ...], ...] = ()
+    lost_clients: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON can keep it, with None for NaN."""
+        flat = asdict(self)
+        scores = flat.pop("scores")
+        chains = [list(chain) for chain in flat.pop("client_of_module")]
+        lost = list(flat.pop("lost_clients"))
+        return {**_without_nan(flat), "scores": _without_nan(scores), "client_of_module": chains, "lost_clients": lost}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ChainRecord:
+        """Make a record of what `to_json` returned."""
+        flat = dict(data)
+        scores = _with_nan(flat.pop("scores"))
+        chains = tuple(map(tuple, flat.pop("client_of_module")))
+        lost = tuple(flat.pop("lost_clients"))
+        return cls(**_with_nan(flat), scores=scores, client_of_module=chains, lost_clients=lost)
+
+
+# What a checkpoint's records are, by the scheme that it names; one that names none is of the first.
+RECORD_OF_SCHEME: dict[str, type[RoundRecord] | type[ChainRecord]] = {"cooperative": RoundRecord, "chains": ChainRecord}
 
 
 def count_devices_used(records: Iterable[RoundRecord]) -> int | None:

@@ -4,34 +4,30 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lola.adapters.apply import apply_round
 from lola.adapters.bound import NormBound
-from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.devices import Devices, LiveDevices, SimulatedDevices
 from lola.adapters.identity import run_identity, without_fleet
-from lola.adapters.lock import held, lock_of
 from lola.adapters.plan import RoundPlan
 from lola.adapters.quarantine import Quarantine
 from lola.adapters.record import RoundRecord
+from lola.adapters.rounds import Evaluate, Session
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
-from lola.adapters.tensorboard import tensorboard_log
 from lola.channel import Channel
-from lola.files.formats import FormatError, StrPath
+from lola.files.formats import StrPath
 from lola.fleet import Fleet
 from lola.models.depths import Loss, loss_of_output
 from lola.outages import wait_for_devices
 from lola.problem import Problem, of_a_round
 from lola.scheduling import schedule
 from lola.solution import Schedule
-from lola.solvers.checks import FloatArray, IntArray, positive_integer
+from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import InfeasibleError, LolaValueError
 
 if TYPE_CHECKING:
@@ -40,10 +36,9 @@ if TYPE_CHECKING:
     from lola.models import Depths
 
 _log = logging.getLogger(__name__)
-Evaluate = Callable[[], Mapping[str, float]]
 
 
-class CooperativeSession:
+class CooperativeSession(Session[RoundRecord]):
     """Rounds of cooperative fine-tuning: schedule, ask the devices, step the server's optimizer, tick the clock.
 
     Parameters
@@ -105,9 +100,9 @@ class CooperativeSession:
             raise LolaValueError(
                 "pinned and forbidden pairs are of one round; a session schedules many: leave them out"
             )
-        self.depths, self.optimizer, self.problem, self.data = depths, optimizer, problem, data
+        self.problem, self.data, self.channel = problem, data, channel
         self.setting = Setting() if setting is None else setting
-        self.channel, self.evaluate = channel, evaluate
+        super().__init__(depths, optimizer, self.setting, evaluate, folder)
         if devices is None:
             if data is None:
                 raise LolaValueError("simulated devices need data, got None; give a shard for each, or devices")
@@ -120,28 +115,16 @@ class CooperativeSession:
         if channel is not None and isinstance(devices, LiveDevices):
             raise LolaValueError("live devices say what their channel is, got another beside them; give channel=None")
         self.devices = devices
-        self.folder = None if folder is None else Path(folder)
-        self._digest: str | None = None
-        self._frozen: str | None = None
-        if folder is not None:
-            anybody = isinstance(self.devices, LiveDevices)
-            self._digest, self._frozen = run_identity(
-                without_fleet(problem) if anybody else problem, self.setting, depths, self.devices, channel, data
-            )
-        self._lock = None if self.folder is None else lock_of(self.folder)
-        self.version, self.clock_s = 0, 0.0
-        self.records: list[RoundRecord] = []
         self.schedule: Schedule | None = None  # of the round that is on, or of the last one
-        norms: dict[int, list[float]] = {}
-        refusals: dict[int, list[int]] = {}
-        if self.folder is not None and self._lock is not None and self.folder.exists():
-            with held(self._lock):
-                state = load_latest(self.folder, depths, optimizer, self._digest)
-            if state is not None:
-                self.version, self.clock_s = state["version"], state["clock_s"]
-                self.records = [RoundRecord.from_json(record) for record in state["records"]]
-                norms = {int(depth): values for depth, values in state["norms"].items()}
-                refusals = {int(device): versions for device, versions in state.get("refusals", {}).items()}
+        anybody = isinstance(self.devices, LiveDevices)
+        state = self._go_on(
+            lambda: run_identity(
+                without_fleet(problem) if anybody else problem, self.setting, depths, self.devices, channel, data
+            ),
+            RoundRecord,
+        )
+        norms = {int(depth): values for depth, values in state.get("norms", {}).items()}
+        refusals = {int(device): versions for device, versions in state.get("refusals", {}).items()}
         above, after = self.setting.refuse_above, self.setting.quarantine_after
         self._bound = None if above is None else NormBound(above, norms)
         self._quarantine = None if after is None else Quarantine(after, self.setting.quarantine_rounds, refusals)
@@ -153,75 +136,9 @@ class CooperativeSession:
             f"{self.version} rounds, {self.clock_s:.6g} s simulated{where}>"
         )
 
-    def run(self, rounds: int) -> Iterator[RoundRecord]:
-        """Run until `rounds` rounds are done in all, yielding each as it ends; checkpoints are written on the way.
-
-        Raises
-        ------
-        InfeasibleError
-            If not even the whole fleet can hold the model, or a round waits a day for devices in outage.
-        FormatError, OSError
-            See `alone`; and if the folder cannot be written to.
-        """
-        positive_integer("rounds", rounds)
-        with self.alone(), tensorboard_log(self.folder, self.version) as note:
-            while self.version < rounds:
-                record = self._round(last=self.version + 1 == rounds)
-                self.records.append(record)
-                _log.info("%s", record)
-                note(record)
-                due = self.version % self.setting.checkpoint_every == 0 or self.version == rounds
-                if due and self.folder is not None:
-                    self.save()
-                yield record
-
-    def save(self) -> Path:
-        """Write a checkpoint and the metrics, each whole or not at all, and return the checkpoint's folder.
-
-        Raises
-        ------
-        ValueError
-            If the session has no folder.
-        FormatError, OSError
-            See `alone`; and if the folder cannot be written to.
-        """
-        if self.folder is None:
-            raise LolaValueError("this session has no folder to save to; give it one")
-        state = {
-            "version": self.version,
-            "clock_s": self.clock_s,
-            "records": [record.to_json() for record in self.records],
-            "identity": self._digest,
-            "frozen": self._frozen,
-            "norms": {} if self._bound is None else self._bound.recent,
-        }
-        if self._quarantine is not None:
-            state["refusals"] = self._quarantine.refusals
-        with self.alone():
-            return save(self.folder, self.depths, self.optimizer, state)
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Keep every other session out of the folder, where there is one, while this lasts.
-
-        Raises
-        ------
-        BlockingIOError
-            If another session is at work there.
-        FormatError
-            If another one has gone further there since this one was made.
-        """
-        if self.folder is None or self._lock is None:
-            yield
-            return
-        with held(self._lock):
-            saved = checkpoints(self.folder)
-            if saved and version_of(saved[-1]) > self.version:
-                raise FormatError(
-                    f"{self.folder}: another session has gone on to {saved[-1].name} there, this one is at version "
-                    f"{self.version}; make it anew"
-                )
-            yield
+    def _state(self) -> dict[str, Any]:
+        norms = {"norms": {} if self._bound is None else self._bound.recent}
+        return norms if self._quarantine is None else norms | {"refusals": self._quarantine.refusals}
 
     def _round(self, last: bool) -> RoundRecord:
         chosen, present, waited_s = self._schedule()
@@ -241,7 +158,7 @@ class CooperativeSession:
             missing=len(report.missing),
             memory_wall=int(chosen.hits_memory_wall.sum()),
             refused="; ".join(f"device {device} at depth {depth}: {why}" for device, depth, why in report.refused),
-            scores=self._scores() if last or self.version % self.setting.evaluate_every == 0 else {},
+            scores=self._scores(last),
             device_of_block=plan.device_of_block,
             devices_used=tuple(sorted({plan.device_of_block[depth - 1] for depth in report.applied})),
         )
@@ -310,16 +227,3 @@ class CooperativeSession:
     def _schedule_of(self, fleet: Fleet) -> Schedule:
         round_of = of_a_round(self.problem, fleet)
         return schedule(round_of, self.setting.method, seed=self.setting.rng(self.version, Purpose.SCHEDULE))
-
-    def _scores(self) -> dict[str, float]:
-        import torch
-
-        if self.evaluate is None:
-            return {}
-        training = self.depths.model.training
-        self.depths.model.eval()
-        try:
-            with torch.no_grad():
-                return {name: float(value) for name, value in self.evaluate().items()}
-        finally:
-            self.depths.model.train(training)

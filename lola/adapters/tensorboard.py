@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lola.adapters.record import RoundRecord
+    from lola.adapters.record import ChainRecord, RoundRecord
 
 
 @contextmanager
-def tensorboard_log(folder: Path | None, version: int) -> Iterator[Callable[[RoundRecord], None]]:
+def tensorboard_log(folder: Path | None, version: int) -> Iterator[Callable[[RoundRecord | ChainRecord], None]]:
     """Give a function that notes a round in ``folder/tensorboard``, or for nobody without a folder or TensorBoard."""
     if folder is None or find_spec("tensorboard") is None:
         yield lambda record: None
@@ -22,8 +22,8 @@ def tensorboard_log(folder: Path | None, version: int) -> Iterator[Callable[[Rou
 
     writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=version + 1)
 
-    def note(record: RoundRecord) -> None:
-        values = {name: getattr(record, name) for name in ("loss", "clock_s", "latency_s", "missing", "memory_wall")}
+    def note(record: RoundRecord | ChainRecord) -> None:
+        values = {name: getattr(record, name) for name in record.LOGGED}
         for name, value in (values | record.scores).items():
             writer.add_scalar(name, value, record.version)
 

@@ -8,6 +8,7 @@ import torch
 from tiny_models import TINY, save_config
 
 import lola
+from lola.models.cutting import ModuleChain
 from lola.profiling import (
     REFERENCES,
     ProfilingError,
@@ -19,7 +20,7 @@ from lola.profiling import (
     measure_stages,
 )
 from lola.profiling.building import adapted, build, make_batch
-from lola.profiling.chain_run import ModuleChain, run_stages
+from lola.profiling.chain_run import run_stages
 from lola.profiling.iteration import backward
 from lola.profiling.memory import total_bytes
 from lola.profiling.stage_memory import stage_memory

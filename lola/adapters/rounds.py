@@ -1,0 +1,161 @@
+"""What every session has, whatever its scheme: rounds one after the other, records, checkpoints and evaluations."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
+from lola.adapters.lock import held, lock_of
+from lola.adapters.record import ChainRecord, RoundRecord
+from lola.adapters.tensorboard import tensorboard_log
+from lola.files.formats import FormatError, StrPath
+from lola.solvers.checks import positive_integer
+from lola.solvers.errors import LolaValueError
+
+if TYPE_CHECKING:
+    import torch
+
+    from lola.adapters.setting import ChainSetting, Setting
+    from lola.models import Depths
+
+_log = logging.getLogger(__name__)
+Evaluate = Callable[[], Mapping[str, float]]
+Record = TypeVar("Record", RoundRecord, ChainRecord)
+
+
+class Session(ABC, Generic[Record]):
+    """Rounds of fine-tuning, kept in a folder; what a round does is its scheme's.
+
+    A scheme says what tells its runs apart and calls `_go_on` once it is made, runs a `_round`, and may keep more than
+    weights, optimizer, clock and records: `_state`.
+    """
+
+    def __init__(
+        self,
+        depths: Depths,
+        optimizer: torch.optim.Optimizer,
+        setting: Setting | ChainSetting,
+        evaluate: Evaluate | None,
+        folder: StrPath | None,
+    ) -> None:
+        self.depths, self.optimizer, self.evaluate = depths, optimizer, evaluate
+        self.folder = None if folder is None else Path(folder)
+        self.version, self.clock_s = 0, 0.0
+        self.records: list[Record] = []
+        self._checkpoint_every, self._evaluate_every = setting.checkpoint_every, setting.evaluate_every
+        self._digest: str | None = None
+        self._frozen: str | None = None
+        self._lock = None if self.folder is None else lock_of(self.folder)
+
+    @abstractmethod
+    def _round(self, last: bool) -> Record:
+        """Do a round, and count version and clock on."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, Any]:
+        """Return what else a checkpoint keeps, by name."""
+
+    def _go_on(self, identity: Callable[[], tuple[str, str]], record: type[Record]) -> dict[str, Any]:
+        """Go on from the latest checkpoint of the folder, if there are both, and return its state.
+
+        To be called by the session's constructor itself: a warning of damaged checkpoints names its caller.
+        """
+        if self.folder is None or self._lock is None:
+            return {}
+        self._digest, self._frozen = identity()
+        if not self.folder.exists():
+            return {}
+        with held(self._lock):
+            state = load_latest(self.folder, self.depths, self.optimizer, self._digest)
+        if state is None:
+            return {}
+        self.version, self.clock_s = state["version"], state["clock_s"]
+        self.records = [record.from_json(entry) for entry in state["records"]]
+        return state
+
+    def run(self, rounds: int) -> Iterator[Record]:
+        """Run until `rounds` rounds are done in all, yielding each as it ends; checkpoints are written on the way.
+
+        Raises
+        ------
+        InfeasibleError
+            If not even all devices, or clients, can hold the model, or a round waits a day for devices in outage.
+        FormatError, OSError
+            See `alone`; and if the folder cannot be written to.
+        """
+        positive_integer("rounds", rounds)
+        with self.alone(), tensorboard_log(self.folder, self.version) as note:
+            while self.version < rounds:
+                record = self._round(last=self.version + 1 == rounds)
+                self.records.append(record)
+                _log.info("%s", record)
+                note(record)
+                due = self.version % self._checkpoint_every == 0 or self.version == rounds
+                if due and self.folder is not None:
+                    self.save()
+                yield record
+
+    def save(self) -> Path:
+        """Write a checkpoint and the metrics, each whole or not at all, and return the checkpoint's folder.
+
+        Raises
+        ------
+        ValueError
+            If the session has no folder.
+        FormatError, OSError
+            See `alone`; and if the folder cannot be written to.
+        """
+        if self.folder is None:
+            raise LolaValueError("this session has no folder to save to; give it one")
+        state = {
+            "version": self.version,
+            "clock_s": self.clock_s,
+            "records": [record.to_json() for record in self.records],
+            "identity": self._digest,
+            "frozen": self._frozen,
+            **self._state(),
+        }
+        with self.alone():
+            return save(self.folder, self.depths, self.optimizer, state)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep every other session out of the folder, where there is one, while this lasts.
+
+        Raises
+        ------
+        BlockingIOError
+            If another session is at work there.
+        FormatError
+            If another one has gone further there since this one was made.
+        """
+        if self.folder is None or self._lock is None:
+            yield
+            return
+        with held(self._lock):
+            saved = checkpoints(self.folder)
+            if saved and version_of(saved[-1]) > self.version:
+                raise FormatError(
+                    f"{self.folder}: another session has gone on to {saved[-1].name} there, this one is at version "
+                    f"{self.version}; make it anew"
+                )
+            yield
+
+    def _scores(self, last: bool) -> dict[str, float]:
+        """Evaluate, if it is time to."""
+        import torch
+
+        if self.evaluate is None or not (last or self.version % self._evaluate_every == 0):
+            return {}
+        training = self.depths.model.training
+        self.depths.model.eval()
+        try:
+            with torch.no_grad():
+                return {name: float(value) for name, value in self.evaluate().items()}
+        finally:
+            self.depths.model.train(training)
