@@ -1,13 +1,16 @@
-"""What chains cost and how near to proven they are: draws, solves, checks, and writes CHAINS.md.
+"""What chains cost, how near to proven they are, and whether a batch takes as long as predicted; writes CHAINS.md.
 
-python bench/chains.py                # minutes on one core
+python bench/chains.py                # minutes on one core; needs lola-deft[torch]
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import resource
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from lola.solvers.chain_costs import OBJECTIVES
 MODULES = 24
 EXACT, EXACT_CASES = 14, 20
 MANY, MANY_CASES = 200, 20
+CLIENT_OF_MODULE = (0, 0, 1, 1, 1, 2, 2, 3)  # embedding, six blocks, head
+TURNS, BATCHES = 8, 5
+SIZES = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 12}
 say = Template("chains")
 
 
@@ -69,14 +75,46 @@ def measured(n_clients: int, needed: tuple[float, ...], cases: int, connection: 
     connection.send((lines, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9))
 
 
-def section(n_clients: int, needed: tuple[float, ...], cases: int) -> tuple[list[dict[str, Any]], float]:
+def batch_times(connection: Any) -> None:
+    """Send seconds of each stage, (turns, stages), predicted from its modules and measured in the chain, in turns."""
+    import torch
+
+    from lola.adapters import ModelChain
+    from lola.profiling import Workload, measure_stages
+    from lola.profiling.building import adapted, build, make_batch
+    from lola.profiling.machine import keep_freed_memory
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], **SIZES}
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        workload = Workload(folder, batch_size=16, sequence_length=64)
+        depths = adapted(workload, build(workload, "cpu")[0])
+        batch = make_batch(workload, depths.model.config)
+        chain = ModelChain(depths, CLIENT_OF_MODULE)
+        depths.select_all()
+        predicted, measured = [], []
+        for turn in range(TURNS + 1):
+            stages = measure_stages(workload, threads=1, repeats=BATCHES)
+            with keep_freed_memory():
+                passes = [chain.backward(batch) for _ in range(BATCHES)]
+            if turn > 0:  # the first warms up
+                seconds = stages.forward_s + stages.backward_s
+                predicted.append([float(seconds[modules.start : modules.stop].sum()) for modules in chain.modules])
+                measured.append(np.median([np.add(one.forward_s, one.backward_s) for one in passes], 0).tolist())
+    connection.send((predicted, measured))
+
+
+def in_a_process(work: Callable[..., None], *arguments: Any) -> Any:
     """Measure in a process of its own, whose peak of memory is nobody else's."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=measured, args=(n_clients, needed, cases, theirs))
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=work, args=(*arguments, theirs))
     process.start()
-    lines, peak = ours.recv()
+    theirs.close()  # so that a process that fails ends the wait
+    values = ours.recv()
     process.join()
-    return lines, peak
+    return values
 
 
 def middle_and_most(values: list[float]) -> list[str]:
@@ -84,8 +122,9 @@ def middle_and_most(values: list[float]) -> list[str]:
 
 
 def main() -> None:
-    exact, exact_peak = section(EXACT, (0.1, 0.4, 0.8), EXACT_CASES)
-    many, many_peak = section(MANY, (0.03,), MANY_CASES)
+    predicted, measured_s = (np.median(seconds, 0) for seconds in in_a_process(batch_times))
+    exact, exact_peak = in_a_process(measured, EXACT, (0.1, 0.4, 0.8), EXACT_CASES)
+    many, many_peak = in_a_process(measured, MANY, (0.03,), MANY_CASES)
     claim(all(max(line["gap"]) == 0.0 for line in exact), "every chain of 14 clients is proven optimal")
     blocks = [
         say("head", modules=MODULES, machine=machine(), date=time.strftime("%Y-%m-%d")),
@@ -120,6 +159,24 @@ def main() -> None:
                 for line in many
             ),
             peak=many_peak,
+        ),
+        say(
+            "times",
+            turns=TURNS,
+            batches=BATCHES,
+            rows=rows(
+                [name, f"{1e3 * one:.1f}", f"{1e3 * other:.1f}", f"{other / one:.3f}"]
+                for name, one, other in [
+                    *zip(
+                        ("embedding, block 1", "blocks 2 to 4", "blocks 5, 6", "head"),
+                        predicted,
+                        measured_s,
+                        strict=True,
+                    ),
+                    ("in all", predicted.sum(), measured_s.sum()),
+                ]
+            ),
+            verdict=say("within" if abs(measured_s.sum() / predicted.sum() - 1) <= 0.1 else "not within"),
         ),
     ]
     write_page(Path(__file__).resolve().parent / "CHAINS.md", blocks)

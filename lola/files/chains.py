@@ -32,6 +32,7 @@ _PROBLEM_KEYS = ("stages", "clients", "objective", "micro_batches", "start", "or
 _TIMES = ("forward_s", "backward_s", "hop_s", "return_s")
 _CHAIN_KEYS = ("client_of_module", *_TIMES, "ring_s", "latency_s", "objective_s", "lower_bound_s")
 _POTENTIAL_KEYS = ("first", "below_s", "critical", "price_s", "index", "own_s", "potential_s")
+# More would take states by the hundred million; the solver counts fewer.
 _MOST_CRITICAL = 24
 
 
