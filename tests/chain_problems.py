@@ -54,7 +54,7 @@ def random_problem(rng, n_modules=5, n_clients=4):
         return_bits=rng.uniform(0, 5, n_modules - 1) * rng.integers(2),
         tunable_bits=1.0,
         result_bits=float(rng.uniform(0, 9)),
-        batch_size=1,
+        batch_size=8,
         workspace_bytes=rng.uniform(0, 3, n_modules),
         inference_workspace_bytes=rng.uniform(0, 1, n_modules),
     )

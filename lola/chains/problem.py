@@ -135,6 +135,11 @@ class ChainProblem:
                 f'micro_batches belong to objective="pipeline", got {parts} with objective={objective!r}; leave one of '
                 "them out"
             )
+        if parts > stages.batch_size:
+            raise LolaValueError(
+                f"micro_batches must be at most the {stages.batch_size} examples of the stages' batch, got {parts}; "
+                "profile a larger batch"
+            )
         weight = duration_s("energy_weight", energy_weight)
         if weight and objective != "sum":
             raise LolaValueError(

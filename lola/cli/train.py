@@ -162,7 +162,8 @@ def summarise(
     walled = sum(record.memory_wall > 0 for record in session.records)
     missing = sum(record.missing for record in session.records)
     refusals = [record.refused for record in session.records if record.refused]
-    used, n_devices = count_devices_used(session.records), session.problem.n_devices
+    used = count_devices_used(session.records)
+    n_devices = session.problem.n_devices if measured_s is None else len(session.devices.devices())
     summary = {
         "task": settings["task"],
         "headline": glue_task(settings["task"]).metrics[0],
@@ -199,7 +200,7 @@ def summarise(
     if used is not None:
         print(f"devices whose gradients were used: {used} of {n_devices}")
     if refusals:
-        print(f"in {len(refusals)} rounds a gradient was refused; the last time, {refusals[-1]}")
+        print(f"rounds without somebody's gradient: {len(refusals)}; the last time, {refusals[-1]}")
 
 
 def bring_home(training: "Training", settings: "TrainingSettings", out: Path) -> Path:

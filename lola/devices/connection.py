@@ -286,6 +286,10 @@ class Connection:
                 self._refused = f"it ends the connection ({reason})"
 
     def _came(self, _client: Client, _data: Any, message: Any) -> None:
+        from paho.mqtt.client import topic_matches_sub
+
+        if not any(topic_matches_sub(topic, message.topic) for topic in self.topics):
+            return  # amqtt hands all that it retains to whoever subscribes to anything
         if len(message.payload) > self.most_bytes:
             self._dropped += 1
             if self._dropped & (self._dropped - 1) == 0:  # 1, 2, 4, 8…: whoever floods must not flood the log

@@ -71,7 +71,7 @@ class Visit(Connected):
             if time.monotonic() - said_at > _SILENCE_S:
                 said_at = time.monotonic()
                 awaited = f"the server of run {self.run_name}" if connected else "a broker"
-                _log.warning("%s waits for %s at %s", self.name, awaited, address)
+                _log.warning("%s waits for %s at %s: is that its name, and is it started?", self.name, awaited, address)
 
     def uplink_bps(self, n_bytes: int) -> float:
         """Time uploads of so many bytes, which nobody reads, and return the bit/s of the quickest.

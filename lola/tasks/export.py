@@ -69,8 +69,8 @@ def _card(settings: TrainingSettings, records: Sequence[RoundRecord], profile: s
     says = [
         f"# {_cell(name)}, fine-tuned on {task.name}",
         "",
-        f"By lola {__version__}, with LoRA, in {len(records)} rounds over a simulated fleet: "
-        f"{records[-1].clock_s if records else 0.0:.6g} s on its clock.",
+        f"By lola {__version__}, with LoRA, in {len(records)} rounds, which take "
+        f"{records[-1].clock_s if records else 0.0:.6g} s by their schedules.",
     ]
     if (used := count_devices_used(records)) is not None:
         says += [f"Devices whose gradients were used: {used}."]

@@ -122,7 +122,7 @@ def test_a_run_leaves_its_model_and_any_checkpoint_goes_home(place, tmp_path, ca
     assert found["scores"] == pytest.approx(scores)
     card = (out / "model" / "README.md").read_text()
     for text in (
-        "in 6 rounds over a simulated fleet",
+        "in 6 rounds, which take",
         "| on the dev split, after round 6 | |",
         f"| accuracy | {scores['accuracy']:.4f} |",
         "| method | jbba |",
@@ -144,7 +144,7 @@ def test_a_run_leaves_its_model_and_any_checkpoint_goes_home(place, tmp_path, ca
     for path in (out / "model").iterdir():
         assert (tmp_path / "same" / path.name).read_bytes() == path.read_bytes(), path.name
     assert main(["export", str(out), "--out", str(tmp_path / "earlier"), "--round", "4"]) == 0
-    assert "in 4 rounds over a simulated fleet" in (tmp_path / "earlier" / "README.md").read_text()
+    assert "in 4 rounds, which take" in (tmp_path / "earlier" / "README.md").read_text()
     adapters = {name: load_file(tmp_path / name / "adapter_model.safetensors") for name in ("same", "earlier")}
     stored = load_file(out / "round-000004" / "weights.safetensors")
     for name, value in stored.items():

@@ -19,6 +19,10 @@ BAD_PROBLEMS = [
         {"micro_batches": 4},
         "micro_batches belong to objective=\"pipeline\", got 4 with objective='sum'; leave one of them",
     ),
+    (
+        {"objective": "pipeline", "micro_batches": 9},
+        "micro_batches must be at most the 8 examples of the stages' batch, got 9; profile a larger batch",
+    ),
     ({"start": "eve"}, "start: no client is named 'eve'; use a name of the clients, or an index"),
     ({"start": 3}, "start: client must lie in 0…2, got 3"),
     ({"start": 1.5}, "start: a client is an index or a name, got float: 1.5"),
