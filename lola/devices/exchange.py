@@ -105,20 +105,21 @@ class OpenRound:
             self.refusals.append(exchange.refuse(f"refuses: {status.why}"))
         return None
 
-    def take(self, name: str, payload: bytes, now_s: float) -> str:
-        """Take an answer in, undecoded; or say why it is ignored."""
+    def take(self, name: str, payload: bytes, now_s: float) -> str | None:
+        """Take an answer in, undecoded; or say why it is ignored, if that is worth a word."""
         exchange = self.exchanges.get(name)
         if exchange is None:
             return "an answer is ignored, for it was not asked"
-        if payload[:DIGESTED] == (exchange.prefix if exchange.answers else self.earlier.get(name)):
+        prefix = payload[:DIGESTED]
+        if prefix == self.earlier.get(name) or (exchange.answers and prefix == exchange.prefix):
             return ""  # a broker delivers at least once
         if exchange.answers >= _MOST_ANSWERS:
             return "it answers again and again; the rest is ignored"
         if not exchange.answers:
-            exchange.prefix, exchange.answered_s = payload[:DIGESTED], now_s - self.started_s
+            exchange.prefix, exchange.answered_s = prefix, now_s - self.started_s
         exchange.answers += 1
         self.arrived.append((exchange, payload))
-        return ""
+        return None
 
     def missing(self, gone: Iterable[str]) -> list[Refusal]:
         """Say whose answer cannot be used any more, now that the deadline has passed; `gone` are those who have left.

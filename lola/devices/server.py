@@ -283,10 +283,10 @@ class MqttDevices(Connected):
 
     def _answered(self, name: str, payload: bytes) -> None:
         """Take an answer in, if it is awaited; it is not decoded here."""
-        why = "an answer is ignored, for it comes when nobody waits"
+        why: str | None = "an answer is ignored, for it comes when nobody waits"
         if self._round is not None:
             why = self._round.take(name, payload, time.monotonic())
-            if not why:
+            if why is None:
                 self.register.note_answer(name)
         if why:
             self._tell(name, why)
