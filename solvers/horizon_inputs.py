@@ -121,8 +121,7 @@ def horizon_inputs(
         raise LolaValueError(
             f"transition must have shape ({n_models}, {n_models}), from model to model; got {after.shape}"
         )
-    for model, row in enumerate(after):
-        _probabilities(f"transition[{model}]", row, n_models)
+    after = np.array([_probabilities(f"transition[{model}]", row, n_models) for model, row in enumerate(after)])
     return HorizonInputs(pays, cost, None, after, _probabilities("initial", initial, n_models), rounds)
 
 
@@ -173,10 +172,11 @@ def models_demanded(name: str, value: ArrayLike, n_models: int, lowest: int = 0)
 
 
 def _probabilities(name: str, value: ArrayLike, n_models: int) -> FloatArray:
+    """Check probabilities; return them with the sum 1, which they may miss by what was rounded off."""
     array = real_array(name, value, 1)
     if array.shape[0] != n_models:
         raise LolaValueError(f"{name} must have {n_models} entries, one a model; got {array.shape[0]}")
     total = math.fsum(array)
     if not ((array >= 0).all() and abs(total - 1) <= _PROBABILITY_SLACK):
         raise LolaValueError(f"{name} must be probabilities, >= 0 with the sum 1, got the sum {total:.10g}; correct it")
-    return array
+    return array / total
