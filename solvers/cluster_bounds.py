@@ -12,6 +12,7 @@ from lola.solvers.chain_paths import completion
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import VerificationError
 
+GOALS = ("slowest", "throughput")
 # Steps along the subgradient of the prices.
 _STEPS = 60
 # Numbers that are computed again here by the formula they came from may differ by a few roundings.

@@ -11,12 +11,11 @@ from numpy.typing import ArrayLike
 from lola.solvers.chain_costs import ChainCosts, chain_costs
 from lola.solvers.chain_search import MOST_CLIENTS
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, shown
-from lola.solvers.cluster_bounds import ClusterProof, prove, unpriced
+from lola.solvers.cluster_bounds import GOALS, ClusterProof, prove, unpriced
 from lola.solvers.cluster_packing import Packing
 from lola.solvers.cluster_search import Cluster, good_clusters
 from lola.solvers.errors import InfeasibleError, LolaTypeError, LolaValueError, undecided_clusters
 
-GOALS = ("slowest", "throughput")
 # A bound that is so near the objective differs by rounding alone.
 _ROUNDING = 1e-12
 
