@@ -93,6 +93,9 @@ class ClusterProof:
         *arguments, n_clusters, starts, goal, **keywords
             Those of `cluster_allocation`.
         """
+        # Of this very class: a subclass could show what it likes.
+        own = all(type(each) is ClusterPotentials for each in self.potentials)
+        _require(own, "ClusterPotentials alone show a bound")
         costs = chain_costs(*arguments, **keywords)._replace(first=np.unique(np.asarray(starts, dtype=np.int64)))
         shown = self.bound(costs, n_clusters, goal == "throughput")
         holds = shown <= bound * (1 + _ROUNDING) if goal == "throughput" else shown >= bound * (1 - _ROUNDING)

@@ -8,6 +8,7 @@ import pytest
 from chain_problems import random_problem, toy_clients, toy_problem
 
 import lola
+from lola.solvers.cluster_bounds import ClusterPotentials
 
 
 def best_of_all(problem, n_clusters, goal):
@@ -95,6 +96,19 @@ def test_many_clients_have_a_proof():
     assert 0 <= clusters.gap < 1
     with pytest.raises(lola.VerificationError, match="the potentials only show"):
         replace(clusters, bound=(clusters.bound + clusters.objective) / 2).verify(problem)
+
+
+def test_potentials_that_check_themselves_prove_nothing():
+    class Obliging(ClusterPotentials):
+        def by_start(self, costs):
+            return np.full(costs.first.size, bound)
+
+    problem = spread(16)
+    clusters = lola.split_clusters(problem, 3)
+    bound = clusters.objective
+    proof = type(clusters.proof)(tuple(Obliging(**vars(one)) for one in clusters.proof.potentials))
+    with pytest.raises(lola.VerificationError, match="proof: ClusterPotentials alone show a bound"):
+        replace(clusters, bound=bound, proof=proof).verify(problem)
 
 
 @pytest.mark.parametrize("goal", ["slowest", "throughput"])
