@@ -186,6 +186,15 @@ def undecided_chains() -> LolaValueError:
     )
 
 
+def infeasible_clusters(formed: str, able: int, count: int, hopeless: np.ndarray) -> InfeasibleError:
+    """Word the error where so many disjoint chains cannot be: the number that can be, in words, and who begins none."""
+    reason = f"{formed} disjoint chain(s) can be formed, {count} are wanted: cluster {able + 1} cannot be formed"
+    if hopeless.size:
+        reason += f"; no chain at all begins with client(s) {', '.join(map(str, hopeless))}"
+    mend = "ask for fewer clusters, free memory, add links, or let more clients begin (starts, order)"
+    return InfeasibleError(f"no clusters exist: {reason}; {mend}.", (), able)
+
+
 def undecided_clusters() -> LolaValueError:
     """Word the error where clusters were neither found nor shown to be impossible."""
     return LolaValueError(

@@ -14,7 +14,8 @@ from lola.chains.times import clients_of
 from lola.proofs.checks import ROUNDING, check_array, require
 from lola.solvers.chain_search import MOST_CLIENTS
 from lola.solvers.checks import expect, shown
-from lola.solvers.cluster_bounds import GOALS, ClusterProof
+from lola.solvers.cluster_bounds import ClusterProof
+from lola.solvers.cluster_costs import GOALS
 
 _log = logging.getLogger(__name__)
 
