@@ -139,7 +139,7 @@ def infeasible_chain(
     need, offered : (N,), (K,) float64 array
         Bytes of each module, were it alone, and of each client.
     together : float
-        Bytes of all modules in one stage.
+        Bytes of all modules, in the stages that need least.
     alone : (K, N) bool array
         Whether a client could hold a module, and nothing else.
     reached : (K,) bool array

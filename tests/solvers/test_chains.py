@@ -106,6 +106,18 @@ ONE_WAY = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
             "links and memory leave no way to cut the 3 modules among the 3 clients; add links, or free memory",
         ),
         (
+            {
+                "memory_bytes": [[5, 20, 30], [0, 5, 20], [0, 0, 5]],
+                "client_memory_bytes": [6.0] * 3,
+                "rate_bps": ONE_WAY,
+            },
+            "links and memory leave no way to cut the 3 modules among the 3 clients; add links, or free memory",
+        ),
+        (
+            {"memory_bytes": [[5, 9, 14], [0, 5, 11], [0, 0, 5]], "client_memory_bytes": [5.0, 8.0, 0.0]},
+            "the modules need 14 bytes, all clients together offer 13;",
+        ),
+        (
             {"order": [2, 1], "client_memory_bytes": [3.0, 1.0, 1.0]},
             "the modules need 3 bytes, all clients of the order together offer 2;",
         ),
