@@ -135,6 +135,11 @@ def chain_costs(
             f"objective must be 'sum', 'max' or 'pipeline', got {shown(objective)}; choose one of them"
         )
     batches = positive_integer("micro_batches", micro_batches)
+    if batches > 1 and objective != "pipeline":
+        raise LolaValueError(
+            f"micro_batches are of objective 'pipeline', got {batches} with {objective!r}; leave them out, or ask for "
+            "'pipeline'"
+        )
     work = vector("work_s", work_s, positive=False)
     n_modules = work.size
     there, back = (

@@ -44,5 +44,5 @@ def test_larger_chains_are_optimal_to_somebody_elses_solver(instances):
 
 def test_a_limit_that_comes_first_is_said():
     rng = np.random.default_rng(72)
-    arguments = instance(rng, 10, 12) | {"objective": "pipeline", "client_memory_bytes": np.full(10, 3.0)}
+    arguments = instance(rng, 10, 12, "pipeline") | {"client_memory_bytes": np.full(10, 3.0)}
     assert oracle.chain_cp(**arguments, time_limit_s=1e-3).status is Status.TIME_LIMIT

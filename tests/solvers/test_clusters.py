@@ -125,10 +125,12 @@ def crowd(rng, n_clients, n_modules, **more):
 
 
 @pytest.mark.parametrize("goal", ["slowest", "throughput"])
-@pytest.mark.parametrize("more", [{}, {"ring_bits": 1e6}, {"objective": "max"}, {"objective": "pipeline"}])
+@pytest.mark.parametrize(
+    "more", [{}, {"ring_bits": 1e6}, {"objective": "max"}, {"objective": "pipeline", "micro_batches": 4}]
+)
 def test_many_clients_get_clusters_and_a_bound_that_proves_itself(goal, more):
     rng = np.random.default_rng(53)
-    arguments = crowd(rng, 17, 6, micro_batches=4, **more)
+    arguments = crowd(rng, 17, 6, **more)
     clusters = {"n_clusters": 3, "starts": [0, 3, 5, 7, 16], "goal": goal}
     allocation = cluster_allocation(**arguments, **clusters)
     check({"objective": "sum", **arguments}, clusters, allocation)
@@ -218,11 +220,12 @@ def test_says_how_many_clusters_there_can_be():
         cluster_allocation(**many, n_clusters=6, starts=range(15))
 
 
-@pytest.mark.parametrize("objective", ["sum", "max", "pipeline"])
-def test_chains_that_take_no_time_are_chains(objective):
+@pytest.mark.parametrize("objective, micro_batches", [("sum", 1), ("max", 1), ("pipeline", 3)])
+def test_chains_that_take_no_time_are_chains(objective, micro_batches):
     arguments = crowd(np.random.default_rng(60), 4, 3) | {"work_s": np.zeros(3), "hop_bits": 0.0}
     arguments["client_memory_bytes"] = np.full(4, 9.0)
-    clusters = cluster_allocation(**arguments, n_clusters=2, starts=[0, 1], objective=objective, micro_batches=3)
+    arguments |= {"objective": objective, "micro_batches": micro_batches}
+    clusters = cluster_allocation(**arguments, n_clusters=2, starts=[0, 1])
     assert (clusters.objective, clusters.bound, clusters.gap) == (0.0, 0.0, 0.0)
 
 
