@@ -78,15 +78,12 @@ def test_actions_that_are_not_those_of_the_profit_are_told():
     refused(chain, chain.plan(), "shape: served and upgraded are of a sequence", served=plan.served)
 
 
-@pytest.mark.parametrize("cost", [[50.0, 1e9], [50.0, 1e12], [50.0, 1e40]])
-@pytest.mark.parametrize("pays", [[50.0, 75.0], [50.0, 1e15]])
-def test_an_upgrade_that_is_never_taken_hides_nothing(cost, pays):
+@pytest.mark.parametrize("cost, brings", [(1e9, 75.0), (1e12, 75.0), (1e40, 75.0), (1e40, 1e15)])
+def test_an_upgrade_that_is_never_taken_hides_nothing(cost, brings):
     """Nor does what it would bring."""
-    if cost[1] <= 9 * pays[1]:
-        return
     demand = {"demand": [0] * 10}, {"transition": np.eye(2), "initial": [1.0, 0.0], "horizon": 10}
     for asked in demand:
-        problem = lola.HorizonProblem([[50.0, 75.0], pays], cost, **asked)
+        problem = lola.HorizonProblem([[50.0, 75.0], [50.0, brings]], [50.0, cost], **asked)
         plan = problem.plan()
         problem.verify(plan)
         assert plan.objective == 625.0
