@@ -44,7 +44,6 @@ def draw(rng: np.random.Generator, n_clients: int, n_modules: int, needed: float
         "return_bits": 0.3,
         "ring_bits": float(rng.choice([0.0, 0.3])),
         "start": 0 if rng.random() < 0.5 else None,
-        "micro_batches": 8,
     }
 
 
@@ -53,12 +52,13 @@ def measured(n_clients: int, needed: tuple[float, ...], cases: int, connection: 
     chain_allocation(**draw(np.random.default_rng(1), n_clients, MODULES, 0.02))  # compiles
     lines = []
     for objective in OBJECTIVES:
+        batches = 8 if objective == "pipeline" else 1
         for share in needed:
             rng = np.random.default_rng(7)
             line: dict[str, Any] = {"objective": objective, "needed": share, "solve": [], "check": [], "gap": []}
             line["critical"] = 0
             while len(line["gap"]) < cases:
-                arguments = draw(rng, n_clients, MODULES, share) | {"objective": objective}
+                arguments = draw(rng, n_clients, MODULES, share) | {"objective": objective, "micro_batches": batches}
                 begun = time.process_time()
                 try:
                     chain = chain_allocation(**arguments)

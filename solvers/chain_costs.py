@@ -135,6 +135,11 @@ def chain_costs(
             f"objective must be 'sum', 'max' or 'pipeline', got {shown(objective)}; choose one of them"
         )
     batches = positive_integer("micro_batches", micro_batches)
+    if batches > 1 and objective != "pipeline":
+        raise LolaValueError(
+            f"micro_batches are of objective 'pipeline', got {batches} with {objective!r}; leave them out, or ask for "
+            "'pipeline'"
+        )
     work = vector("work_s", work_s, positive=False)
     n_modules = work.size
     there, back = (
@@ -184,7 +189,10 @@ def why_no_chain(
     linked: BoolArray = np.isfinite(costs.hop_s).max(axis=0)
     for _ in range(costs.n_clients):
         reached |= linked[reached].any(axis=0)
-    return infeasible_chain(needs.diagonal(), float(needs[0, -1]), offered, alone, reached, start, ordered)
+    together = [0.0]  # bytes of the first modules, in the stages that need least
+    for last in range(n_modules):
+        together.append(min(together[first] + float(needs[first, last]) for first in range(last + 1)))
+    return infeasible_chain(needs.diagonal(), together[-1], offered, alone, reached, start, ordered)
 
 
 def _seconds(bits: float, rate: FloatArray) -> FloatArray:

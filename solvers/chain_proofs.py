@@ -128,6 +128,8 @@ class ChainProof:
         """
         costs = chain_costs(*arguments, **keywords)
         _require(0 <= lower_bound < np.inf, f"{lower_bound} s is no bound")
+        # Of this very class: a subclass could show what it likes.
+        _require(all(type(each) is ChainPotentials for each in self.potentials), "ChainPotentials alone show a bound")
         firsts = first_clients(costs)
         _require(
             {each.first for each in self.potentials} <= set(firsts), "potentials of a client that none begins with"

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lola.solvers.chain_costs import ChainCosts, Chains, chain_costs, chains_from, first_clients
+from lola.solvers.chain_costs import ChainCosts, Chains, chains_from, first_clients
 from lola.solvers.chain_paths import completion
 from lola.solvers.checks import FloatArray, IntArray
+from lola.solvers.cluster_costs import cluster_costs
 from lola.solvers.errors import VerificationError
 
 # Steps along the subgradient of the prices.
@@ -82,19 +83,22 @@ class ClusterProof:
         _require(len(bounds) > 0, "no potentials")
         return min(bounds) if throughput else max(bounds)
 
-    def check(self, bound: float, *arguments: Any, n_clusters: int, starts: Any, goal: str, **keywords: Any) -> None:
+    def check(self, bound: float, *arguments: Any, **keywords: Any) -> None:
         """Raise `VerificationError` unless this proves that no clusters beat the bound, to 1e-12.
 
         Parameters
         ----------
         bound : float
             Seconds, or for "throughput" batches a second.
-        *arguments, n_clusters, starts, goal, **keywords
-            Those of `cluster_allocation`.
+        *arguments, **keywords
+            Those of `cluster_allocation`, the goal too.
         """
-        costs = chain_costs(*arguments, **keywords)._replace(first=np.unique(np.asarray(starts, dtype=np.int64)))
-        shown = self.bound(costs, n_clusters, goal == "throughput")
-        holds = shown <= bound * (1 + _ROUNDING) if goal == "throughput" else shown >= bound * (1 - _ROUNDING)
+        # Of this very class: a subclass could show what it likes.
+        own = all(type(each) is ClusterPotentials for each in self.potentials)
+        _require(own, "ClusterPotentials alone show a bound")
+        costs, count, throughput = cluster_costs(*arguments, **keywords)
+        shown = self.bound(costs, count, throughput)
+        holds = shown <= bound * (1 + _ROUNDING) if throughput else shown >= bound * (1 - _ROUNDING)
         _require(holds, f"the potentials only show {shown:.17g}, not {bound:.17g}")
 
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.chain_costs import ChainCosts, chain_costs
+from lola.solvers.chain_costs import ChainCosts
 from lola.solvers.chain_search import MOST_CLIENTS
-from lola.solvers.checks import FloatArray, IntArray, positive_integer, shown
+from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.cluster_bounds import ClusterProof, prove, unpriced
+from lola.solvers.cluster_costs import cluster_costs
 from lola.solvers.cluster_packing import Packing
 from lola.solvers.cluster_search import Cluster, good_clusters
-from lola.solvers.errors import InfeasibleError, LolaTypeError, LolaValueError, undecided_clusters
+from lola.solvers.errors import infeasible_clusters, undecided_clusters
 
-GOALS = ("slowest", "throughput")
 # A bound that is so near the objective differs by rounding alone.
 _ROUNDING = 1e-12
 
@@ -121,30 +121,27 @@ def cluster_allocation(
     >>> clusters.objective, clusters.client_of_module.tolist(), clusters.gap
     (3.5, [[0, 0, 2, 2], [1, 1, 3, 3]], 0.0)
     """
-    if goal not in GOALS:
-        raise LolaValueError(f"goal must be 'slowest' or 'throughput', got {shown(goal)}; choose one of them")
-    count, throughput = positive_integer("n_clusters", n_clusters), goal == "throughput"
-    costs = chain_costs(
+    costs, count, throughput = cluster_costs(
         work_s,
         memory_bytes,
         hop_bits,
         speed,
         client_memory_bytes,
         rate_bps,
+        n_clusters=n_clusters,
+        starts=starts,
+        goal=goal,
         objective=objective,
         micro_batches=micro_batches,
         order=order,
         return_bits=return_bits,
         ring_bits=ring_bits,
     )
-    if throughput and not np.any(work_s):
-        raise LolaValueError("goal 'throughput' needs work_s > 0 in some module, got none; a chain would take no time")
-    costs = costs._replace(first=np.intersect1d(costs.first, _starts(starts, costs.n_clients, count)))
     if costs.n_clients <= MOST_CLIENTS:
         return _exact(costs, count, throughput)
     by_start = unpriced(costs).by_start(costs)
     if (able := int(np.isfinite(by_start).sum())) < count:
-        raise _too_few(able, count, costs.first[~np.isfinite(by_start)])
+        raise infeasible_clusters(f"at most {able}", able, count, costs.first[~np.isfinite(by_start)])
     clusters = good_clusters(costs, count, throughput, by_start)
     if not clusters:
         raise undecided_clusters()
@@ -157,7 +154,7 @@ def _exact(costs: ChainCosts, count: int, throughput: bool) -> ClusterAllocation
     least, sets = packing.run()
     if not sets:
         alone = np.array([packing.begins(int(start)) for start in costs.first], dtype=np.bool_)
-        raise _too_few(packing.most, count, costs.first[~alone])
+        raise infeasible_clusters(f"{packing.most}", packing.most, count, costs.first[~alone])
     clusters = [packing.chains[subset] for subset in sets]
     return _allocation(clusters, throughput, -least if throughput else least, packing.least_s, None)
 
@@ -171,34 +168,3 @@ def _allocation(
     if abs(bound - value) <= _ROUNDING * value:
         bound = value
     return ClusterAllocation(value, np.array([chain for _, chain in clusters]), seconds, bound, subset_s, proof)
-
-
-def _too_few(able: int, count: int, hopeless: IntArray) -> InfeasibleError:
-    """Word the error where so many disjoint chains cannot be."""
-    reason = f"{able} disjoint chain(s) can be formed, {count} are wanted: cluster {able + 1} cannot be formed"
-    if hopeless.size:
-        reason += f"; no chain at all begins with client(s) {', '.join(map(str, hopeless))}"
-    mend = "ask for fewer clusters, free memory, add links, or let more clients begin (starts)"
-    return InfeasibleError(f"no clusters exist: {reason}; {mend}.", (), able)
-
-
-def _starts(starts: Sequence[int], n_clients: int, count: int) -> IntArray:
-    array = np.asarray(starts)
-    if array.ndim != 1 or array.size == 0:
-        raise LolaValueError(
-            f"starts must list clients that have data, at least one, got {shown(starts)}; a chain begins where data is"
-        )
-    if array.dtype.kind not in "iu":
-        raise LolaTypeError(f"starts must hold indices of clients, got dtype {array.dtype}; give integers")
-    outside = np.flatnonzero((array < 0) | (array >= n_clients))
-    if outside.size:
-        raise LolaValueError(f"starts must be clients from 0 to {n_clients - 1}, got {array[outside[0]]}; correct it")
-    distinct = np.unique(array)
-    if distinct.size < array.size:
-        raise LolaValueError(f"starts must name each client once, got {shown(starts)}; drop who stands twice")
-    if distinct.size < count:
-        raise LolaValueError(
-            f"n_clusters may be at most {distinct.size}, the number of starts, got {count}; ask for fewer clusters, or "
-            "let more clients begin"
-        )
-    return distinct

@@ -139,7 +139,7 @@ def infeasible_chain(
     need, offered : (N,), (K,) float64 array
         Bytes of each module, were it alone, and of each client.
     together : float
-        Bytes of all modules in one stage.
+        Bytes of all modules, in the stages that need least.
     alone : (K, N) bool array
         Whether a client could hold a module, and nothing else.
     reached : (K,) bool array
@@ -184,6 +184,15 @@ def undecided_chains() -> LolaValueError:
         "chains: neither a chain nor a proof that there is none was found among so many clients; leave some out, give "
         "them an order, or ask lola.solvers.oracle.chain_cp"
     )
+
+
+def infeasible_clusters(formed: str, able: int, count: int, hopeless: np.ndarray) -> InfeasibleError:
+    """Word the error where so many disjoint chains cannot be: the number that can be, in words, and who begins none."""
+    reason = f"{formed} disjoint chain(s) can be formed, {count} are wanted: cluster {able + 1} cannot be formed"
+    if hopeless.size:
+        reason += f"; no chain at all begins with client(s) {', '.join(map(str, hopeless))}"
+    mend = "ask for fewer clusters, free memory, add links, or let more clients begin (starts, order)"
+    return InfeasibleError(f"no clusters exist: {reason}; {mend}.", (), able)
 
 
 def undecided_clusters() -> LolaValueError:

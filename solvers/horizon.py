@@ -11,7 +11,14 @@ from numpy.typing import ArrayLike
 
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import LolaValueError
-from lola.solvers.horizon_inputs import HorizonInputs, PolicyTable, horizon_inputs, models_demanded, pays_and_costs
+from lola.solvers.horizon_inputs import (
+    HorizonInputs,
+    PolicyTable,
+    horizon_inputs,
+    models_demanded,
+    next_level,
+    pays_and_costs,
+)
 
 # What the values and the policy may take.
 MOST_BYTES = 2 << 30
@@ -138,14 +145,14 @@ def horizon_plan(
     inputs = horizon_inputs(reward, upgrade_cost, demand, transition, initial, horizon)
     values, policy = _backward(inputs)
     objective = inputs.at_first(values[0])
-    bound = objective + 2 * inputs.rounds * inputs.rounding(values)
+    slack = 2 * inputs.excess(values)[1]  # twice: another machine may add up in another order
     if inputs.demand is None:
-        return HorizonPlan(objective, bound, None, None, values, policy, inputs.reward, inputs.cost)
+        return HorizonPlan(objective, objective + slack, None, None, values, policy, inputs.reward, inputs.cost)
     values, policy = values[..., 0], policy[..., 0]
     upgraded = _upgrades(policy, inputs.demand, inputs.n_models)
     run = horizon_profit(inputs.reward, inputs.cost, inputs.demand, upgraded)
     profit = math.fsum(run.profit)
-    return HorizonPlan(profit, bound, run.served, upgraded, values, policy, inputs.reward, inputs.cost)
+    return HorizonPlan(profit, profit + slack, run.served, upgraded, values, policy, inputs.reward, inputs.cost)
 
 
 def horizon_profit(reward: ArrayLike, upgrade_cost: ArrayLike, demand: ArrayLike, upgraded: ArrayLike) -> HorizonRun:
@@ -224,7 +231,7 @@ def _backward(inputs: HorizonInputs) -> tuple[FloatArray, PolicyTable]:
         for column, model in enumerate(inputs.demanded(t)):
             best[..., column] = inputs.pay(model) + ahead[..., column]
         for model, cost in enumerate(inputs.cost):
-            lower, higher = ((slice(None),) * model + (part,) for part in (slice(-1), slice(1, None)))
+            lower, higher = next_level(model)
             raised = ahead[higher] - cost
             better = raised > best[lower]
             np.copyto(best[lower], raised, where=better)

@@ -1,7 +1,7 @@
 """What a horizon is made of: what models pay by their levels, what raising them costs, and who is asked for when."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,10 +59,34 @@ class HorizonInputs(NamedTuple):
         first = values[(0,) * self.n_models]
         return float(first[0] if self.initial is None else first @ self.initial)
 
-    def rounding(self, values: FloatArray) -> float:
-        """Return what the roundings of one round's sums can hide."""
-        largest = max(float(np.abs(values).max()), float(np.nanmax(self.reward)), float(self.cost.max()))
-        return (self.n_models + 4) * float(np.finfo(np.float64).eps) * largest
+    def excess(self, values: FloatArray) -> tuple[float, float]:
+        """Return by how much actions earn more than the values fall, summed over rounds, and what roundings hide of it.
+
+        The latter counts an action's roundings as far as it is not worse than the values by more than that: an upgrade
+        that is too dear to be taken hides nothing.
+        """
+        part = (self.n_models + 6) * float(np.finfo(np.float64).eps) / 2
+        above, most = np.zeros_like(values[0]), []
+        for t in reversed(range(self.rounds)):
+            ahead, size, more = (self.ahead(array) for array in (values[t + 1], np.abs(values[t + 1]), above))
+            now, above, highest = values[t], np.zeros_like(above), 0.0
+            arcs: list[tuple[Any, Any, FloatArray]] = [
+                ((..., column), (..., column), self.pay(model)) for column, model in enumerate(self.demanded(t))
+            ]
+            arcs += [(*next_level(model), -cost) for model, cost in enumerate(self.cost)]
+            for here, there, brings in arcs:
+                earns = brings + ahead[there] - now[here]
+                hidden = part * (np.abs(brings) + size[there] + np.abs(now[here]) + more[there])
+                highest = max(highest, float((earns - hidden).max(initial=0.0)))
+                np.maximum(above[here], np.minimum(earns, hidden) + more[there] + hidden, out=above[here])
+            most.append(highest)
+        return math.fsum(most), self.at_first(above)
+
+
+def next_level(model: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return where a model has a next level, and where it is then."""
+    axes = (slice(None),) * model
+    return (*axes, slice(-1)), (*axes, slice(1, None))
 
 
 def horizon_inputs(
@@ -97,8 +121,7 @@ def horizon_inputs(
         raise LolaValueError(
             f"transition must have shape ({n_models}, {n_models}), from model to model; got {after.shape}"
         )
-    for model, row in enumerate(after):
-        _probabilities(f"transition[{model}]", row, n_models)
+    after = np.array([_probabilities(f"transition[{model}]", row, n_models) for model, row in enumerate(after)])
     return HorizonInputs(pays, cost, None, after, _probabilities("initial", initial, n_models), rounds)
 
 
@@ -149,10 +172,11 @@ def models_demanded(name: str, value: ArrayLike, n_models: int, lowest: int = 0)
 
 
 def _probabilities(name: str, value: ArrayLike, n_models: int) -> FloatArray:
+    """Check probabilities; return them with the sum 1, which they may miss by what was rounded off."""
     array = real_array(name, value, 1)
     if array.shape[0] != n_models:
         raise LolaValueError(f"{name} must have {n_models} entries, one a model; got {array.shape[0]}")
     total = math.fsum(array)
     if not ((array >= 0).all() and abs(total - 1) <= _PROBABILITY_SLACK):
         raise LolaValueError(f"{name} must be probabilities, >= 0 with the sum 1, got the sum {total:.10g}; correct it")
-    return array
+    return array / total

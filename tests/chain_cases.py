@@ -6,8 +6,11 @@ import math
 import numpy as np
 
 
-def instance(rng, n_clients, n_modules):
-    """Draw a model and clients: links that differ by direction and some missing, memory for some of the modules."""
+def instance(rng, n_clients, n_modules, wanted=None):
+    """Draw a model and clients: links that differ by direction and some missing, memory for some of the modules.
+
+    The objective is drawn, too, unless one is wanted; micro-batches are the pipeline's.
+    """
     rate = rng.lognormal(0.0, 1.0, (n_clients, n_clients)) * (
         rng.random((n_clients, n_clients)) < rng.choice([0.8, 1.0])
     )
@@ -23,6 +26,9 @@ def instance(rng, n_clients, n_modules):
         "micro_batches": int(rng.integers(1, 9)),
         "start": int(rng.integers(n_clients)) if rng.random() < 0.5 else None,
     }
+    arguments["objective"] = wanted or arguments["objective"]
+    if arguments["objective"] != "pipeline":
+        arguments["micro_batches"] = 1
     if rng.random() < 0.3:  # ties, and what takes nothing
         arguments["work_s"] = rng.integers(0, 3, n_modules).astype(float)
         arguments["hop_bits"] = rng.integers(0, 3, n_modules - 1).astype(float)

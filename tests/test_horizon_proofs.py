@@ -78,6 +78,51 @@ def test_actions_that_are_not_those_of_the_profit_are_told():
     refused(chain, chain.plan(), "shape: served and upgraded are of a sequence", served=plan.served)
 
 
+@pytest.mark.parametrize("cost, brings", [(1e9, 75.0), (1e12, 75.0), (1e40, 75.0), (1e40, 1e15)])
+def test_an_upgrade_that_is_never_taken_hides_nothing(cost, brings):
+    """Nor does what it would bring."""
+    demand = {"demand": [0] * 10}, {"transition": np.eye(2), "initial": [1.0, 0.0], "horizon": 10}
+    for asked in demand:
+        problem = lola.HorizonProblem([[50.0, 75.0], [50.0, brings]], [50.0, cost], **asked)
+        plan = problem.plan()
+        problem.verify(plan)
+        assert plan.objective == 625.0
+        assert plan.objective <= plan.upper_bound <= 625.0 + 1e-9
+
+
+@pytest.mark.parametrize("unit", [1e-40, 1e-12, 1.0, 1e40])
+def test_a_worse_plan_is_told_in_any_unit(unit):
+    problem = lola.HorizonProblem([[unit, 5 * unit]], 0.0, [0] * 5)
+    plan = problem.plan()
+    problem.verify(plan)
+    assert plan.objective == pytest.approx(20 * unit, rel=1e-12)
+    worse = {"served": np.zeros(5, np.int64), "upgraded": np.full(5, -1), "policy": np.full_like(plan.policy, -1)}
+    refused(problem, plan, "bound: the profit", objective=5 * unit, **worse)
+    refused(problem, plan, "proof: no plan is shown", objective=5 * unit, upper_bound=5 * unit, **worse)
+    refused(problem, plan, "profit: the policy earns", objective=plan.objective * (1 + 1e-9))
+
+
+def test_profits_that_nearly_cancel_verify():
+    problem = lola.HorizonProblem([[0.0, 1e8 / 3]], 1e8 - 0.01, [0] * 4)
+    plan = problem.plan()
+    problem.verify(plan)
+    assert plan.objective == pytest.approx(0.01, rel=1e-5)
+
+
+@pytest.mark.parametrize("pays", [[0.0, 1.0], [0.0, 1e-12]])
+def test_an_upgrade_that_pays_just_what_it_costs_verifies(pays):
+    problem = lola.HorizonProblem([pays], pays[1], [0, 0])
+    plan = problem.plan()
+    problem.verify(plan)
+    assert plan.objective == 0.0
+
+
+def test_values_far_below_0_prove_nothing(problem):
+    plan = problem.plan()
+    lowered = changed(plan.values, 0, -1e100)
+    refused(problem, plan, "proof: no plan is shown", values=lowered)
+
+
 def test_a_plan_of_another_problem_is_told(problem):
     plan = problem.plan()
     dearer = lola.HorizonProblem(PAYS, 60.0, **({"demand": DEMAND} if problem.demand is not None else CHAIN))

@@ -15,12 +15,14 @@ from lola.fleet import distinct_names
 from lola.proofs.checks import ROUNDING, check_array, check_sane, require
 from lola.solvers.checks import FloatArray, IntArray, frozen, seed_number, shown
 from lola.solvers.errors import LolaValueError
-from lola.solvers.horizon_inputs import HorizonInputs, horizon_inputs
+from lola.solvers.horizon_inputs import HorizonInputs, horizon_inputs, next_level
 
 if TYPE_CHECKING:
     from lola.solvers.horizon import HorizonPlan, HorizonRun
 
 _log = logging.getLogger(__name__)
+# A plan is optimal if its bound is above its profit by at most this part of all that it earns and pays.
+_OPTIMAL = 1e-9
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -152,22 +154,25 @@ class HorizonProblem:
             same = np.array_equal(getattr(plan, name), own, equal_nan=True)
             require(same, "problem", f"the plan's {name} is of another problem")
         values, policy = _tables(plan, self.inputs)
-        earned = _earned(policy, self.inputs)
-        scale = ROUNDING * max(1.0, float(np.abs(values).max()))
+        earned, turnover = _earned(policy, self.inputs)
         require(
-            abs(earned - plan.objective) <= scale,
+            abs(earned - plan.objective) <= ROUNDING * turnover,
             "profit",
             f"the policy earns {earned:.17g}, the plan says {plan.objective:.17g}",
         )
-        self._check_sequence(plan, scale)
-        bound = _proven(values, self.inputs)
+        self._check_sequence(plan)
+        require(float(values[-1].min()) >= 0, "proof", "a value after the last round is below 0")
+        excess, hidden = self.inputs.excess(values)
+        bound = math.fsum([self.inputs.at_first(values[0]), excess, hidden])
         require(
             bound <= plan.upper_bound,
             "proof",
             f"no plan is shown to earn more than {bound:.17g}, the bound says {plan.upper_bound:.17g}",
         )
+        # An upgrade that pays just what it costs has roundings, too, where the plan earns and pays nothing.
+        tied = min(2 * hidden, _OPTIMAL * self.inputs.rounds * float(np.nanmax(self.inputs.reward)))
         require(
-            plan.objective <= plan.upper_bound <= plan.objective + 1e-9 * max(1.0, abs(plan.objective)),
+            plan.objective <= plan.upper_bound <= plan.objective + _OPTIMAL * turnover + tied,
             "bound",
             f"the profit {plan.objective:.17g} is not the bound {plan.upper_bound:.17g}",
         )
@@ -176,7 +181,7 @@ class HorizonProblem:
     def __repr__(self) -> str:
         return f"<HorizonProblem of {self.inputs.n_models} models, {self.inputs.rounds} rounds>"
 
-    def _check_sequence(self, plan: HorizonPlan, scale: float) -> None:
+    def _check_sequence(self, plan: HorizonPlan) -> None:
         if self.demand is None:
             require(plan.served is None and plan.upgraded is None, "shape", "served and upgraded are of a sequence")
             return
@@ -200,7 +205,7 @@ class HorizonProblem:
             total.append(-float(self.inputs.cost[raised]))
         earned = math.fsum(total)
         require(
-            abs(earned - plan.objective) <= scale,
+            abs(earned - plan.objective) <= ROUNDING * math.fsum(map(abs, total)),
             "profit",
             f"the rounds earn {earned:.17g}, the plan says {plan.objective:.17g}",
         )
@@ -238,39 +243,19 @@ def _tables(plan: HorizonPlan, inputs: HorizonInputs) -> tuple[FloatArray, IntAr
     return plan.values, plan.policy.astype(np.int64)
 
 
-def _next_level(model: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where a model has a next level, and where it is then."""
-    axes = (slice(None),) * model
-    return (*axes, slice(-1)), (*axes, slice(1, None))
-
-
-def _earned(policy: IntArray, inputs: HorizonInputs) -> float:
-    """Add up, from the last round to the first, what the policy is expected to earn."""
-    after = np.zeros(policy.shape[1:])
+def _earned(policy: IntArray, inputs: HorizonInputs) -> tuple[float, float]:
+    """Add up, from the last round to the first, what the policy is expected to earn, and all that it earns or pays."""
+    profit, turnover = np.zeros((2, *policy.shape[1:]))
     for t in reversed(range(inputs.rounds)):
-        ahead, action = inputs.ahead(after), policy[t]
-        after = np.full(action.shape, np.nan)
+        ahead, moved, action = inputs.ahead(profit), inputs.ahead(turnover), policy[t]
+        profit, turnover = np.full((2, *action.shape), np.nan)
         for column, model in enumerate(inputs.demanded(t)):
-            serving = inputs.pay(model) + ahead[..., column]
-            np.copyto(after[..., column], serving, where=action[..., column] == -1)
+            at, serves = (..., column), action[..., column] == -1
+            np.copyto(profit[at], inputs.pay(model) + ahead[at], where=serves)
+            np.copyto(turnover[at], inputs.pay(model) + moved[at], where=serves)
         for model, cost in enumerate(inputs.cost):
-            here, there = _next_level(model)
-            np.copyto(after[here], ahead[there] - cost, where=action[here] == model)
-        require(not np.isnan(after).any(), "policy", f"round {t + 1} raises a model that has no next level")
-    return inputs.at_first(after)
-
-
-def _proven(values: FloatArray, inputs: HorizonInputs) -> float:
-    """Return what no plan exceeds: the first value, and by how much arcs earn more than the values fall."""
-    require(float(values[-1].min()) >= 0, "proof", "a value after the last round is below 0")
-    hidden = inputs.rounding(values)
-    excess = [hidden]  # of the sum over the first demand
-    for t in range(inputs.rounds):
-        ahead, most = inputs.ahead(values[t + 1]), 0.0
-        for column, model in enumerate(inputs.demanded(t)):
-            most = max(most, float((inputs.pay(model) + ahead[..., column] - values[t][..., column]).max()))
-        for model, cost in enumerate(inputs.cost):
-            here, there = _next_level(model)
-            most = max(most, float((ahead[there] - cost - values[t][here]).max(initial=0.0)))
-        excess.append(most + hidden)
-    return math.fsum([inputs.at_first(values[0]), *excess])
+            here, there = next_level(model)
+            np.copyto(profit[here], ahead[there] - cost, where=action[here] == model)
+            np.copyto(turnover[here], moved[there] + cost, where=action[here] == model)
+        require(not np.isnan(profit).any(), "policy", f"round {t + 1} raises a model that has no next level")
+    return inputs.at_first(profit), inputs.at_first(turnover)

@@ -1,6 +1,7 @@
 """Independent answers to (P1), (P2), (P3) and chains from OR-Tools, HiGHS and SCIP; needs the extra ``oracle``.
 
-Slow and general where lola is fast and special: they share no code and no theorem with the solvers they check.
+Slow and general where lola is fast and special: they share the checks of arguments with the solvers they judge, but no
+search and no theorem.
 """
 
 from lola.solvers.oracle.answer import OracleAnswer, Status

@@ -55,7 +55,8 @@ def chain_cp(*arguments: Any, tolerance: float = 1e-8, time_limit_s: float = 60.
     >>> answer.status.name, answer.assignment, answer.objective
     ('OPTIMAL', array([0, 0, 1, 1]), 3.5)
     """
-    costs = chain_costs(*arguments, **keywords)
+    chain_costs(*arguments, **keywords)  # says what is wrong with the arguments
+    costs = plain_costs(*arguments, **keywords)
     positive_number("tolerance", tolerance)
     begun = time.perf_counter()
     stop = begun + time_limit(time_limit_s)
@@ -64,8 +65,8 @@ def chain_cp(*arguments: Any, tolerance: float = 1e-8, time_limit_s: float = 60.
     unit = max(most, 1e-300) / _PARTS
     while (rest := stop - time.perf_counter()) > 0:
         status, chain, bound = _attempt(costs, objective, unit, rest)
-        if chain is not None and costs.objective(chain) < objective:
-            objective, best = costs.objective(chain), chain
+        if chain is not None and _takes(costs, chain) < objective:
+            objective, best = _takes(costs, chain), chain
         if status is not Status.OPTIMAL or objective <= bound * unit * (1 + tolerance) or objective == 0.0:
             break
         if unit <= objective / _PARTS:  # finer than this it does not count
@@ -75,6 +76,52 @@ def chain_cp(*arguments: Any, tolerance: float = 1e-8, time_limit_s: float = 60.
     else:
         status = Status.TIME_LIMIT
     return OracleAnswer(status, objective, best, time.perf_counter() - begun)
+
+
+def plain_costs(
+    work_s: Any,
+    memory_bytes: Any,
+    hop_bits: Any,
+    speed: Any,
+    client_memory_bytes: Any,
+    rate_bps: Any,
+    *,
+    objective: str = "sum",
+    micro_batches: int = 1,
+    start: Any = None,
+    order: Any = None,
+    return_bits: Any = 0.0,
+    ring_bits: float = 0.0,
+) -> ChainCosts:
+    """Write down what each stage and hop takes, one by one, apart from `lola.solvers.chain_costs`."""
+    work, memory, rate = np.asarray(work_s), np.asarray(memory_bytes), np.asarray(rate_bps)
+    n_modules, n_clients = len(work), len(speed)
+    there, back = (np.broadcast_to(bits, (n_modules - 1,)) for bits in (hop_bits, return_bits))
+    place = dict.fromkeys(range(n_clients), 0) if order is None else {int(k): i for i, k in enumerate(order)}
+    begins = range(n_clients) if start is None else np.atleast_1d(start).tolist()
+
+    def sent(bits: float, i: int, j: int) -> float:
+        if bits == 0.0:
+            return 0.0
+        return float(bits / rate[i, j]) if i != j and rate[i, j] > 0 else np.inf
+
+    stage = np.full((n_clients, n_modules + 1, n_modules + 1), np.inf)
+    hop = np.full((n_modules, n_clients, n_clients), np.inf)
+    ring = np.array([[sent(ring_bits, i, j) for j in range(n_clients)] for i in range(n_clients)])
+    for k in place:
+        for i in range(n_modules):
+            for j in range(i + 1, n_modules + 1):
+                needed = memory[i, j - 1] if memory.ndim == 2 else memory[i:j].sum()
+                if needed <= client_memory_bytes[k] * (1 + 1e-12):
+                    stage[k, i, j] = work[i:j].sum() / speed[k]
+        for t in place:
+            if k != t and (order is None or place[k] < place[t]):
+                for cut in range(1, n_modules):
+                    hop[cut, k, t] = sent(there[cut - 1], k, t) + sent(back[cut - 1], t, k)
+    first = np.array([k for k in begins if k in place], dtype=np.int64)
+    total = 0.0 if objective == "max" else 1.0
+    slowest = {"sum": 0.0, "max": 1.0, "pipeline": micro_batches - 1.0}[objective]
+    return ChainCosts(stage, hop, ring, first, ring_bits > 0 and n_modules > 1, total, slowest)
 
 
 def _attempt(costs: ChainCosts, most: float, unit: float, rest: float) -> tuple[Status, IntArray | None, float]:
@@ -133,6 +180,20 @@ def _attempt(costs: ChainCosts, most: float, unit: float, rest: float) -> tuple[
         if solver.value(chosen):
             chain[i:j] = k
     return status, chain, solver.best_objective_bound
+
+
+def _takes(costs: ChainCosts, chain: IntArray) -> float:
+    """Add up what a chain takes, stage by stage."""
+    times, begun = [], 0
+    for module in range(1, costs.n_modules + 1):
+        if module == costs.n_modules or chain[module] != chain[module - 1]:
+            times.append(float(costs.stage_s[chain[begun], begun, module]))
+            if module < costs.n_modules:
+                times.append(float(costs.hop_s[module, chain[module - 1], chain[module]]))
+            begun = module
+    if len(times) > 1:
+        times.append(float(costs.ring_s[chain[-1], chain[0]]))
+    return (costs.sum_weight * sum(times) if costs.sum_weight else 0.0) + costs.max_weight * max(times)
 
 
 def _possible(seconds: FloatArray, most: float) -> list[list[int]]:

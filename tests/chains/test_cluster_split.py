@@ -8,6 +8,7 @@ import pytest
 from chain_problems import random_problem, toy_clients, toy_problem
 
 import lola
+from lola.solvers.cluster_bounds import ClusterPotentials
 
 
 def best_of_all(problem, n_clusters, goal):
@@ -80,18 +81,68 @@ def test_what_was_tampered_with_does_not_verify():
             replace(clusters, **changes).verify(problem)
 
 
-def test_many_clients_have_a_proof():
+def spread(n_clients):
     rng = np.random.default_rng(3)
-    clients = lola.Clients.from_positions(
-        rng.uniform(0, 60, (16, 2)), speed=rng.uniform(0.2, 1, 16), memory_bytes=rng.uniform(4e8, 8e8, 16)
-    )
-    problem = toy_problem(clients=clients)
+    position_m, speed = rng.uniform(0, 60, (n_clients, 2)), rng.uniform(0.2, 1, n_clients)
+    clients = lola.Clients.from_positions(position_m, speed=speed, memory_bytes=rng.uniform(4e8, 8e8, n_clients))
+    return toy_problem(clients=clients)
+
+
+def test_many_clients_have_a_proof():
+    problem = spread(16)
     clusters = lola.split_clusters(problem, 3)
     clusters.verify(problem)
     assert clusters.proof is not None
     assert 0 <= clusters.gap < 1
     with pytest.raises(lola.VerificationError, match="the potentials only show"):
         replace(clusters, bound=(clusters.bound + clusters.objective) / 2).verify(problem)
+
+
+def test_potentials_that_check_themselves_prove_nothing():
+    class Obliging(ClusterPotentials):
+        def by_start(self, costs):
+            return np.full(costs.first.size, bound)
+
+    problem = spread(16)
+    clusters = lola.split_clusters(problem, 3)
+    bound = clusters.objective
+    proof = type(clusters.proof)(tuple(Obliging(**vars(one)) for one in clusters.proof.potentials))
+    with pytest.raises(lola.VerificationError, match="proof: ClusterPotentials alone show a bound"):
+        replace(clusters, bound=bound, proof=proof).verify(problem)
+
+
+@pytest.mark.parametrize("goal", ["slowest", "throughput"])
+@pytest.mark.parametrize("n_clients, said", [(6, "bound: .* compared again show"), (16, "proof: got NoneType")])
+def test_a_bound_without_a_proof_is_no_bound(goal, n_clients, said):
+    problem = spread(n_clients)
+    clusters = lola.split_clusters(problem, 2, goal)
+    members = [np.flatnonzero(np.arange(problem.n_clients) % 2 == odd) for odd in (0, 1)]
+    worse = tuple(lola.split(problem.among(members[odd])) for odd in (0, 1))
+    seconds = [chain.objective_s for chain in worse]
+    value = max(seconds) if goal == "slowest" else sum(1 / one for one in seconds)
+    assert value != clusters.objective
+    forged = replace(clusters, chains=worse, objective=value, bound=value, proof=None)
+    with pytest.raises(lola.VerificationError, match=said):
+        forged.verify(problem)
+
+
+def test_what_is_no_answer_at_all_does_not_verify():
+    problem = roomy()
+    clusters = lola.split_clusters(problem, 2)
+    first = clusters.chains[0]
+    for changes, said in (
+        ({"chains": ()}, "clusters: at least one chain was wanted"),
+        ({"chains": ("a",)}, "clusters: a Chain was wanted, got str"),
+        ({"chains": (replace(first, client_of_module=np.array([], np.int64)),)}, "shape: client_of_module has shape"),
+        ({"chains": (replace(first, client_of_module=np.array([9] * 4)),)}, "clients: no client has index"),
+        ({"chains": (replace(first, client_of_module=np.array([-1] * 4)),)}, "clients: no client has index"),
+        ({"chains": (replace(first, client_of_module=np.array([1] * 4)),)}, "start: client 1 cannot begin"),
+        ({"goal": "bogus"}, "goal: must be slowest or throughput, got 'bogus'"),
+        ({"objective": float("nan")}, "objective: must be a finite float, got nan"),
+        ({"bound": "0"}, "bound: must be a finite float, got '0'"),
+    ):
+        with pytest.raises(lola.VerificationError, match=said):
+            replace(clusters, **changes).verify(problem)
 
 
 def test_refusals():

@@ -11,6 +11,7 @@ from chain_problems import plain_objective, plain_optimum, random_problem, toy_c
 
 import lola
 from lola.chains.timeline import timeline
+from lola.solvers.chain_proofs import ChainPotentials
 
 
 def test_splits_are_the_best_of_all(instances, tmp_path):
@@ -126,6 +127,18 @@ def tampered(chain):
     yield "proof: ", proven(potential_s=np.where(np.isinf(level.potential_s), np.inf, level.potential_s * 0.5))
     yield "proof: ", proven(potential_s=level.potential_s + 1.0)
     yield "proof: potentials of another shape", proven(potential_s=level.potential_s[:, :2])
+
+
+def test_potentials_that_check_themselves_prove_nothing():
+    class Obliging(ChainPotentials):
+        def bound_s(self, costs):
+            return np.inf
+
+    problem = toy_problem(start="ann")
+    chain = lola.split(problem)
+    levels = tuple(Obliging(**vars(level)) for level in chain.proof.potentials)
+    with pytest.raises(lola.VerificationError, match="proof: ChainPotentials alone show a bound"):
+        replace(chain, proof=type(chain.proof)(levels)).verify(problem)
 
 
 def test_a_chain_that_was_tampered_with_does_not_verify():

@@ -60,7 +60,7 @@ def test_the_best_chain_of_every_subset(instances, wanted):
     feasible = 0
     for _ in range(instances(10)):
         n_clients = int(rng.integers(1, 6))
-        arguments = instance(rng, n_clients, int(rng.integers(1, 6))) | {"objective": wanted}
+        arguments = instance(rng, n_clients, int(rng.integers(1, 6)), wanted)
         best = np.full((n_clients, 2**n_clients), np.inf)
         for chain in chains(arguments | {"start": None}):
             used = sum(2 ** int(client) for client in set(chain))
@@ -106,6 +106,18 @@ ONE_WAY = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
             "links and memory leave no way to cut the 3 modules among the 3 clients; add links, or free memory",
         ),
         (
+            {
+                "memory_bytes": [[5, 20, 30], [0, 5, 20], [0, 0, 5]],
+                "client_memory_bytes": [6.0] * 3,
+                "rate_bps": ONE_WAY,
+            },
+            "links and memory leave no way to cut the 3 modules among the 3 clients; add links, or free memory",
+        ),
+        (
+            {"memory_bytes": [[5, 9, 14], [0, 5, 11], [0, 0, 5]], "client_memory_bytes": [5.0, 8.0, 0.0]},
+            "the modules need 14 bytes, all clients together offer 13;",
+        ),
+        (
             {"order": [2, 1], "client_memory_bytes": [3.0, 1.0, 1.0]},
             "the modules need 3 bytes, all clients of the order together offer 2;",
         ),
@@ -121,6 +133,11 @@ def test_says_why_there_is_no_chain(changes, message):
     [
         ({"objective": "mean"}, "objective must be 'sum', 'max' or 'pipeline', got 'mean'; choose one"),
         ({"micro_batches": 0}, "micro_batches must be at least 1, got 0"),
+        (
+            {"micro_batches": 2},
+            "micro_batches are of objective 'pipeline', got 2 with 'sum'; leave them out, or",
+        ),
+        ({"micro_batches": 2, "objective": "max"}, "micro_batches are of objective 'pipeline', got 2 with 'max'"),
         ({"work_s": [1.0, -1.0, 1.0]}, "work_s must be finite and >= 0, got -1.0 at index 1"),
         ({"work_s": [1.0, np.nan, 1.0]}, "work_s must be finite and >= 0, got nan at index 1"),
         ({"memory_bytes": [1.0, 1.0]}, "memory_bytes must have 3 entries, as many as work_s; got 2"),

@@ -125,10 +125,12 @@ def crowd(rng, n_clients, n_modules, **more):
 
 
 @pytest.mark.parametrize("goal", ["slowest", "throughput"])
-@pytest.mark.parametrize("more", [{}, {"ring_bits": 1e6}, {"objective": "max"}, {"objective": "pipeline"}])
+@pytest.mark.parametrize(
+    "more", [{}, {"ring_bits": 1e6}, {"objective": "max"}, {"objective": "pipeline", "micro_batches": 4}]
+)
 def test_many_clients_get_clusters_and_a_bound_that_proves_itself(goal, more):
     rng = np.random.default_rng(53)
-    arguments = crowd(rng, 17, 6, micro_batches=4, **more)
+    arguments = crowd(rng, 17, 6, **more)
     clusters = {"n_clusters": 3, "starts": [0, 3, 5, 7, 16], "goal": goal}
     allocation = cluster_allocation(**arguments, **clusters)
     check({"objective": "sum", **arguments}, clusters, allocation)
@@ -211,18 +213,19 @@ def test_says_how_many_clusters_there_can_be():
         cluster_allocation(**arguments, n_clusters=1, starts=[3])
     many = crowd(np.random.default_rng(58), 15, 3)
     many["client_memory_bytes"] = np.append(np.full(14, 9.0), 0.0)
-    with pytest.raises(lola.InfeasibleError, match=r"1 disjoint chain.*, 2 are .* client.* 14; ask for"):
+    with pytest.raises(lola.InfeasibleError, match=r"at most 1 disjoint chain.*, 2 are .* client.* 14; ask for"):
         cluster_allocation(**many, n_clusters=2, starts=[0, 14])
     many |= {"client_memory_bytes": np.full(15, 2.0), "memory_bytes": np.full(3, 2.0)}  # three clients a chain
     with pytest.raises(lola.LolaError, match="neither so many disjoint chains nor a proof that there are none"):
         cluster_allocation(**many, n_clusters=6, starts=range(15))
 
 
-@pytest.mark.parametrize("objective", ["sum", "max", "pipeline"])
-def test_chains_that_take_no_time_are_chains(objective):
+@pytest.mark.parametrize("objective, micro_batches", [("sum", 1), ("max", 1), ("pipeline", 3)])
+def test_chains_that_take_no_time_are_chains(objective, micro_batches):
     arguments = crowd(np.random.default_rng(60), 4, 3) | {"work_s": np.zeros(3), "hop_bits": 0.0}
     arguments["client_memory_bytes"] = np.full(4, 9.0)
-    clusters = cluster_allocation(**arguments, n_clusters=2, starts=[0, 1], objective=objective, micro_batches=3)
+    arguments |= {"objective": objective, "micro_batches": micro_batches}
+    clusters = cluster_allocation(**arguments, n_clusters=2, starts=[0, 1])
     assert (clusters.objective, clusters.bound, clusters.gap) == (0.0, 0.0, 0.0)
 
 
@@ -232,3 +235,40 @@ def test_order_is_heeded():
     for chain in clusters.client_of_module:
         places = [[2, 1, 0, 5, 4, 3].index(client) for client in chain]
         assert places == sorted(places)
+
+
+@pytest.mark.parametrize("n_clients", [4, 15])
+@pytest.mark.parametrize("ring_bits", [0.0, 1e6])
+def test_starts_that_are_not_in_the_order_begin_nothing(n_clients, ring_bits):
+    arguments = crowd(np.random.default_rng(61), n_clients, 3, ring_bits=ring_bits)
+    with pytest.raises(
+        lola.InfeasibleError, match=r": 0 disjoint .*begins with client.* 0, 1; ask .*\(starts, order\)"
+    ):
+        cluster_allocation(**arguments, n_clusters=1, starts=[0, 1], order=[2, 3])
+
+
+@pytest.mark.parametrize("ring_bits", [0.0, 1e6])
+def test_a_proof_holds_where_some_starts_are_not_in_the_order(ring_bits):
+    arguments = crowd(np.random.default_rng(62), 16, 4, ring_bits=ring_bits)
+    for starts in ([0, 1], [0, 1, 2]):
+        clusters = {"n_clusters": 1, "starts": starts, "order": range(1, 16), "goal": "slowest"}
+        allocation = cluster_allocation(**arguments, **clusters)
+        allocation.proof.check(allocation.bound, **arguments, **clusters)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"goal": "bogus"}, "goal must be 'slowest' or 'throughput', got 'bogus'"),
+        ({"starts": [0, 0]}, r"starts must name each client once, got \[0, 0\]"),
+        ({"starts": [[0], [1]]}, "starts must list clients that have data, at least one"),
+        ({"starts": [True]}, "starts must hold indices of clients, got dtype bool"),
+        ({"n_clusters": 0}, "n_clusters must be at least 1, got 0"),
+    ],
+)
+def test_a_proof_is_of_clusters_that_can_be_asked_for(change, message):
+    arguments = crowd(np.random.default_rng(63), 16, 4)
+    clusters = {"n_clusters": 1, "starts": [0, 1], "goal": "slowest"}
+    allocation = cluster_allocation(**arguments, **clusters)
+    with pytest.raises(lola.LolaError, match=message):
+        allocation.proof.check(allocation.bound, **arguments, **(clusters | change))

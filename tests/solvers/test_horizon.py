@@ -224,3 +224,9 @@ def test_bad_actions_and_demands_to_follow_are_refused():
         horizon_profit([[1.0, 2.0]], 1.0, [0, 0], [0])
     with pytest.raises(lola.LolaError, match="upgraded must hold models from -1 to 0, got -2 in round 1"):
         horizon_profit([[1.0, 2.0]], 1.0, [0, 0], [-2, 0])
+
+
+def test_probabilities_that_miss_1_by_a_rounding_earn_no_more():
+    for miss in (9e-10, -9e-10):
+        plan = horizon_plan([[1.0]], 0.0, transition=[[1 + miss]], initial=[1 + miss], horizon=1000)
+        assert plan.objective == 1000.0
