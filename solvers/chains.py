@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from lola.solvers.chain_beam import offer_good_chains
 from lola.solvers.chain_costs import chain_costs, first_clients, why_no_chain
-from lola.solvers.chain_proofs import ChainProof
-from lola.solvers.chain_search import MOST_CLIENTS, Incumbent, Search
+from lola.solvers.chain_proofs import MOST_CLIENTS, ChainProof
+from lola.solvers.chain_search import Incumbent, Search
 from lola.solvers.checks import IntArray
 from lola.solvers.errors import undecided_chains
 
