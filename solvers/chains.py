@@ -109,7 +109,8 @@ def chain_allocation(
     Notes
     -----
     "Chains" of ``lola docs theory``. With an order O(N²·K + N·K²) time for "sum" and "max", and as often as limits of
-    the slowest matter for "pipeline"; without, a factor 2^C for C critical clients, mostly few. To weigh energy with
+    the slowest matter for "pipeline"; with `ring_bits`, once for each client that can begin; without an order, a factor
+    2^C for C critical clients, mostly few. To weigh energy with
     time in "sum", scale speeds and rates: only seconds per unit of work and per bit count.
 
     Examples
