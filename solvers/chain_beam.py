@@ -9,7 +9,8 @@ import numpy as np
 from lola.solvers._jit import kernel
 from lola.solvers.chain_costs import ChainCosts, chains_from, first_clients
 from lola.solvers.chain_paths import completion, relax
-from lola.solvers.chain_search import MOST_CLIENTS, Incumbent, Search
+from lola.solvers.chain_proofs import MOST_CLIENTS
+from lola.solvers.chain_search import Incumbent, Search
 from lola.solvers.checks import IntArray
 
 _WIDTH = 32  # beginnings that are kept for each number of modules done and last client

@@ -12,6 +12,8 @@ from lola.solvers.chain_costs import ChainCosts, chain_costs, chains_from, first
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.errors import VerificationError
 
+# Up to so many clients all may be critical; beyond, so many that their potentials take 64 MiB.
+MOST_CLIENTS, MOST_POTENTIALS = 14, 1 << 23
 # Numbers that are computed again here by the formula they came from may differ by a few roundings.
 _ROUNDING = 1e-12
 
@@ -149,6 +151,13 @@ class ChainProof:
                 f"the potentials only show that chains take {least:.17g} s, not {lower_bound:.17g}"
                 + ("" if first is None else f", of those that begin with client {first}"),
             )
+
+
+def most_critical(n_modules: int, n_clients: int) -> int:
+    """Return how many clients a proof counts at most, by what the solver keeps."""
+    if n_clients <= MOST_CLIENTS:
+        return n_clients
+    return max((MOST_POTENTIALS // ((n_modules + 1) * n_clients)).bit_length() - 1, 0)
 
 
 def _arrive(potential: FloatArray, hop: FloatArray) -> FloatArray:

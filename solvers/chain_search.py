@@ -8,11 +8,9 @@ import numpy as np
 
 from lola.solvers.chain_costs import ChainCosts, Chains, chains_from
 from lola.solvers.chain_paths import cheapest_end, completion, relax, trace
-from lola.solvers.chain_proofs import ChainPotentials
+from lola.solvers.chain_proofs import MOST_CLIENTS, MOST_POTENTIALS, ChainPotentials
 from lola.solvers.checks import IntArray
 
-# Up to so many clients all may become critical; beyond, so many that their potentials take 64 MiB.
-MOST_CLIENTS, _MOST_POTENTIALS = 14, 1 << 23
 # Most of many first clients are soon ruled out, so that none gets less than this part of what one alone would.
 _SHARES = 10
 # A pipeline asks about so often as many times.
@@ -57,7 +55,7 @@ class Search:
         self.potentials: list[ChainPotentials] = []
         small = costs.n_clients <= MOST_CLIENTS
         levels = _LEVELS if costs.sum_weight > 0.0 and costs.max_weight > 0.0 else 1
-        self._most = np.inf if small else _MOST_POTENTIALS // (min(share, _SHARES) * levels)
+        self._most = np.inf if small else MOST_POTENTIALS // (min(share, _SHARES) * levels)
         self._steps = 1 if small or costs.sum_weight == 0.0 else max(_STEPS // min(share, _SHARES), 1)
 
     def run(self) -> None:

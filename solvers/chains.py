@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from lola.solvers.chain_beam import offer_good_chains
 from lola.solvers.chain_costs import chain_costs, first_clients, why_no_chain
-from lola.solvers.chain_proofs import ChainProof
-from lola.solvers.chain_search import MOST_CLIENTS, Incumbent, Search
+from lola.solvers.chain_proofs import MOST_CLIENTS, ChainProof
+from lola.solvers.chain_search import Incumbent, Search
 from lola.solvers.checks import IntArray
 from lola.solvers.errors import undecided_chains
 
@@ -109,7 +109,8 @@ def chain_allocation(
     Notes
     -----
     "Chains" of ``lola docs theory``. With an order O(N²·K + N·K²) time for "sum" and "max", and as often as limits of
-    the slowest matter for "pipeline"; without, a factor 2^C for C critical clients, mostly few. To weigh energy with
+    the slowest matter for "pipeline"; with `ring_bits`, once for each client that can begin; without an order, a factor
+    2^C for C critical clients, mostly few. To weigh energy with
     time in "sum", scale speeds and rates: only seconds per unit of work and per bit count.
 
     Examples

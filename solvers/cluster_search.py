@@ -7,7 +7,8 @@ import numpy as np
 from lola.solvers.chain_beam import offer_good_chains
 from lola.solvers.chain_costs import ChainCosts, chains_from
 from lola.solvers.chain_paths import completion, relax
-from lola.solvers.chain_search import MOST_CLIENTS, Incumbent
+from lola.solvers.chain_proofs import MOST_CLIENTS
+from lola.solvers.chain_search import Incumbent
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.cluster_packing import Packing, best_chain
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers.chain_costs import ChainCosts
-from lola.solvers.chain_search import MOST_CLIENTS
+from lola.solvers.chain_proofs import MOST_CLIENTS
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.cluster_bounds import ClusterProof, prove, unpriced
 from lola.solvers.cluster_costs import cluster_costs

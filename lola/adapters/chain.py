@@ -117,7 +117,8 @@ class ModelChain:
             If one of the chain's clients is lost. Gradients of the stages behind it have been added to.
         ValueError, lola.models.ModelError
             If the loss depends on nothing that is trained, or the model does not run each block once on one hidden
-            state.
+            state; or if the loss depends on more than the last hidden state, as one of ``output.hidden_states`` does
+            that several clients have: gradients have been added to by then.
         """
         with self.depths.lock:
             passage = self._passage(batch)
@@ -133,8 +134,6 @@ class ModelChain:
 
     def _return(self, passage: Passage, output: torch.Tensor, lost: Collection[int]) -> None:
         """Run backward stage by stage, as far down as anything is trained."""
-        import torch
-
         gradient: torch.Tensor | None = None
         for stage in reversed(range(len(self.clients))):
             if self.clients[stage] in lost:
@@ -142,7 +141,7 @@ class ModelChain:
             if not output.requires_grad:
                 continue
             passage.begin()
-            torch.autograd.backward(output, gradient)
+            _backward(output, gradient)
             passage.backward_s[stage] = passage.elapsed_s()
             if stage == 0:
                 return
@@ -187,6 +186,22 @@ class ModelChain:
             return passage.cross(hidden) if module in firsts else hidden
 
         return ModuleChain(self.depths).cut_by(cut)
+
+
+def _backward(output: torch.Tensor, gradient: torch.Tensor | None) -> None:
+    """Run a stage backward, which none behind it may have done."""
+    import torch
+
+    try:
+        torch.autograd.backward(output, gradient)
+    except RuntimeError as error:
+        if "through the graph a second time" not in str(error):
+            raise
+        raise ModelError(
+            "the loss depends on more than the last hidden state: one that is computed on the last client's output "
+            "alone was wanted, got one that went backward through another client's stage as well; leave hidden_states "
+            "out of it, or keep the model on one client"
+        ) from error
 
 
 def _logits(output: Any) -> torch.Tensor:

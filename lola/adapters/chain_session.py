@@ -152,7 +152,7 @@ class ChainSession(Session[ChainRecord]):
             version=self.version,
             clock_s=self.clock_s,
             latency_s=slowest_s,
-            lower_bound_s=self.setting.local_steps * max(plan.lower_bound_s for plan in plans),
+            lower_bound_s=self.setting.local_steps * float(np.fmax.reduce([plan.lower_bound_s for plan in plans])),
             loss=loss,
             participants=len(present),
             clusters=len(clusters),

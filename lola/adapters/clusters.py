@@ -68,7 +68,7 @@ class ClusterAnswer:
     tensors : dict of str to torch.Tensor
         The mean gradient of each tunable parameter, or its value after the cluster's own steps.
     loss : float
-        Mean over the batches.
+        Mean over the batches, of gradients by their rows.
     rows : int
         How much it weighs in an average.
     """
@@ -107,7 +107,7 @@ class Cluster:
         self.passes: list[ChainPass] = []
 
     def mean_gradients(self, batches: Iterable[Batch], local_steps: int) -> ClusterAnswer:
-        """Average the gradients of so many batches at fixed parameters; weighs as many rows as these have.
+        """Average the gradients of so many batches at fixed parameters, by their rows; weighs as many as these have.
 
         Raises
         ------
@@ -116,11 +116,12 @@ class Cluster:
         """
         tunables = self.chain.depths.all_named_parameters()
         self.chain.depths.model.zero_grad(set_to_none=True)
-        total, rows = 0.0, 0
+        dealt = list(self._dealt(batches, local_steps))
+        rows_of = [len(next(iter(batch.values()))) for batch, _ in dealt]
+        total, rows = 0.0, sum(rows_of)
         try:
-            for batch, lost in self._dealt(batches, local_steps):
-                total += self._backward(batch, lost, local_steps)
-                rows += len(next(iter(batch.values())))
+            for (batch, lost), own in zip(dealt, rows_of, strict=True):
+                total += self._backward(batch, lost, rows / max(own, 1))  # an empty one's loss is refused if it is NaN
             return ClusterAnswer({name: _gradient(name, one) for name, one in tunables.items()}, total, rows)
         finally:
             self.chain.depths.model.zero_grad(set_to_none=True)
@@ -150,7 +151,7 @@ class Cluster:
         for number, batch in zip(range(1, local_steps + 1), batches, strict=False):
             yield batch, self.lost if number == local_steps else ()
 
-    def _backward(self, batch: Batch, lost: Collection[int], parts: int) -> float:
+    def _backward(self, batch: Batch, lost: Collection[int], parts: float) -> float:
         """Add a part of a batch's gradients, and return that part of its loss."""
         try:
             passed = self.chain.backward(batch, loss=lambda *of: self.loss(*of) / parts, lost=lost)

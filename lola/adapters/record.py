@@ -81,7 +81,8 @@ class ChainRecord:
     clock_s : float
         Simulated seconds since the start.
     latency_s, lower_bound_s : float
-        Of the slowest planned chain, for all local batches one after the other.
+        Of the slowest planned chain, for all local batches one after the other; the largest bound that is known, NaN if
+        none is.
     loss : float
         Mean over the clusters that were used, by their weights; NaN if there were none.
     participants, clusters, applied : int
@@ -91,7 +92,8 @@ class ChainRecord:
     beside_bytes : int
         Masks and labels that went along.
     delivered_bytes, uploaded_bytes : int
-        Tunable modules, from the server to the clients, and what came back of those clusters that were used.
+        Tunable modules, from the server to the clients, and what came back of all clusters that answered, refused ones
+        among them.
     full_delivery_bytes : int
         What the delivery would have been with the whole model's weights.
     refused : str

@@ -60,7 +60,7 @@ def timeline(chain: Chain) -> tuple[Span, ...]:
             if stage:
                 back.append((stage, "return", float(times.return_s[stage - 1])))
         # The last client turns round once it has seen all parts; by then all others are done with forward.
-        spans += _in_turn(back, np.full(parts, spans[-1].end_s))
+        spans += _in_turn(back, np.full(parts, spans[-1].end_s if spans else 0.0))
     return tuple(spans)
 
 

@@ -101,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
             with devices, _ending_between_steps(devices):
                 _serve(session, devices, options.rounds, out, timings)
                 devices.farewell()
-            summarise(session, settings.recorded(), out, timings.measured_s())
+            summarise(session, settings.recorded(), out, len(devices.devices()), timings.measured_s())
             home = bring_home(training, settings, out)
         print(plain(f"written: {out}"))
         print(plain(f"the model: {home}, for PEFT; lola export makes one for transformers alone, or of another round"))

@@ -17,7 +17,7 @@ class Settings:
     clients: str | None
     rates: str | None
     spread_m: float | None
-    seed: int
+    seed: int | None
     place: str | None
     bandwidth_hz: float | None
     stages: str | None
@@ -29,7 +29,7 @@ class Settings:
     energy_weight: float
     batches: int | None
     clusters: int | None
-    goal: str
+    goal: str | None
     json: str | None
     figure: str | None
 
@@ -37,13 +37,20 @@ class Settings:
         """Read the clients, with links from a file or from where they are; without any, the built-in home."""
         from lola.chains.radio import Radio
         from lola.files.clients import builtin_clients, load_clients
+        from lola.solvers.errors import LolaValueError
 
+        if self.seed is not None and self.spread_m is None:
+            raise LolaValueError(
+                f"--seed is of the draw by --spread-m, got {self.seed} where nothing is drawn; add --spread-m, or "
+                "leave --seed out"
+            )
+        seed = 0 if self.seed is None else self.seed
         named = {"place": self.place, "bandwidth_hz": self.bandwidth_hz}
         on_air: Any = {name: value for name, value in named.items() if value is not None}
         radio = Radio(**on_air) if on_air else None
         if self.clients is None:
-            return builtin_clients(self.rates, spread_m=self.spread_m, seed=self.seed, radio=radio)
-        return load_clients(self.clients, self.rates, spread_m=self.spread_m, seed=self.seed, radio=radio)
+            return builtin_clients(self.rates, spread_m=self.spread_m, seed=seed, radio=radio)
+        return load_clients(self.clients, self.rates, spread_m=self.spread_m, seed=seed, radio=radio)
 
     def problem(self) -> "ChainProblem":
         """Read what the options name, and put it together."""
@@ -73,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clients", metavar="c.csv", help="clients, or a fleet; without it, the built-in home")
     parser.add_argument("--rates", metavar="r.csv", help="bits a second of the links, from each client to each")
     parser.add_argument("--spread-m", type=float, metavar="M", help="draw where clients are: in a square of this side")
-    parser.add_argument("--seed", type=int, default=0, help="of that draw (default 0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of that draw (default 0)")
     parser.add_argument("--place", metavar="indoor|outdoor", help="whose path loss links have (default: indoor)")
     parser.add_argument("--bandwidth-hz", type=float, metavar="HZ", help="spectrum of a link in hertz (default 20e6)")
     parser.add_argument("--stages", metavar="s.json", help="what each module costs; without it, RoBERTa-base")
@@ -89,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batches", type=int, metavar="N", help="show what a round of so many costs: seconds, joules, bytes by link"
     )
     parser.add_argument("--clusters", type=int, metavar="N", help="so many chains at once, over disjoint clients")
-    parser.add_argument("--goal", default="slowest", metavar="slowest|throughput", help="of them (default: slowest)")
+    parser.add_argument("--goal", choices=("slowest", "throughput"), help="of them (default: slowest)")
     parser.add_argument("--json", metavar="out.json", help="save the chain with its proof (-: print it)")
     parser.add_argument("--figure", metavar="out.png", help="draw a batch going through (needs lola-deft[plot])")
 
@@ -99,6 +106,7 @@ def run(options: argparse.Namespace) -> None:
     from lola.chains.scheduling import split
     from lola.cli.common import check_files, data_output, settings_of
     from lola.files.chains import save_chain
+    from lola.solvers.errors import LolaValueError
 
     settings = settings_of(Settings, options)
     check_files(settings.json, settings.figure, [settings.clients, settings.rates, settings.stages])
@@ -106,6 +114,10 @@ def run(options: argparse.Namespace) -> None:
     if settings.clusters is not None:
         _print_clusters(problem, settings, settings.clusters)
         return
+    if settings.goal is not None:
+        raise LolaValueError(
+            f"--goal is of several chains, got {settings.goal!r} and no --clusters; add --clusters, or leave --goal out"
+        )
     chain = split(problem)
     chain.verify(problem)
     with data_output(settings.json) as data:
@@ -128,8 +140,8 @@ def _print_clusters(problem: "ChainProblem", settings: Settings, count: int) -> 
     alone = {"--json": settings.json, "--figure": settings.figure, "--batches": settings.batches}
     if asked := [option for option, value in alone.items() if value is not None]:
         raise LolaValueError(f"--clusters prints its chains, got {asked[0]} as well, which is of one; leave one out")
-    with naming_options("goal", n_clusters="--clusters", start="--start"):
-        clusters = split_clusters(problem, count, settings.goal)
+    with naming_options(n_clusters="--clusters", start="--start"):
+        clusters = split_clusters(problem, count, settings.goal or "slowest")
     clusters.verify(problem)
     print(laid_out(*(chain_table(chain, problem) for chain in clusters.chains)))
     for number, chain in enumerate(clusters.chains, start=1):

@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> None:
             write_settings(out, settings)
             _train(session, options.rounds, heed)
             session.save()  # a run that was killed between its last checkpoint and its metrics lacks but the metrics
-            summarise(session, settings.recorded(), out)
+            summarise(session, settings.recorded(), out, session.problem.n_devices)
             home = bring_home(training, settings, out)
         print(plain(f"written: {out}"))
         print(plain(f"the model: {home}, for PEFT; lola export makes one for transformers alone, or of another round"))
@@ -147,7 +147,11 @@ def last_scores(session: "CooperativeSession") -> dict[str, float]:
 
 
 def summarise(
-    session: "CooperativeSession", settings: dict[str, Any], out: Path, measured_s: float | None = None
+    session: "CooperativeSession",
+    settings: dict[str, Any],
+    out: Path,
+    n_devices: int,
+    measured_s: float | None = None,
 ) -> None:
     """Write the summary and print it as a table; where rounds were real, with the seconds that they took."""
     from rich.table import Table
@@ -163,7 +167,6 @@ def summarise(
     missing = sum(record.missing for record in session.records)
     refusals = [record.refused for record in session.records if record.refused]
     used = count_devices_used(session.records)
-    n_devices = session.problem.n_devices if measured_s is None else len(session.devices.devices())
     summary = {
         "task": settings["task"],
         "headline": glue_task(settings["task"]).metrics[0],

@@ -23,7 +23,7 @@ from lola.files.formats import (
     write_json,
 )
 from lola.files.stages import stages_from_json, stages_to_json
-from lola.solvers.chain_proofs import ChainPotentials, ChainProof
+from lola.solvers.chain_proofs import ChainPotentials, ChainProof, most_critical
 from lola.solvers.checks import FloatArray, expect, shown
 from lola.solvers.errors import VerificationError
 
@@ -32,8 +32,6 @@ _PROBLEM_KEYS = ("stages", "clients", "objective", "micro_batches", "start", "or
 _TIMES = ("forward_s", "backward_s", "hop_s", "return_s")
 _CHAIN_KEYS = ("client_of_module", *_TIMES, "ring_s", "latency_s", "objective_s", "lower_bound_s")
 _POTENTIAL_KEYS = ("first", "below_s", "critical", "price_s", "index", "own_s", "potential_s")
-# More would take states by the hundred million; the solver counts fewer.
-_MOST_CRITICAL = 24
 
 
 def save_chain(chain: Chain, problem: ChainProblem, path: StrPath | TextIO) -> None:
@@ -132,8 +130,12 @@ def _potentials_from_json(where: str, value: object, problem: ChainProblem) -> C
     data = table(where, value)
     check_keys(where, data, _POTENTIAL_KEYS)
     first, critical = data["first"], integers(f"{where}, critical", data["critical"])
-    if len(critical) > _MOST_CRITICAL:  # before the check makes an array of all their subsets
-        raise FormatError(f"{where}, critical: at most {_MOST_CRITICAL} clients were wanted, got {len(critical)}")
+    most = most_critical(problem.n_modules, problem.n_clients)
+    if len(critical) > most:  # before the check makes arrays of all modules and clients for each of their subsets
+        raise FormatError(
+            f"{where}, critical: at most {most} clients were wanted, which is what the solver counts for "
+            f"{problem.n_modules} modules on {problem.n_clients} clients, got {len(critical)}"
+        )
     shape, rows = (problem.n_modules + 1, problem.n_clients), data["potential_s"]
     lengths = [len(row) if isinstance(row, list) else None for row in rows] if isinstance(rows, list) else None
     if lengths != [shape[1]] * shape[0]:

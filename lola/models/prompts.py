@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 
 _NAME = "prompts"
 _USUAL_SPREAD = 0.02  # of first weights, in the configurations of all usual models
+# By module and class, what to call them: the tests compare each with its block run by hand, all tokens seeing the
+# prompts. Others build masks of their own, count tokens, or mix them without a mask; then prompts would be lost unseen.
+_WORKS = {
+    "bert.BertLayer": "BERT",
+    "roberta.RobertaLayer": "RoBERTa",
+    "xlm_roberta.XLMRobertaLayer": "XLM-RoBERTa",
+    "electra.ElectraLayer": "ELECTRA",
+    "distilbert.TransformerBlock": "DistilBERT",
+    "mpnet.MPNetLayer": "MPNet",
+    "vit.ViTLayer": "ViT",
+    "gpt2.GPT2Block": "GPT-2",
+    "gpt_bigcode.GPTBigCodeBlock": "GPTBigCode",
+    "opt.OPTDecoderLayer": "OPT",
+}
 
 
 class PromptedDepths(Depths):
@@ -70,7 +84,8 @@ def attach_prompts(
     Parameters
     ----------
     model : torch.nn.Module
-        A model of transformers whose output has a loss. It is changed: each block has a parameter more, ``prompts``, of
+        A BERT, RoBERTa, XLM-RoBERTa, ELECTRA, DistilBERT, MPNet, ViT, GPT-2, GPTBigCode or OPT of transformers, whose
+        output has a loss. It is changed: each block has a parameter more, ``prompts``, of
         shape (tokens, width), and its configuration no longer asks for a cache.
     tokens : int
     blocks, train_head
@@ -86,8 +101,8 @@ def attach_prompts(
     Raises
     ------
     ModelError
-        If there are no blocks, the model has adapters or prompts, or its width is not known; when it runs, if the
-        blocks turn positions into angles, or fill a cache. The model is as it was.
+        If there are no blocks, they are not those of one of these models, or the model has adapters or prompts; when it
+        runs, if the blocks fill a cache. The model is as it was.
     TypeError, ValueError
         If an argument is not as described.
 
@@ -111,6 +126,7 @@ def attach_prompts(
             "prompts stand in front of what a block is called with: modules that are called were wanted, got a "
             "torch.nn.ModuleList of several; name the first of them"
         )
+    _refuse_untried(deepest_first)
     config: Any = getattr(model, "config", None)
     width = getattr(config, "hidden_size", None)
     if not isinstance(width, int):
@@ -131,6 +147,17 @@ def attach_prompts(
             block.register_forward_hook(_drop)
     depths.select(1)
     return depths
+
+
+def _refuse_untried(blocks: "Sequence[nn.Module]") -> None:
+    """Refuse blocks of which it is not known that all their tokens see the prompts."""
+    for block in blocks:
+        package, *_, name = type(block).__module__.split(".")
+        if package != "transformers" or f"{name.removeprefix('modeling_')}.{type(block).__name__}" not in _WORKS:
+            raise ModelError(
+                f"blocks that were tried with prompts were wanted, those of {', '.join(_WORKS.values())}, got "
+                f"{type(block).__name__}; take one of these models, or train LoRA in this one"
+            )
 
 
 def _put_in_front(
@@ -160,11 +187,6 @@ def _refuse_what_counts_tokens(block: "nn.Module", args: tuple[Any, ...], kwargs
         raise ModelError(
             "prompts stand in front of a block's first argument: hidden states (batch, tokens, width) were wanted, and "
             f"{kind} got something else; train LoRA in this model"
-        )
-    if kwargs.get("position_embeddings") is not None:
-        raise ModelError(
-            f"prompts have no position: blocks that are given hidden states and a mask were wanted, got {kind} with "
-            "rotary positions; train LoRA in this model"
         )
     if any(hasattr(value, "get_seq_length") for value in (*args, *kwargs.values())):
         raise ModelError(

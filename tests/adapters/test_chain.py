@@ -192,6 +192,19 @@ def test_a_client_that_is_lost_in_the_middle_leaves_its_stage_and_those_before_w
     chain.backward(padded_batch("bert", torch.float32), lost=[8])
 
 
+def test_a_loss_over_hidden_states_of_several_clients_is_refused(tmp_path):
+    def loss(model, batch):
+        output = model(**batch, output_hidden_states=True)
+        return output.loss + sum(hidden.square().mean() for hidden in output.hidden_states)
+
+    depths = tiny_depths(tmp_path, zero_init=False)
+    depths.select_all()
+    batch = padded_batch("bert", torch.float32)
+    with pytest.raises(ModelError, match="the loss depends on more than the last hidden state: .* leave hidden_states"):
+        ModelChain(depths, [0, 0, 1, 2, 2]).backward(batch, loss=loss)
+    ModelChain(depths, [0] * 5).backward(batch, loss=loss)
+
+
 @pytest.mark.parametrize(
     "clients, why",
     [

@@ -22,6 +22,7 @@ def test_an_answer_that_is_not_finite_is_refused_and_the_others_are_used(tmp_pat
         (record,) = session.run(1)
         assert record.refused == "the cluster of client 2: the loss is not finite"
         assert (record.clusters, record.applied) == (3, 2)
+        assert record.uploaded_bytes == record.delivered_bytes  # what is refused was sent
         assert all(weight.isfinite().all() for weight in weights_of(session))
 
 

@@ -75,6 +75,43 @@ def test_clusters_with_equal_batches_are_one_with_all_of_them(tmp_path):
     torch.testing.assert_close(weights_of(session), weights_of(alone), rtol=1e-10, atol=1e-14)
 
 
+def test_batches_weigh_by_their_rows_within_a_cluster_as_across(tmp_path):
+    def some(batch):
+        kept = batch["input_ids"][:, 1] % 2 == 0
+        kept[0] = True
+        return {name: column[kept] for name, column in batch.items()}
+
+    data = chain_data()
+    data.collate = some
+    settings = {"optimizer": sgd, "dtype": torch.float64, "dropout": False, "data": data}
+    session = chain_session(tmp_path, setting=ChainSetting(local_steps=3), **settings)
+    records = list(session.run(5))
+    alone, losses, sizes = chain_session(tmp_path, **settings), [], set()
+
+    def union(version):
+        drawn = [batch for shard in range(3) for batch, _ in zip(data.batches(shard, version), range(3), strict=False)]
+        sizes.update(len(batch["labels"]) for batch in drawn)
+        whole = {name: torch.cat([batch[name] for batch in drawn]) for name in drawn[0]}
+        losses.append(alone.depths.model(**whole).loss.item())
+        return [whole]
+
+    centralised(alone, alone.optimizer, union, 5)
+    assert len(sizes) > 1
+    torch.testing.assert_close(weights_of(session), weights_of(alone), rtol=1e-10, atol=1e-14)
+    assert [record.loss for record in records] == pytest.approx(losses, rel=1e-10)
+
+
+@pytest.mark.parametrize("bounds", [(1.0, np.nan), (np.nan, 1.0), (1.0, 0.5)])
+def test_the_bound_of_a_round_is_the_largest_known(bounds, tmp_path):
+    def plan(version, clients):
+        return [
+            ClusterPlan((at, at, at + 1, at + 1, at + 1), 2.0, bound) for at, bound in zip((0, 2), bounds, strict=True)
+        ]
+
+    (record,) = chain_session(tmp_path, plan=plan).run(1)
+    assert record.lower_bound_s == 1.0
+
+
 def test_averaged_tunables_are_fedavg(tmp_path):
     data = chain_data(sizes=[10, 20, 60])
     session = chain_session(tmp_path, optimizer=sgd, dtype=torch.float64, dropout=False, setting=FEDERATED, data=data)

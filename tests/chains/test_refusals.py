@@ -7,6 +7,7 @@ import pytest
 from chain_problems import toy_clients, toy_problem, toy_stages
 
 import lola
+from lola.solvers.chain_proofs import MOST_POTENTIALS, most_critical
 
 BAD_PROBLEMS = [
     ({"stages": None}, "stages must be a lola.StageProfile, got NoneType"),
@@ -126,7 +127,10 @@ BAD_FILES = [
     (put("proof", 0, "potential_s", value=[["a"] * 3] * 5), r"potential_s\[0\]: a plain number was wanted .*, got 'a'"),
     (put("proof", 0, "own_s", value="none"), r"proof\[0\], own_s: a list of numbers was wanted, got 'none'"),
     (put("proof", 0, "below_s", value="inf"), r"proof\[0\], below_s\[0\]: a plain number was wanted .*, got 'inf'"),
-    (put("proof", 0, "critical", value=list(range(60))), r"critical: at most 24 clients were wanted, got 60"),
+    (
+        put("proof", 0, "critical", value=list(range(60))),
+        r"critical: at most 3 clients were wanted, .* on 3 clients, got 60",
+    ),
     (put("problem", "start", value="ann"), "problem, start: an integer was wanted, got 'ann'"),
     (put("problem", "order", value="ann"), "problem, order: a list of integers was wanted, got 'ann'"),
     (put("problem", "objective", value=None), "problem: objective must be one of sum, max, pipeline; got None"),
@@ -150,3 +154,23 @@ def test_a_bad_file_is_refused(change, said, saved, tmp_path):
     (tmp_path / "chain.json").write_text(json.dumps(data))
     with pytest.raises(lola.FormatError, match=said):
         lola.load_chain(tmp_path / "chain.json")
+
+
+def test_a_small_file_cannot_ask_for_more_memory_than_the_solver(tmp_path):
+    n_clients = 22
+    links = np.full((n_clients, n_clients), 8e6)
+    clients = lola.Clients(speed=np.arange(1.0, 23.0), memory_bytes=np.full(n_clients, 1e10), rate_bps=links)
+    problem = toy_problem(clients=clients, start=0)
+    lola.save_chain(lola.split(problem), problem, tmp_path / "chain.json")
+    data = json.loads((tmp_path / "chain.json").read_text())
+    put("proof", 0, "critical", value=list(range(17)))(data)  # 2**17 states of 5 times 22 numbers: 110 MiB
+    (tmp_path / "chain.json").write_text(json.dumps(data))
+    with pytest.raises(lola.FormatError, match=r"at most 16 clients .* counts for 4 modules on 22 clients, got 17"):
+        lola.load_chain(tmp_path / "chain.json")
+
+
+@pytest.mark.parametrize("n_modules, n_clients", [(4, 15), (24, 16), (12, 22), (100, 100), (3000, 3000)])
+def test_the_most_critical_clients_are_those_whose_potentials_fit(n_modules, n_clients):
+    most, each = most_critical(n_modules, n_clients), (n_modules + 1) * n_clients
+    assert most == 0 or each << most <= MOST_POTENTIALS
+    assert each << most + 1 > MOST_POTENTIALS

@@ -254,3 +254,11 @@ def test_a_timeline_ends_when_the_batch_does(inference):
     there, back = ["forward", "hop", "forward", "hop", "forward"], ["backward", "return", "backward"]
     assert [span.activity for span in timeline(series)] == there + back
     assert timeline(series)[-1].end_s == pytest.approx(series.latency_s)
+
+
+def test_a_timeline_of_a_forward_pass_that_takes_no_time_is_the_way_back():
+    stages = toy_stages(forward_s=[0.0] * 4)
+    clients = toy_clients(memory_bytes=[1e10] * 3)
+    chain = lola.split(toy_problem(stages=stages, clients=clients, start="ann", order=["ann"]))
+    (span,) = timeline(chain)
+    assert (span.activity, span.begin_s, span.end_s) == ("backward", 0.0, chain.latency_s)

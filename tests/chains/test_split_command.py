@@ -83,11 +83,16 @@ def test_several_chains_at_once(toy, capsys):
     for options, said in (
         (["--json", "chain.json"], "--clusters prints its chains, got --json as well, which is of one; leave one out"),
         (["--start", "ann"], "got a problem that starts with ann; leave --start out, or form one chain"),
-        (["--goal", "best"], "--goal must be 'slowest' or 'throughput', got 'best'; choose one of them"),
         (["--clusters", "3"], "--clusters may be at most 2, the number of starts, got 3"),
     ):
         assert main([*toy, "--clusters", "2", *options]) == Exit.BAD_INPUT
         assert said in capsys.readouterr().err
+
+
+def test_a_goal_that_is_none_is_refused(toy, capsys):
+    with pytest.raises(SystemExit, match=str(Exit.BAD_INPUT)):
+        main([*toy, "--clusters", "2", "--goal", "best"])
+    assert "argument --goal: invalid choice: 'best'" in capsys.readouterr().err
 
 
 def test_a_pipe_gets_the_chain_alone(toy, capsys):
@@ -118,6 +123,8 @@ def test_phones_in_a_house(shared_data, tmp_path, capsys):
         (["--micro-batches", "0"], "--micro-batches must be at least 1, got 0"),
         (["--energy-weight", "1"], "--energy-weight needs the clients' compute_power_w and transmit_power_w"),
         (["--batches", "0"], "--batches must be at least 1, got 0"),
+        (["--goal", "throughput"], "--goal is of several chains, got 'throughput' and no --clusters; add --clusters"),
+        (["--seed", "0"], "--seed is of the draw by --spread-m, got 0 where nothing is drawn; add --spread-m, or"),
         (["--place", "moon"], "--place must be one of indoor, outdoor; got 'moon'"),
         (["--bandwidth-hz", "0"], "--bandwidth-hz must be finite and > 0"),
         (["--bandwidth-hz", "1e6"], "c.csv: rates that are given need no radio, got one; leave one out"),

@@ -65,7 +65,7 @@ def test_a_device_that_is_cut_off_for_seconds_or_a_minute_costs_its_block(tmp_pa
             begun = time.monotonic()
             record = hurried_round(session, run, whole_s)
             assert (record.applied, record.missing) == (2, 1)
-            what = "is gone" if how == "hang_up" else "(was computing|had not begun)"
+            what = "(is gone|was computing|had not begun)"
             assert re.fullmatch(rf"device 0 at depth \d: ann {what}: no answer within .* s", record.refused)
             while time.monotonic() < begun + cut_s:  # the others go on
                 record = next(run)

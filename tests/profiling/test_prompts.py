@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+import transformers
 from tiny_models import save_config
 
 import lola
@@ -15,15 +16,30 @@ from lola.profiling.building import build, make_batch
 from lola.profiling.iteration import backward
 
 TOKENS = 3
+# What differs from a tiny model of another architecture.
+VARIANTS = {
+    "xlm-roberta": ("roberta", {"architectures": ["XLMRobertaForSequenceClassification"]}),
+    "electra": ("bert", {"architectures": ["ElectraForSequenceClassification"], "embedding_size": 16}),
+    "distilbert": (
+        "bert",
+        {"architectures": ["DistilBertForSequenceClassification"], "dim": 16, "hidden_dim": 32}
+        | {"n_layers": 2, "n_heads": 2},
+    ),
+    "mpnet": ("bert", {"architectures": ["MPNetForSequenceClassification"]}),
+    "opt": ("bert", {"architectures": ["OPTForCausalLM"], "ffn_dim": 32, "word_embed_proj_dim": 16}),
+    "gpt_bigcode": ("gpt2", {"architectures": ["GPTBigCodeForCausalLM"]}),
+}
+CAUSAL = ("gpt2", "opt", "gpt_bigcode")
 four_models = pytest.mark.parametrize("name", ["bert", "roberta", "vit", "gpt2"])
+ALL = ("bert", "roberta", "vit", "gpt2", *VARIANTS)
 
 
 def plain(tmp_path, name, attention="eager", **changes):
     """A tiny model in eval mode and double precision, and its batch, of which one text is shorter."""
     length = None if name == "vit" else 6
-    workload = Workload(
-        save_config(tmp_path / name, name, **changes), batch_size=2, sequence_length=length, attention=attention
-    )
+    base, differing = VARIANTS.get(name, (name, {}))
+    folder = save_config(tmp_path / name, base, **({"model_type": name} | differing | changes))
+    workload = Workload(folder, batch_size=2, sequence_length=length, attention=attention)
     model, _ = build(workload, "cpu")
     batch = make_batch(workload, model.config)
     if "attention_mask" in batch:
@@ -34,7 +50,7 @@ def plain(tmp_path, name, attention="eager", **changes):
 def naive_logits(model, batch, prompts):
     """Run a model without prompts block by block, each on its prompts and the tokens, under a mask made by hand."""
     blocks = find_blocks(model)[::-1]
-    causal = model.config.model_type == "gpt2"
+    causal = model.config.model_type in CAUSAL
 
     def instead(block, own, args, forward):
         hidden = args[0]
@@ -47,7 +63,12 @@ def naive_logits(model, batch, prompts):
         whole[:, 0, TOKENS:, TOKENS:] = seen
         mask = torch.zeros(whole.shape, dtype=torch.double).masked_fill(~whole, torch.finfo(torch.double).min)
         longer = torch.cat([own.expand(rows, -1, -1), hidden], 1)
-        return forward(longer, attention_mask=mask)[:, TOKENS:]
+        options = {"attention_mask": mask}
+        if model.config.model_type == "mpnet":  # prompts have no position
+            options["position_bias"] = torch.zeros(*args[2].shape[:2], *whole.shape[2:], dtype=torch.double)
+            options["position_bias"][:, :, TOKENS:, TOKENS:] = args[2]
+        output = forward(longer, **options)
+        return (output[0][:, TOKENS:],) if isinstance(output, tuple) else output[:, TOKENS:]
 
     for block, own in zip(blocks, prompts, strict=True):
         forward = block.forward
@@ -59,8 +80,10 @@ def naive_logits(model, batch, prompts):
             del block.forward
 
 
-@four_models
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(
+    ("name", "attention"),
+    [(name, attention) for name in ALL for attention in ("eager", "sdpa") if (name, attention) != ("mpnet", "sdpa")],
+)
 def test_a_model_with_prompts_is_each_block_on_its_prompts_and_the_tokens(tmp_path, name, attention):
     model, batch = plain(tmp_path, name)
     other, _ = plain(tmp_path, name, attention)
@@ -158,7 +181,7 @@ def test_what_cannot_have_prompts_is_refused(tmp_path):
     refused("gradient checkpointing is on", model)
     refused(
         "a configuration with a hidden_size was wanted, got Sequential without; take a model of transformers",
-        torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(4, 4)) for _ in range(2))),
+        torch.nn.Sequential(*plain(tmp_path, "bert")[0].bert.encoder.layer),
     )
 
 
@@ -174,11 +197,48 @@ def test_a_model_is_adapted_once(tmp_path):
     refused("has adapters already, such as .*lora_A", other)
 
 
-def test_positions_that_prompts_lack_are_refused_when_the_model_runs(tmp_path):
-    model, batch = plain(tmp_path, "llama")
-    attach_prompts(model)
-    with pytest.raises(ModelError, match="got LlamaDecoderLayer with rotary positions; train LoRA in this model"):
-        model(**batch)
+HIDDEN = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32}
+BLOCKS_THAT_LOSE_PROMPTS = {
+    "MptBlock": ("Mpt", "ForCausalLM", {"vocab_size": 50, "d_model": 16, "n_layers": 2, "n_heads": 2}),
+    "BloomBlock": ("Bloom", "ForCausalLM", {"vocab_size": 50, "hidden_size": 16, "n_layer": 2, "n_head": 2}),
+    "DebertaLayer": ("Deberta", "ForSequenceClassification", HIDDEN | {"num_attention_heads": 2}),
+    "XLNetLayer": (
+        "XLNet",
+        "ForSequenceClassification",
+        {"vocab_size": 50, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32},
+    ),
+    "FNetLayer": ("FNet", "ForSequenceClassification", HIDDEN),
+    "SwinStage": (
+        "Swin",
+        "ForImageClassification",
+        {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "image_size": 16, "patch_size": 2, "window_size": 4},
+    ),
+    "LlamaDecoderLayer": ("Llama", "ForCausalLM", HIDDEN | {"num_attention_heads": 2}),
+    "GPTNeoBlock": (  # a token of a local block sees but so many before it, not the prompts
+        "GPTNeo",
+        "ForCausalLM",
+        {"vocab_size": 50, "hidden_size": 16, "num_layers": 2, "num_heads": 2, "window_size": 2}
+        | {"attention_types": [[["local"], 2]], "max_position_embeddings": 16},
+    ),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS_THAT_LOSE_PROMPTS)
+def test_blocks_whose_tokens_might_not_see_the_prompts_are_refused(block):
+    family, task, sizes = BLOCKS_THAT_LOSE_PROMPTS[block]
+    model = getattr(transformers, family + task)(getattr(transformers, f"{family}Config")(**sizes))
+    refused(
+        f"blocks that were tried with prompts were wanted, those of BERT, .* OPT, got {block}; take one of these",
+        model,
+    )
+
+
+def test_blocks_of_other_packages_are_refused():
+    class BertLayer(torch.nn.Linear):
+        pass
+
+    model = torch.nn.Sequential(*(BertLayer(4, 4) for _ in range(2)))
+    refused("those of BERT, .*, got BertLayer", model, blocks=list(model))
 
 
 def test_a_cache_is_refused_when_the_model_runs(tmp_path):

@@ -172,7 +172,7 @@ def cramped(monkeypatch):
     """Room for no critical client, no price, and one beginning of a chain, from two clients on."""
     for module in (chains, chain_beam, chain_search):
         monkeypatch.setattr(module, "MOST_CLIENTS", 1)
-    monkeypatch.setattr(chain_search, "_MOST_POTENTIALS", 0)
+    monkeypatch.setattr(chain_search, "MOST_POTENTIALS", 0)
     monkeypatch.setattr(chain_search, "_STEPS", 1)
     monkeypatch.setattr(chain_beam, "_WIDTH", 1)
 
