@@ -37,7 +37,10 @@ def test_table_v_is_repeated():
     assert {name: sum(run["profit"]) for name, run in found["printed"].items()} == service_rounds.PRINTED_PROFIT
     assert sum(found["optimal"]["two levels up"]["profit"]) == 650
     assert sum(found["optimal"]["no cap"]["profit"]) == 725
-    assert all(RESULTS["horizon"][name] == found[name] for name in found)
+    recorded = RESULTS["horizon"]
+    assert (recorded["demand"], recorded["printed"]) == (found["demand"], found["printed"])
+    for name, run in found["optimal"].items():  # a bound counts roundings, which machines may do differently
+        assert recorded["optimal"][name] == run | {"bound": pytest.approx(run["bound"])}
 
 
 def test_serving_always_is_what_the_paper_prints_for_immediate_profit():
