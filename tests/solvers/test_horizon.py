@@ -103,7 +103,7 @@ def test_optimal_against_enumeration(instances):
         np.testing.assert_array_equal(plan.served, np.where(plan.upgraded < 0, demand, -1))
         lola.HorizonProblem(reward, cost, demand).verify(plan)
         raised += (plan.upgraded >= 0).any()
-    assert raised > 10
+    assert raised >= 3  # of the 25 where kernels run uncompiled
 
 
 def test_a_markov_chain_against_value_iteration(instances):
