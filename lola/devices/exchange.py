@@ -34,11 +34,14 @@ class Exchange:
     task: BlockTask
     computing_s: float | None = None
     uploading_s: float | None = None
-    answered_s: float | None = None
     why: str = ""
     sendings: int = field(default=1, repr=False)
-    answers: int = field(default=0, repr=False)
-    prefix: bytes = field(default=b"", repr=False)
+    arrivals: dict[bytes, float] = field(default_factory=dict, repr=False)  # when it came, by how an answer begins
+
+    @property
+    def answered_s(self) -> float | None:
+        """Return when its answer came."""
+        return next(iter(self.arrivals.values()), None)
 
     def refuse(self, why: str, *, answered: bool = False) -> Refusal:
         """Note why there is no answer, or why the one that came is none."""
@@ -48,7 +51,7 @@ class Exchange:
     @property
     def done(self) -> bool:
         """Whether nothing more is awaited."""
-        return bool(self.answers or self.why)
+        return bool(self.arrivals or self.why)
 
 
 class OpenRound:
@@ -64,6 +67,8 @@ class OpenRound:
         Of `time.monotonic`.
     earlier : mapping of str to bytes
         How each device's last answer began: it may be delivered once more, and is none to this round.
+    unanswered : mapping of str to int
+        The version that a device was last asked for and has not answered: that answer may come now.
     """
 
     def __init__(
@@ -74,12 +79,13 @@ class OpenRound:
         started_s: float,
         deadline_s: float,
         earlier: Mapping[str, bytes],
+        unanswered: Mapping[str, int],
     ) -> None:
         self.version, self.update, self.started_s, self.deadline_s = version, update, started_s, deadline_s
         self.exchanges = {exchange.name: exchange for exchange in exchanges}
         self.arrived: deque[tuple[Exchange, bytes]] = deque()
         self.refusals: deque[Refusal] = deque()
-        self.earlier = earlier
+        self.earlier, self.unanswered = earlier, dict(unanswered)
         self.cut = False  # whether the server was cut off meanwhile: then silence is not the devices' doing
 
     @property
@@ -111,15 +117,20 @@ class OpenRound:
         if exchange is None:
             return "an answer is ignored, for it was not asked"
         prefix = payload[:DIGESTED]
-        if prefix == self.earlier.get(name) or (exchange.answers and prefix == exchange.prefix):
+        if prefix == self.earlier.get(name) or prefix in exchange.arrivals:
             return ""  # a broker delivers at least once
-        if exchange.answers >= _MOST_ANSWERS:
+        if len(exchange.arrivals) >= _MOST_ANSWERS:
             return "it answers again and again; the rest is ignored"
-        if not exchange.answers:
-            exchange.prefix, exchange.answered_s = prefix, now_s - self.started_s
-        exchange.answers += 1
+        exchange.arrivals[prefix] = now_s - self.started_s
         self.arrived.append((exchange, payload))
         return None
+
+    def late(self, exchange: Exchange, payload: bytes, version: int) -> bool:
+        """Whether an answer is the one that an earlier round has not waited for; then another is awaited still."""
+        if version == self.version or self.unanswered.get(exchange.name) != version:
+            return False
+        del self.unanswered[exchange.name], exchange.arrivals[payload[:DIGESTED]]
+        return True
 
     def missing(self, gone: Iterable[str]) -> list[Refusal]:
         """Say whose answer cannot be used any more, now that the deadline has passed; `gone` are those who have left.
@@ -131,7 +142,7 @@ class OpenRound:
         for exchange in self.exchanges.values():
             if exchange.done:
                 # Of two answers the first may have been read, and used.
-                if not exchange.why and unread[exchange.name] == exchange.answers:
+                if not exchange.why and unread[exchange.name] == len(exchange.arrivals):
                     refusals.append(exchange.refuse(f"answered too late: not within {took_s:.3g} s"))
                 continue
             if exchange.name in left:

@@ -107,6 +107,7 @@ class MqttDevices(Connected):
         self._changed = threading.Condition()
         self._round: OpenRound | None = None
         self._earlier: dict[str, bytes] = {}
+        self._unanswered: dict[str, int] = {}
         self._message_times: deque[float] = deque(maxlen=_RECENT)
         self._told: Counter[str] = Counter()
         blocks = [layouts_of(depths.named_parameters(depth)) for depth in range(1, len(depths) + 1)]
@@ -189,7 +190,11 @@ class MqttDevices(Connected):
                     ended = this.answered or time.monotonic() >= this.deadline_s
                 yield from refusals
                 for exchange, payload in arrived:
-                    yield self._read(exchange, payload)
+                    answer = self._read(exchange, payload)
+                    if isinstance(answer, BlockGradient) and self._late(this, exchange, payload, answer.version):
+                        ended = time.monotonic() >= this.deadline_s
+                    else:
+                        yield answer
         finally:
             missing = self._end(this)
         yield from missing
@@ -203,7 +208,8 @@ class MqttDevices(Connected):
         update = ModelUpdate.from_depths(self.depths, plan.version).to_bytes()
         now = time.monotonic()
         exchanges = [Exchange(self.register.names[task.device], task) for task in plan.tasks]
-        this = OpenRound(plan.version, update, exchanges, now, now + self.deadline_s(plan), self._earlier)
+        deadline_s = now + self.deadline_s(plan)
+        this = OpenRound(plan.version, update, exchanges, now, deadline_s, self._earlier, self._unanswered)
         with self._changed:
             self._round, self._told = this, Counter()
         self._connection.publish(update_topic(self.run_name), update, retain=True)
@@ -231,7 +237,9 @@ class MqttDevices(Connected):
             elif set(awaited) - gone:  # it took longer than there was time
                 self._message_times.append(this.deadline_s - this.started_s)
             self._round, self.exchanges = None, tuple(this.exchanges.values())
-            self._earlier |= {one.name: one.prefix for one in self.exchanges if one.answers and not one.why}
+            answered = [one for one in self.exchanges if one.arrivals]
+            self._earlier |= {one.name: next(iter(one.arrivals)) for one in answered if not one.why}
+            self._unanswered = dict.fromkeys(awaited, this.version)
         return missing
 
     def _let_rest(self, silent: Iterable[str], this: OpenRound) -> None:
@@ -251,6 +259,14 @@ class MqttDevices(Connected):
         if answer.device != exchange.task.device:
             return exchange.refuse(f"is device {exchange.task.device}, and answers as {answer.device}", answered=True)
         return answer
+
+    def _late(self, this: OpenRound, exchange: Exchange, payload: bytes, version: int) -> bool:
+        """Whether an answer is to an earlier round: such a one takes nobody's place."""
+        with self._changed:
+            late = this.late(exchange, payload, version)
+            if late:
+                self._tell(exchange.name, f"an answer of version {version} is ignored, for it comes too late")
+        return late
 
     def _came(self, message: Message) -> None:
         """Sort what comes; in the connection's thread."""

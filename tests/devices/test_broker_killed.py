@@ -50,7 +50,7 @@ def test_a_broker_that_stays_away_ends_the_round_by_its_deadline_and_what_had_co
     def killing(number, version):
         if version == 1:
             exchanges = session.devices._round.exchanges
-            until(lambda: exchanges["ann"].answers and exchanges["bob"].answers and exchanges["cem"].computing_s)
+            until(lambda: exchanges["ann"].arrivals and exchanges["bob"].arrivals and exchanges["cem"].computing_s)
             broker.kill()
         return data().batches(number, version)
 

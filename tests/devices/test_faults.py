@@ -85,7 +85,7 @@ def test_a_forged_answer_is_refused_with_the_reason_and_the_others_count(tmp_pat
 
     def later(number, version):
         if name == "twice":  # a round ends as soon as everybody has answered
-            until(lambda: session.devices._round.exchanges["ann"].answers == 2)
+            until(lambda: len(session.devices._round.exchanges["ann"].arrivals) == 2)
         return data().batches(number, version)
 
     with (

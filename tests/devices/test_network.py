@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from fleets import GENEROUS_S, data, device, devices_of, everybody, hurried_round, over, timed_round, until
+from fleets import GENEROUS_S, data, device, devices_of, everybody, hurried_round, over, timed_round
 from proxies import Proxy
 
 from lola.devices import EmbeddedBroker, connection
@@ -99,14 +99,10 @@ def test_a_server_that_is_cut_off_for_seconds_or_a_minute_goes_on(tmp_path, brok
             in_background(network.heal, max(begun + cut_s - time.monotonic(), 0.0))
             assert record.missing >= 1
             assert len(re.findall("no answer within", record.refused)) == record.missing
-            next(run)  # as soon as enough of them have reported
+            assert next(run).applied >= 1  # as soon as enough of them have reported
             assert cut_s - 0.5 < time.monotonic() - begun < cut_s + GENEROUS_S
-
-            def whole_again():  # answers to the rounds that were cut may come in a later one, which refuses them
-                everybody(session, THREE)
-                return next(run).applied == 3
-
-            until(whole_again)
+            everybody(session, THREE)
+            assert next(run).applied == 3
 
 
 def test_an_upload_that_breaks_off_is_no_answer_and_is_sent_whole_to_the_next_connection(tmp_path, broker):

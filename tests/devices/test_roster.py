@@ -171,11 +171,11 @@ def test_an_answer_that_comes_when_the_last_ones_are_read_is_told_of(tmp_path, b
         answers = server.answers(plan)
         assert next(answers).device == 1
         gates[2].set()
-        until(lambda: server._round.exchanges["cem"].answers)
+        until(lambda: server._round.exchanges["cem"].arrivals)
         server._round.deadline_s = time.monotonic()
         assert next(answers).device == 2
         gates[0].set()
-        until(lambda: server._round.exchanges["ann"].answers)
+        until(lambda: server._round.exchanges["ann"].arrivals)
         (late,) = answers
         assert re.fullmatch(r"ann answered too late: not within .* s", late.why)
         assert late.why in [exchange.why for exchange in server.exchanges]

@@ -93,7 +93,8 @@ def test_optimal_against_enumeration(instances):
     rng = np.random.default_rng(40)
     rounds_of = [1, 2, 3, 4, 4, 5, 5, 6]
     raised = 0
-    for number in range(instances(500)):
+    n_instances = instances(500)
+    for number in range(n_instances):
         reward, cost, demand = instance(rng, 8 if number % 80 == 0 else int(rng.choice(rounds_of)))
         plan = horizon_plan(reward, cost, demand)
         assert plan.objective == pytest.approx(best_of_all(reward, cost, demand), rel=1e-12, abs=1e-12)
@@ -103,7 +104,7 @@ def test_optimal_against_enumeration(instances):
         np.testing.assert_array_equal(plan.served, np.where(plan.upgraded < 0, demand, -1))
         lola.HorizonProblem(reward, cost, demand).verify(plan)
         raised += (plan.upgraded >= 0).any()
-    assert raised >= 3  # of the 25 where kernels run uncompiled
+    assert raised > n_instances // 10
 
 
 def test_a_markov_chain_against_value_iteration(instances):
