@@ -65,7 +65,6 @@ TARGETS = (
         )
         for file in ("lola/verification.py", "lola/proofs/*.py")
     ),
-    Target("lola/air/latency.py", ("tests/deft/test_latency.py",), USUAL),
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
     Target("lola/tasks/export.py", ("tests/adapters/test_export_command.py",), USUAL),
@@ -135,7 +134,6 @@ def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
     folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/chains", "lola/devices", "lola/tasks")
-    folders += ("lola/air",)
     paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
