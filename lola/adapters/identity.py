@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ from lola.problem import Problem, of_a_round
 if TYPE_CHECKING:
     import torch
 
-    from lola.adapters.setting import ChainSetting, Setting
+    from lola.adapters.setting import ChainSetting, FederatedSetting, Setting
     from lola.adapters.shards import ShardedData
+    from lola.adapters.tunables import Tunables
     from lola.models import Depths
 
 
@@ -53,19 +54,37 @@ def chain_identity(
     return _digests(said, depths, data)
 
 
-def _kept(setting: Setting | ChainSetting) -> dict[str, object]:
+def federated_identity(
+    scheme: Sequence[object],
+    beside: Sequence[object],
+    n_devices: int,
+    setting: FederatedSetting,
+    tunables: Tunables,
+    data: ShardedData,
+) -> tuple[str, str]:
+    """Digests, as `run_identity` gives them, of a federated run: what its scheme says of itself, and what is beside it.
+
+    Of what is beside it, that is no dataclass and so cannot be compared: nothing.
+    """
+    of_beside = [told(one) if is_dataclass(one) else "" for one in beside]
+    of_data = (n_devices, data.seed, data.batch_size)
+    said = repr(("federated", sorted(_kept(setting).items()), *of_data, [told(one) for one in scheme], of_beside))
+    return _digests(said, tunables, data)
+
+
+def _kept(setting: Setting | ChainSetting | FederatedSetting) -> dict[str, object]:
     """Return what of a setting may not change where a run goes on."""
     return {name: value for name, value in asdict(setting).items() if not name.endswith("_every")}
 
 
-def _digests(said: str, depths: Depths, data: ShardedData | None) -> tuple[str, str]:
+def _digests(said: str, tunables: Tunables, data: ShardedData | None) -> tuple[str, str]:
     state, frozen = hashlib.sha256(said.encode()), hashlib.sha256()
     if data is not None:
         for shard in data.shards:
             state.update(shard.tobytes())
         for name, column in sorted(data.columns.items()):
             state.update(name.encode() + tensor_bytes(column))
-    for part in frozen_parts(depths):
+    for part in frozen_parts(tunables):
         state.update(part)
         frozen.update(part)
     return state.hexdigest(), frozen.hexdigest()
@@ -97,18 +116,18 @@ def told(value: object) -> str:
     return repr(value)
 
 
-def frozen_parts(depths: Depths) -> Iterator[bytes]:
+def frozen_parts(tunables: Tunables) -> Iterator[bytes]:
     """Give what is not trained of a model, each with its name."""
-    trained = {id(parameter) for parameter in depths.all_parameters()}
-    for name, parameter in depths.model.named_parameters():
+    trained = {id(parameter) for parameter in tunables.all_parameters()}
+    for name, parameter in tunables.model.named_parameters():
         if id(parameter) not in trained:
             yield name.encode() + tensor_bytes(parameter)
 
 
-def frozen_digest(depths: Depths) -> str:
+def frozen_digest(tunables: Tunables) -> str:
     """SHA-256 of what is not trained of a model, in hexadecimal."""
     state = hashlib.sha256()
-    for part in frozen_parts(depths):
+    for part in frozen_parts(tunables):
         state.update(part)
     return state.hexdigest()
 

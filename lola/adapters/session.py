@@ -100,7 +100,7 @@ class CooperativeSession(Session[RoundRecord]):
             raise LolaValueError(
                 "pinned and forbidden pairs are of one round; a session schedules many: leave them out"
             )
-        self.problem, self.data, self.channel = problem, data, channel
+        self.depths, self.problem, self.data, self.channel = depths, problem, data, channel
         self.setting = Setting() if setting is None else setting
         super().__init__(depths, optimizer, self.setting, evaluate, folder)
         if devices is None:
