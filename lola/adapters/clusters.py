@@ -201,7 +201,12 @@ def average(answers: Sequence[Answer]) -> tuple[Tensors, float]:
     for answer, weight in zip(answers[1:], weights[1:], strict=True):
         for name, tensor in answer.tensors.items():
             mean[name] += tensor * weight
-    return mean, sum(answer.loss * weight for answer, weight in zip(answers, weights, strict=True))
+    return mean, mean_loss(answers)
+
+
+def mean_loss(answers: Sequence[Answer]) -> float:
+    """Return the mean of answers' losses, by what each weighs."""
+    return sum(answer.loss * weight for answer, weight in zip(answers, shares(answers), strict=True))
 
 
 def _gradient(name: str, parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -55,20 +55,15 @@ def chain_identity(
 
 
 def federated_identity(
-    scheme: Sequence[object],
-    beside: Sequence[object],
-    n_devices: int,
-    setting: FederatedSetting,
-    tunables: Tunables,
-    data: ShardedData,
+    scheme: Sequence[object], uplink: object, setting: FederatedSetting, tunables: Tunables, data: ShardedData
 ) -> tuple[str, str]:
-    """Digests, as `run_identity` gives them, of a federated run: what its scheme says of itself, and what is beside it.
+    """Digests, as `run_identity` gives them, of a federated run, whose scheme says what tells it from another.
 
-    Of what is beside it, that is no dataclass and so cannot be compared: nothing.
+    An uplink that is no dataclass, or an evaluation, cannot be compared.
     """
-    of_beside = [told(one) if is_dataclass(one) else "" for one in beside]
-    of_data = (n_devices, data.seed, data.batch_size)
-    said = repr(("federated", sorted(_kept(setting).items()), *of_data, [told(one) for one in scheme], of_beside))
+    of_uplink = told(uplink) if is_dataclass(uplink) else ""
+    of_data = (data.seed, data.batch_size)
+    said = repr(("federated", sorted(_kept(setting).items()), *of_data, [told(one) for one in scheme], of_uplink))
     return _digests(said, tunables, data)
 
 

@@ -194,6 +194,8 @@ class FederatedRecord:
         As the scheme says; NaN if nothing was applied.
     participants, asked, applied : int
         Devices that could be asked; that were; whose answers were applied. Of those asked, some may have dropped out.
+    delivered_bits : float
+        What the server sent to devices that were asked.
     uploaded_values : int
         Real numbers that devices sent through the uplink, those of refused answers left out.
     uplink_s : float
@@ -221,6 +223,7 @@ class FederatedRecord:
     participants: int
     asked: int
     applied: int
+    delivered_bits: float
     uploaded_values: int
     uplink_s: float
     uplink_mse: float
