@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from lola.adapters.chain import ModelChain
 from lola.adapters.passage import ChainPass, ClientLostError
+from lola.air.uplink import Reception, Uplink
 from lola.models.depths import Batch, Loss
 from lola.solvers.checks import IntArray
 from lola.solvers.errors import LolaValueError
@@ -194,19 +197,11 @@ def shares(answers: Sequence[Answer]) -> list[float]:
     return [answer.weight / sum(other.weight for other in answers) for answer in answers]
 
 
-def average(answers: Sequence[Answer]) -> tuple[Tensors, float]:
-    """Return the mean of what clusters answered, and of their losses, by what each weighs."""
+def average(answers: Sequence[Answer], uplink: Uplink, rng: np.random.Generator) -> tuple[Reception, float]:
+    """Receive the mean of what was answered, and return that of the losses too, by what each answer weighs."""
     weights = shares(answers)
-    mean = {name: tensor * weights[0] for name, tensor in answers[0].tensors.items()}
-    for answer, weight in zip(answers[1:], weights[1:], strict=True):
-        for name, tensor in answer.tensors.items():
-            mean[name] += tensor * weight
-    return mean, mean_loss(answers)
-
-
-def mean_loss(answers: Sequence[Answer]) -> float:
-    """Return the mean of answers' losses, by what each weighs."""
-    return sum(answer.loss * weight for answer, weight in zip(answers, shares(answers), strict=True))
+    received = uplink.receive([answer.tensors for answer in answers], weights, rng)
+    return received, sum(answer.loss * weight for answer, weight in zip(answers, weights, strict=True))
 
 
 def _gradient(name: str, parameter: torch.nn.Parameter) -> torch.Tensor:

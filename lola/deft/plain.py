@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lola.adapters.clusters import Answer, mean_gradients, mean_loss
+from lola.adapters.clusters import Answer, mean_gradients
 from lola.adapters.stepping import step
 from lola.deft.scheme import FederatedRound, Outcome, Scheme
 from lola.models.depths import Depths, Loss, loss_of_output
@@ -64,11 +64,11 @@ class PlainScheme(Scheme):
 
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Step with the mean gradient, or leave everything as it was where that would not stay finite."""
-        mean = work.receive([*answers.values()])
+        mean, loss = work.receive([*answers.values()])
         spoiled = step(optimizer, {"": self.trained()}, {"": mean})
         if spoiled:
             return Outcome(float("nan"), (), (f"the mean of all: {spoiled['']}",))
-        return Outcome(mean_loss([*answers.values()]), tuple(answers))
+        return Outcome(loss, tuple(answers))
 
     def deliver(self, devices: Sequence[int]) -> float:
         """Count what is trained, which each device begins a round with."""

@@ -31,15 +31,15 @@ class FederatedRound:
         Batches of a device.
     data : ShardedData
     receive : callable
-        ``receive(answers)`` sends answers through the session's uplink, and gives their tensors' sum by the share of
-        each in all their weights, as it was received. Each call is a transmission of its own.
+        ``receive(answers)`` sends answers over the session's uplink, and gives the mean of their tensors by what each
+        weighs, as it was received, and that of their losses. Each call is a transmission of its own.
     """
 
     version: int
     present: IntArray
     local_steps: int
     data: ShardedData
-    receive: Callable[[Sequence[Answer]], dict[str, torch.Tensor]]
+    receive: Callable[[Sequence[Answer]], tuple[dict[str, torch.Tensor], float]]
 
     def batches(self, shard: int) -> list[Batch]:
         """Draw a shard's batches of the round; the same ones whenever it is called."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.adapters.clusters import Answer, shares
+from lola.adapters.clusters import Answer, average
 from lola.adapters.identity import federated_identity
 from lola.adapters.record import FederatedRecord
 from lola.adapters.rounds import Evaluate, Session
@@ -81,7 +81,7 @@ class FederatedSession(Session[FederatedRecord]):
         expect_uplink(uplink)
         self.scheme, self.data = scheme, data
         self.setting = FederatedSetting() if setting is None else setting
-        self.uplink = PerfectUplink() if uplink is None else uplink
+        self.uplink: Uplink = PerfectUplink() if uplink is None else uplink
         self.n_devices = scheme.devices_of(data)
         self.compute_s = _seconds(compute_s, self.n_devices)
         trained = scheme.tunables
@@ -93,7 +93,7 @@ class FederatedSession(Session[FederatedRecord]):
             )
         super().__init__(trained, optimizer, self.setting, evaluate, folder)
         said = (type(scheme).__qualname__, *scheme.identity, self.compute_s)
-        self._go_on(lambda: federated_identity(said, self.uplink, self.setting, trained, data), FederatedRecord)
+        self._go_on(lambda: federated_identity(said, uplink, self.setting, trained, data), FederatedRecord)
 
     def __repr__(self) -> str:
         where = "" if self.folder is None else f", in {str(self.folder)!r}"
@@ -119,11 +119,12 @@ class FederatedSession(Session[FederatedRecord]):
         values = 0
         noise = self.setting.rng(self.version, Purpose.UPLINK)
 
-        def receive(answers: Sequence[Answer]) -> dict[str, torch.Tensor]:
+        def receive(answers: Sequence[Answer]) -> tuple[dict[str, torch.Tensor], float]:
             nonlocal values
-            receptions.append(self.uplink.receive([answer.tensors for answer in answers], shares(answers), noise))
+            received, loss = average(answers, self.uplink, noise)
+            receptions.append(received)
             values += sum(tensor.numel() for answer in answers for tensor in answer.tensors.values())
-            return receptions[-1].tensors
+            return received.tensors, loss
 
         work = FederatedRound(self.version, self._present(), self.setting.local_steps, self.data, receive)
         with self.tunables.lock:
