@@ -1,6 +1,6 @@
-"""The uplink as a channel that sums: what it costs in seconds, and what it does to what is sent.
+"""The air between devices and server: uplinks that sum what several devices send, and layers that the radio computes.
 
-Names are imported when they are first used.
+Names are imported when they are first used; torch (``lola-deft[torch]``) is needed when they run.
 """
 
 from lola._lazy import attach
