@@ -206,7 +206,7 @@ class BoostingScheme(Scheme):
 
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Take in what arrives of the prompts, each sent for itself; the optimizer has nothing to do."""
-        arrived = [work.receive([answer])["prompt"] for answer in answers.values()]
+        arrived = [work.receive([answer])[0]["prompt"] for answer in answers.values()]
         self._news = self.ensemble.add(arrived, self._least_useful)
         numbers = {**self._numbers, "prompts": float(len(self.ensemble))}
         return Outcome(float(np.mean([answer.loss for answer in answers.values()])), tuple(answers), (), numbers)

@@ -1,0 +1,5 @@
+from lola.air.uplink import DigitalUplink as DigitalUplink
+from lola.air.uplink import PerfectUplink as PerfectUplink
+from lola.air.uplink import PlannedUplink as PlannedUplink
+from lola.air.uplink import Reception as Reception
+from lola.air.uplink import Uplink as Uplink
