@@ -36,6 +36,7 @@ class PromptAttention:
     ----------
     network : torch.nn.Module
         From a task to what its prompts are compared with.
+    width : int
     temperature : float
 
     Raises
@@ -62,7 +63,7 @@ class PromptAttention:
     ) -> None:
         from torch import nn
 
-        positive_integer("width", width)
+        self.width = positive_integer("width", width)
         positive_integer("bottleneck", bottleneck)
         self.temperature = math.e * width if temperature is None else positive_number("temperature", temperature)
         with seeded(seed):

@@ -81,8 +81,8 @@ class BoostingScheme(Scheme):
     chain of thought needs a model that generates; these prompts are a classifier's. Senders do not share frequencies,
     so a sum over the air has nothing to sum.
 
-    A record's ``numbers``: ``prompts`` after the round and, of the test before it, ``satisfied`` and ``candidates``, which
-    add up to the participants, ``wrong``, the answers of all candidates, and ``needed_hz`` of those selected.
+    A record's ``numbers``: ``prompts`` after the round and, of the test before it, ``satisfied`` and ``candidates``,
+    which add up to the participants, ``wrong``, the answers of all candidates, and ``needed_hz`` of those selected.
     """
 
     def __init__(
