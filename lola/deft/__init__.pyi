@@ -2,6 +2,9 @@ from lola.adapters.clusters import Answer as Answer
 from lola.adapters.record import FederatedRecord as FederatedRecord
 from lola.adapters.setting import FederatedSetting as FederatedSetting
 from lola.deft.plain import PlainScheme as PlainScheme
+from lola.deft.prompted import PromptedClassifier as PromptedClassifier
+from lola.deft.prompted import draw_prompt as draw_prompt
+from lola.deft.prompted import with_prompt as with_prompt
 from lola.deft.scheme import FederatedRound as FederatedRound
 from lola.deft.scheme import Outcome as Outcome
 from lola.deft.scheme import Scheme as Scheme
