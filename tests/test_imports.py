@@ -117,8 +117,8 @@ def test_nothing_heavy_is_loaded_early(cwd):
 def test_every_public_name_is_there():
     import lola
     import lola.adapters
-    import lola.deft
     import lola.air
+    import lola.deft
     import lola.devices
     import lola.profiling
     import lola.solvers

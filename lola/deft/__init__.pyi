@@ -1,6 +1,9 @@
 from lola.adapters.clusters import Answer as Answer
 from lola.adapters.record import FederatedRecord as FederatedRecord
 from lola.adapters.setting import FederatedSetting as FederatedSetting
+from lola.deft.assisted import AssistedScheme as AssistedScheme
+from lola.deft.assisted import prompt_encoder as prompt_encoder
+from lola.deft.emulator import EmulatorScheme as EmulatorScheme
 from lola.deft.plain import PlainScheme as PlainScheme
 from lola.deft.prompted import PromptedClassifier as PromptedClassifier
 from lola.deft.prompted import draw_prompt as draw_prompt
