@@ -1,8 +1,11 @@
 from lola.adapters.clusters import Answer as Answer
 from lola.adapters.record import FederatedRecord as FederatedRecord
 from lola.adapters.setting import FederatedSetting as FederatedSetting
+from lola.deft.assisted import AssistedScheme as AssistedScheme
+from lola.deft.assisted import prompt_encoder as prompt_encoder
 from lola.deft.attention import PromptAttention as PromptAttention
 from lola.deft.boosting import BoostingScheme as BoostingScheme
+from lola.deft.emulator import EmulatorScheme as EmulatorScheme
 from lola.deft.ensemble import PromptEnsemble as PromptEnsemble
 from lola.deft.fusion import FusionScheme as FusionScheme
 from lola.deft.plain import PlainScheme as PlainScheme
