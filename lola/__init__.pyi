@@ -1,6 +1,7 @@
 from lola import adapters as adapters
 from lola import air as air
 from lola import channel as channel
+from lola import deft as deft
 from lola import devices as devices
 from lola import models as models
 from lola import profiling as profiling

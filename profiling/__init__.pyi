@@ -1,6 +1,7 @@
 from lola.models.blocks import find_blocks as find_blocks
 from lola.models.depths import Depths as Depths
 from lola.models.depths import attach_lora as attach_lora
+from lola.profiling.distortion import measure_distortion as measure_distortion
 from lola.profiling.estimation import REFERENCES as REFERENCES
 from lola.profiling.estimation import AloneMemory as AloneMemory
 from lola.profiling.estimation import ReferenceDevice as ReferenceDevice
