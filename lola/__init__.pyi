@@ -26,6 +26,8 @@ from lola.files.formats import FormatError as FormatError
 from lola.files.horizons import load_horizon as load_horizon
 from lola.files.horizons import load_horizon_plan as load_horizon_plan
 from lola.files.horizons import save_horizon_plan as save_horizon_plan
+from lola.files.importance import load_importance as load_importance
+from lola.files.importance import save_importance as save_importance
 from lola.files.problems import load_fleet as load_fleet
 from lola.files.problems import load_scenario as load_scenario
 from lola.files.problems import save_fleet as save_fleet
@@ -48,6 +50,7 @@ from lola.proofs.hall import HallProof as HallProof
 from lola.proofs.multipliers import MultiplierProof as MultiplierProof
 from lola.proofs.potentials import PotentialProof as PotentialProof
 from lola.proofs.prices import PriceProof as PriceProof
+from lola.ranks.importance import Importance as Importance
 from lola.scheduling import compare as compare
 from lola.scheduling import schedule as schedule
 from lola.simulation import Simulation as Simulation
