@@ -127,7 +127,9 @@ def test_a_run_goes_on_with_its_own_ranks_alone(base, tmp_path):
     with pytest.raises(lola.FormatError, match="of another run"):
         session_of(base, tmp_path / "run", (3, 2, 1))
     with pytest.raises(lola.FormatError, match=r"F32 of shape \[2, 16\] was wanted, got .* of \[1, 16\]"):
-        ModelUpdate.from_bytes(ModelUpdate.from_depths(adapted(base, (3, 1, 2)), 0).to_bytes(), adapted(base, (3, 2, 1)))
+        ModelUpdate.from_bytes(
+            ModelUpdate.from_depths(adapted(base, (3, 1, 2)), 0).to_bytes(), adapted(base, (3, 2, 1))
+        )
 
 
 @pytest.mark.parametrize(
