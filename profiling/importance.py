@@ -17,7 +17,7 @@ from lola.models.seeding import seeded
 from lola.profile import Provenance
 from lola.profiling.machine import cpu_name, software
 from lola.ranks.importance import BITS_PER_PARAMETER, MEASURES, SINGULAR, Importance
-from lola.solvers.checks import FloatArray, positive_integer, positive_number, shown
+from lola.solvers.checks import SMALLEST, FloatArray, positive_integer, positive_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
@@ -244,8 +244,9 @@ def _sensitivity(depths: Depths, batches: list[Batch], loss: Loss, report: Progr
 
 
 def _gains(layers: list[_Layer], rank: int, score: Callable[[_Layer], FloatArray]) -> FloatArray:
-    """Add up over a block's targets what its i-th ranks are worth, (rank,)."""
-    return np.sum([score(layer) for layer in layers], axis=0) if layers else np.zeros(rank)
+    """Add up over a block's targets what its i-th ranks are worth, (rank,); what is as good as 0 is 0."""
+    gains = np.sum([score(layer) for layer in layers], axis=0) if layers else np.zeros(rank)
+    return np.where(gains < SMALLEST, 0.0, gains)
 
 
 def _names(depths: Depths) -> list[str]:

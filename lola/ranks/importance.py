@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.profile import Provenance
-from lola.solvers.checks import LARGEST, FloatArray, IntArray, expect, frozen, real_array, shown, vector
+from lola.solvers.checks import LARGEST, SMALLEST, FloatArray, IntArray, expect, frozen, real_array, shown, vector
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 SINGULAR, SENSITIVITY = "singular", "sensitivity"
@@ -81,11 +82,12 @@ class Importance:
             raise LolaValueError(
                 f"gain must have a row a block and 1 to {_MOST_RANKS} columns, one a rank; got shape {gains.shape}"
             )
-        if not (sane := np.abs(gains) <= LARGEST).all():
+        sane = (gains == 0) | ((np.abs(gains) >= SMALLEST) & (np.abs(gains) <= LARGEST))
+        if not sane.all():
             row, column = np.argwhere(~sane)[0].tolist()
             raise LolaValueError(
-                f"gain must be finite and at most 1e50 in size, got {gains[row, column]} for rank {column + 1} of "
-                f"depth {row + 1}; measure it anew, or in another unit"
+                f"gain must be finite (zero, or from 1e-50 to 1e50 in size), got {gains[row, column]} for rank "
+                f"{column + 1} of depth {row + 1}; measure it anew, or in another unit"
             )
         a_block = ("the rows of gain", gains[:, 0])
         parameters = vector("cost", cost, a_block)
@@ -122,7 +124,7 @@ class Importance:
 
     def worth(self, rank: IntArray) -> float:
         """Return what ranks of all blocks, (L,), are worth together."""
-        return float(np.where(np.arange(self.max_rank) < rank[:, None], self.gain, 0.0).sum())
+        return math.fsum(self.gain[np.arange(self.max_rank) < rank[:, None]])
 
     def parameters(self, rank: IntArray) -> IntArray:
         """Return how many parameters LoRA has in each block, (L,)."""

@@ -49,6 +49,8 @@ class RankPlan:
         Who takes each block by the deadline, −1 one that uploads nothing.
     bandwidth_hz : (L,) float64 array or None
         The blocks' shares.
+    latency_s : float or None
+        When the round ends, from the broadcast's end on; `lola.schedule` of `to_problem` is no slower.
     proof : RankProof or None
         Proves the bound by a deadline.
     name : (L,) tuple of str or None
@@ -69,8 +71,27 @@ class RankPlan:
     equal_bandwidth: bool = False
     device_of_block: IntArray | None = None
     bandwidth_hz: FloatArray | None = None
+    latency_s: float | None = None
     proof: RankProof | None = None
     name: tuple[str, ...] | None = None
+
+    @classmethod
+    def of_ranks(
+        cls, importance: Importance, rank: IntArray, upper_bound: float, min_rank: int, uniform_rank: int, **limits: Any
+    ) -> RankPlan:
+        """Count what ranks take and are worth, beside one rank for all; `limits` are the fields that remain."""
+        return cls(
+            rank=rank,
+            objective=importance.worth(rank),
+            upper_bound=upper_bound,
+            min_rank=min_rank,
+            parameters=importance.parameters(rank),
+            upload_bits=importance.upload_bits(rank),
+            uniform_rank=uniform_rank,
+            uniform_objective=importance.worth(np.full_like(rank, uniform_rank)),
+            name=importance.name,
+            **limits,
+        )
 
     @property
     def gap(self) -> float:

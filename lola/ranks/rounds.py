@@ -40,7 +40,7 @@ def round_arguments(importance: Importance, problem: Problem, deadline_s: float)
         )
     if problem.max_blocks != 1 or problem.subcarrier_hz is not None or problem.pinned or problem.forbidden:
         raise LolaValueError(
-            "ranks by a deadline are of one block a device, with no whole subcarriers and no pinned or forbidden pairs; "
+            "ranks by a deadline are of one block a device, without whole subcarriers, pinned and forbidden pairs; "
             "got a problem with some of these; leave them out"
         )
     if deadline <= problem.broadcast_s:

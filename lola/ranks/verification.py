@@ -11,6 +11,8 @@ from lola.proofs.checks import ROUNDING, check_array, require
 from lola.ranks.importance import Importance
 from lola.ranks.rounds import round_arguments
 from lola.solvers.checks import expect
+from lola.solvers.deadline_boxes import DeadlineRanks
+from lola.solvers.deadline_proof import RankProof
 from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
@@ -90,31 +92,27 @@ def _check_budget(plan: RankPlan, importance: Importance) -> None:
 
 
 def _check_deadline(plan: RankPlan, importance: Importance, problem: Problem) -> None:
-    assert plan.deadline_s is not None
-    arguments = round_arguments(importance, problem, plan.deadline_s)
-    devices, shares, uploads = plan.device_of_block, plan.bandwidth_hz, plan.upload_bits > 0
+    deadline_s, devices, shares, proof = plan.deadline_s, plan.device_of_block, plan.bandwidth_hz, plan.proof
     check_array("shape", "device_of_block", devices, np.int64, importance.n_blocks)
     check_array("shape", "bandwidth_hz", shares, np.float64, importance.n_blocks)
+    known = deadline_s is not None and plan.latency_s is not None and type(proof) is RankProof
+    require(known, "deadline", "it, a latency and a proof were wanted, got none")
+    assert deadline_s is not None
     assert devices is not None
     assert shares is not None
-    taken = devices[uploads]
-    inside = (taken >= 0) & (taken < problem.n_devices)
-    require(inside.all(), "devices", f"no device has index {taken[~inside][:1]}")
-    require(np.unique(taken).size == taken.size, "devices", "one block a device was wanted, a device has more")
-    require((devices[~uploads] == -1).all(), "devices", "a block that uploads nothing has a device")
-    require((np.isfinite(shares) & (shares >= 0)).all() and (shares[uploads] > 0).all(), "bandwidth", "a share is none")
-    total = float(shares.sum())
-    most = problem.bandwidth_hz * (1 + ROUNDING)
-    require(total <= most, "bandwidth", f"the shares sum to {total:.17g} Hz, more than {problem.bandwidth_hz:.17g} Hz")
-    if plan.equal_bandwidth:
-        equal = problem.bandwidth_hz / importance.n_blocks
-        even = np.abs(shares[uploads] - equal) <= ROUNDING * equal
-        require(even.all(), "bandwidth", f"{equal:.17g} Hz for every block were wanted")
-    seconds = (
-        arguments["compute_s"][uploads, taken]
-        + plan.upload_bits[uploads] / shares[uploads] / (arguments["spectral_efficiency"][taken])
+    assert plan.latency_s is not None
+    assert proof is not None
+    DeadlineRanks(
+        objective=plan.objective,
+        rank=plan.rank,
+        device_of_block=devices,
+        bandwidth_hz=shares,
+        latency_s=plan.latency_s,
+        upper_bound=plan.upper_bound,
+        proof=proof,
+    ).verify(
+        importance.gain,
+        **round_arguments(importance, problem, deadline_s),
+        min_rank=plan.min_rank,
+        equal_bandwidth=plan.equal_bandwidth,
     )
-    late = seconds > arguments["deadline_s"] * (1 + ROUNDING)
-    depth = (np.flatnonzero(uploads)[late] + 1)[:1]
-    require(not late.any(), "deadline", f"depth {depth} does not end by {plan.deadline_s:.17g} s")
-    ...
