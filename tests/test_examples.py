@@ -24,6 +24,7 @@ SHOWN = {
     "ModelChain": lola.adapters.ModelChain,
     **{name: getattr(lola.air, name) for name in LATENCIES},
     **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink")},
+    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink")},
 }
 
 

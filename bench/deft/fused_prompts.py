@@ -1,4 +1,4 @@
-"""Fig. 6 of the DEFT article on a real model: prompts of eight devices, fused digitally or over the air, or none at all."""
+"""Fig. 6 of the DEFT article on a real model: prompts of eight devices, fused digitally, over the air, or not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lola.tasks.glue import GLUE
 TARGET, TOKENS, SNR_DB, BANDWIDTH_HZ, BITS = "mrpc", 8, 20.0, 20e6, 8
 # Eight source devices, each with rows of its own; where two have one task, the second has other rows.
 SOURCES = ("qqp", "qqp", "mnli", "qnli", "rte", "sst2", "sst2", "cola")
-SCALE = {"seeds": 3, "rows": 512, "epochs": 8, "source_rows": 640, "source_epochs": 1, "learning_rate": 3e-3}
+SCALE = {"seeds": 3, "rows": 512, "epochs": 6, "source_rows": 640, "source_epochs": 1, "learning_rate": 3e-3}
 DIGITAL, AIR, SCRATCH = "digital", "AirComp", "from scratch"
 
 Record = dict[str, Any]

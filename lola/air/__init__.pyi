@@ -1,3 +1,5 @@
+from lola.air.aircomp import AirReception as AirReception
+from lola.air.aircomp import AirUplink as AirUplink
 from lola.air.latency import air_computation_s as air_computation_s
 from lola.air.latency import centralised_s as centralised_s
 from lola.air.latency import frequency_division_s as frequency_division_s
