@@ -23,7 +23,6 @@ SHOWN = {
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,
     **{name: getattr(lola.air, name) for name in LATENCIES},
-    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink")},
     **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink")},
 }
 

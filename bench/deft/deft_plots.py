@@ -38,9 +38,7 @@ def draw_one_device(data: Record) -> Any:
     """Draw Fig. 5: latency by SNR, with the level that DEFT cannot fall below."""
     figure, axes = framed()
     fit, snr_db = data["fit"], data["snr_db"]
-    axes.plot(
-        snr_db, fit["centralised_s"], color=ORANGE, label="centralised: raw data once, computed at the server"
-    )
+    axes.plot(snr_db, fit["centralised_s"], color=ORANGE, label="centralised: raw data once, computed at the server")
     axes.plot(snr_db, fit["deft_s"], color=BLUE, label="DEFT: a prompt in each iteration, computed by the device")
     axes.axhline(fit["floor_s"], color=BLUE, ls=":", lw=1)
     axes.text(snr_db[0], fit["floor_s"] * 0.93, "the device's computing alone", color=BLUE, fontsize=9, va="top")

@@ -64,5 +64,3 @@ def trained(encoder: Any, rank: list[int], rows: Record, dev: Record, seed: int,
         optimizer.step()
         optimizer.zero_grad()
     return correct(depths.model, dev)
-
-

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 import lola.air
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -24,6 +25,17 @@ def test_frequency_division_takes_as_many_times_as_long_whatever_is_sent(bits, d
 def test_the_ratio_of_the_article_is_961():
     digital = lola.air.frequency_division_s(1000, 8, snr_db=20, bandwidth_hz=20e6)
     assert digital / lola.air.air_computation_s(1000, bandwidth_hz=20e6) == pytest.approx(9.612, abs=5e-4)
+
+
+@pytest.mark.parametrize("values", [1, 3072])
+def test_uplinks_take_what_the_closed_forms_say(values):
+    sent = [{"a": torch.randn(values), "b": torch.randn(2, values)} for _ in range(8)]
+    rng, band = np.random.default_rng(0), {"snr_db": 20.0, "bandwidth_hz": 20e6}
+    digital = lola.air.DigitalUplink(bits=8, **band).receive(sent, [1 / 8] * 8, rng).latency_s
+    analog = lola.air.AirUplink(**band).receive(sent, [1 / 8] * 8, rng).latency_s
+    assert digital == pytest.approx(8 * 8 * 3 * values / (20e6 * math.log2(101)), rel=1e-12)
+    assert analog == pytest.approx(3 * values / 20e6, rel=1e-12)
+    assert digital / analog == pytest.approx(8 * 8 / math.log2(101), rel=1e-9)
 
 
 def test_one_device_levels_off_where_it_computes_and_the_server_where_it_computes():
