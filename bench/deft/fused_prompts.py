@@ -1,4 +1,4 @@
-"""Fig. 6 of the DEFT article on a real model: prompts of eight devices, fused digitally, over the air, or not at all."""
+"""Fig. 6 of the DEFT article on a real model: prompts of eight devices, fused digitally or over the air, or none."""
 
 from __future__ import annotations
 
