@@ -315,8 +315,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="judge none; write the page from what is there")
     parser.add_argument("--fresh", action="store_true", help="forget all earlier results")
     options = parser.parse_args()
-    unknown = sorted(set(options.files) - set(files()))
-    if unknown:
+    if unknown := sorted(set(options.files) - set(files())):
         parser.error(f"{', '.join(unknown)}: not among the files to mutate, which are {', '.join(files())}")
     results = json.loads(STATE.read_text()) if STATE.exists() and not options.fresh else {}
     try:
