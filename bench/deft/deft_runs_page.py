@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from boosted_prompts import SCHEDULERS
 from fused_prompts import AIR, DIGITAL, SCRATCH
-from glue_rows import BATCH_SIZE, NAMES, PAIRS, standard_error
+from glue_rows import NAMES, PAIRS, standard_error
 from page import Template, claim, rows
 from rank_budgets import MEASURES, UNIFORM
 
@@ -54,7 +54,7 @@ def many_devices(data: Record) -> str:
         "many devices",
         target=NAMES[data["target"]],
         rows=scale["rows"],
-        batch=BATCH_SIZE,
+        batch=scale["batch_size"],
         iterations=data["iterations"],
         seeds=scale["seeds"],
         devices=len(data["sources"]),
@@ -246,7 +246,6 @@ def boosting(data: Record) -> str:
         low=scale["least_positive"],
         high=1 - scale["least_positive"],
         seeds=scale["seeds"],
-        general=scale["general_rows"],
         threshold=scale["threshold"],
         steps=scale["local_steps"],
         bandwidth=scale["bandwidth_hz"] / 1e6,

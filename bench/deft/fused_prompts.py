@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from glue_rows import BATCH_SIZE, batches_of, cache, drawn, encode, encoder_of_pairs, load_encoder
+from glue_rows import batches_of, cache, drawn, encode, encoder_of_pairs, load_encoder
 
 from lola.adapters import ShardedData
 from lola.adapters.shards import trim_padding
@@ -28,7 +28,7 @@ from lola.tasks.glue import GLUE
 TARGET, TOKENS, SNR_DB, BANDWIDTH_HZ, BITS = "mrpc", 8, 20.0, 20e6, 8
 # Eight source devices, each with rows of its own; where two have one task, the second has other rows.
 SOURCES = ("qqp", "qqp", "mnli", "qnli", "rte", "sst2", "sst2", "cola")
-SCALE = {"seeds": 3, "rows": 512, "epochs": 6, "source_rows": 640, "source_epochs": 1, "learning_rate": 3e-3}
+SCALE = {"seeds": 3, "rows": 256, "batch_size": 8, "epochs": 5, "source_rows": 320, "learning_rate": 3e-3}
 DIGITAL, AIR, SCRATCH = "digital", "AirComp", "from scratch"
 
 Record = dict[str, Any]
@@ -49,7 +49,9 @@ def run(folder: str, glue: str) -> Record:
         for arm in (DIGITAL, AIR, SCRATCH):
             classifier = PromptedClassifier(load_encoder(encoder, 2, seed))
             own = draw_prompt(classifier.model, tokens=TOKENS, seed=seed)
-            data = ShardedData(rows, [np.arange(SCALE["rows"])], batch_size=BATCH_SIZE, seed=seed, collate=trim_padding)
+            data = ShardedData(
+                rows, [np.arange(SCALE["rows"])], batch_size=SCALE["batch_size"], seed=seed, collate=trim_padding
+            )
             if arm in uplinks:
                 told = fused(classifier, sources, own, data, dev, seed, uplinks[arm])
             else:
@@ -63,7 +65,7 @@ def run(folder: str, glue: str) -> Record:
         "tokens": TOKENS,
         "values": own.numel(),
         "snr_db": SNR_DB,
-        "iterations": SCALE["rows"] // BATCH_SIZE,
+        "iterations": SCALE["rows"] // SCALE["batch_size"],
         "dev_rows": len(corpus.dev),
         "majority": float(np.bincount(corpus.dev.labels).max() / len(corpus.dev)),
         "runs": runs,
@@ -82,7 +84,7 @@ def source_prompts(encoder: Path, glue: str) -> list[torch.Tensor]:
             rows = encode(encoder, examples.take(order[first : first + SCALE["source_rows"]]))
             classifier = PromptedClassifier(load_encoder(encoder, GLUE[task].n_labels, number))
             begun = draw_prompt(classifier.model, tokens=TOKENS, seed=number)
-            batches = list(batches_of(rows, number, SCALE["source_epochs"]))
+            batches = list(batches_of(rows, number, 1))
             steps, rate = len(batches), SCALE["learning_rate"]
             prompt, loss = train_prompt(classifier, begun, batches, steps=steps, learning_rate=rate)
             print(f"source {number}, {task}: loss {loss:.3f} in the mean", flush=True)
@@ -103,7 +105,7 @@ def fused(
     """Learn from the sources' prompts as they arrive, and return accuracy and the air's seconds by epoch."""
     scheme = FusionScheme(classifier, sources, own, attention=PromptAttention(own.shape[1], seed=seed))
     optimizer = torch.optim.Adam(scheme.tunables.all_parameters(), lr=SCALE["learning_rate"])
-    epoch = SCALE["rows"] // BATCH_SIZE
+    epoch = SCALE["rows"] // SCALE["batch_size"]
     session = FederatedSession(
         scheme,
         optimizer,
@@ -128,7 +130,7 @@ def from_scratch(classifier: PromptedClassifier, own: torch.Tensor, data: Sharde
     """Train the prompt alone, on the batches that the rounds of a session draw."""
     prompt = own.clone().requires_grad_()
     optimizer = torch.optim.Adam([prompt, *classifier.head], lr=SCALE["learning_rate"])
-    scores, losses, epoch = [accuracy(classifier, own, dev)], [], SCALE["rows"] // BATCH_SIZE
+    scores, losses, epoch = [accuracy(classifier, own, dev)], [], SCALE["rows"] // SCALE["batch_size"]
     for iteration in range(epoch * SCALE["epochs"]):
         optimizer.zero_grad()
         loss = with_prompt(classifier.model, prompt, next(data.batches(0, iteration))).loss

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from encoder import PooledClassifier, trim
 from transformers import AutoTokenizer, BertForSequenceClassification
 
 from lola.adapters import ShardedData
@@ -77,25 +78,31 @@ def drawn(columns: Columns, rows: int, seed: int) -> Columns:
 
 
 def batches_of(columns: Columns, seed: int, epochs: int) -> Any:
-    """Yield shuffled batches of a few epochs."""
-    rows = len(columns["labels"])
-    data = ShardedData(columns, [np.arange(rows)], batch_size=BATCH_SIZE, seed=seed, collate=trim_padding)
+    """Yield shuffled batches of a few epochs, of either model."""
+    rows, collate = len(columns["input_ids"]), trim if columns["input_ids"].dim() == 3 else trim_padding
+    data = ShardedData(columns, [np.arange(rows)], batch_size=BATCH_SIZE, seed=seed, collate=collate)
     for epoch in range(epochs):
         drawn_batches = data.batches(0, epoch)
         for _ in range(rows // BATCH_SIZE):
             yield next(drawn_batches)
 
 
-def correct(model: BertForSequenceClassification, columns: Columns) -> float:
-    """Return the share of rows that a model without a prompt gets right."""
-    order = columns["attention_mask"].sum(dim=1).argsort()
-    right = 0
-    with torch.no_grad():
-        for some in order.split(64):
-            batch = trim_padding({name: column[some] for name, column in columns.items()})
-            labels = batch.pop("labels")
-            right += int((model(**batch).logits.argmax(dim=1) == labels).sum())
-    return right / len(order)
+def load_pooled(folder: str, task: str, seed: int) -> PooledClassifier:
+    """Load the encoder as it is, its tokens' mean under a head that is drawn by the seed; pairs are read one by one."""
+    torch.manual_seed(seed)
+    return PooledClassifier(folder, GLUE[task].n_labels, len(GLUE[task].hub_columns)).eval()
+
+
+def encode_texts(folder: str, task: str, examples: Examples) -> Columns:
+    """Turn texts into the columns that a `PooledClassifier` is called with."""
+    return load_pooled(folder, task, 0).encode(examples, LENGTH)
+
+
+def correct(model: PooledClassifier, columns: Columns) -> float:
+    """Return the share of rows that a model gets right; the shortest first, so that little padding is computed."""
+    order = columns["attention_mask"].sum(dim=(1, 2)).argsort()
+    by_length = {name: column[order] for name, column in columns.items()}
+    return float(np.mean(model.predict(by_length) == by_length["labels"].numpy()))
 
 
 def standard_error(share: float, rows: int) -> float:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from glue_rows import batches_of, correct, drawn, encode, encoder_of_pairs, load_encoder
+from encoder import loss_of, trim
+from glue_rows import batches_of, correct, drawn, encode_texts, load_pooled
 
 from lola.adapters import ShardedData
-from lola.adapters.shards import trim_padding
 from lola.deft import EmulatorScheme, FederatedSession, FederatedSetting
 from lola.deft.emulator import without_blocks
 from lola.models import attach_lora
@@ -23,10 +23,10 @@ SCALE = {
     "devices": 4,
     "rows": 160,
     "batch_size": 8,
-    "rounds": 30,
+    "rounds": 20,
     "lora_rank": 4,
     "learning_rate": 2e-3,
-    "measured_batches": 8,
+    "measured_batches": 4,
 }
 
 Record = dict[str, Any]
@@ -34,13 +34,13 @@ Record = dict[str, Any]
 
 def run(folder: str, glue: str) -> Record:
     """Fine-tune with two blocks kept, with three … with all."""
-    encoder, corpus, runs = encoder_of_pairs(folder, glue), read_glue(TASK, glue), []
-    blocks = load_encoder(encoder, 2, 0).config.num_hidden_layers
-    train, dev = encode(encoder, corpus.train), encode(encoder, corpus.dev)
+    corpus, runs = read_glue(TASK, glue), []
+    blocks = load_pooled(folder, TASK, 0).encoder.config.num_hidden_layers
+    train, dev = (encode_texts(folder, TASK, examples) for examples in (corpus.train, corpus.dev))
     for seed in range(SCALE["seeds"]):
         rows = drawn(train, SCALE["devices"] * SCALE["rows"], seed)
         for n_kept in range(2, blocks + 1):
-            runs.append({"seed": seed, "n_kept": n_kept} | tuned(encoder, rows, dev, n_kept, seed))
+            runs.append({"seed": seed, "n_kept": n_kept} | tuned(folder, rows, dev, n_kept, seed))
             print(runs[-1], flush=True)
     majority = float(np.bincount(corpus.dev.labels).max() / len(corpus.dev))
     return {
@@ -53,25 +53,26 @@ def run(folder: str, glue: str) -> Record:
     }
 
 
-def tuned(encoder: Any, rows: Record, dev: Record, n_kept: int, seed: int) -> Record:
+def tuned(folder: str, rows: Record, dev: Record, n_kept: int, seed: int) -> Record:
     """Choose the blocks by measured distortion, let devices compute on them, and score the whole model and the rest."""
-    model = load_encoder(encoder, 2, seed)
-    depths = attach_lora(model, rank=SCALE["lora_rank"], seed=seed)
-    distortion = measure_distortion(depths, list(batches_of(rows, seed, 1))[: SCALE["measured_batches"]])
+    model = load_pooled(folder, TASK, seed)
+    depths = attach_lora(model, rank=SCALE["lora_rank"], blocks="encoder.encoder.layer", seed=seed)
+    texts = {name: column for name, column in rows.items() if name != "labels"}
+    distortion = measure_distortion(depths, list(batches_of(texts, seed, 1))[: SCALE["measured_batches"]])
     chosen = emulator_layers(distortion, n_kept)
-    scheme = EmulatorScheme(depths, chosen.kept)
+    scheme = EmulatorScheme(depths, chosen.kept, loss=loss_of)
     shards = np.split(np.arange(len(rows["labels"])), SCALE["devices"])
     session = FederatedSession(
         scheme,
         torch.optim.AdamW(depths.all_parameters(), lr=SCALE["learning_rate"]),
-        ShardedData(rows, shards, batch_size=SCALE["batch_size"], seed=seed, collate=trim_padding),
+        ShardedData(rows, shards, batch_size=SCALE["batch_size"], seed=seed, collate=trim),
         setting=FederatedSetting(seed=seed, evaluate_every=SCALE["rounds"]),
     )
     for _ in session.run(SCALE["rounds"]):
         pass
-    whole = correct(depths.model, dev)
+    whole = correct(model, dev)
     with without_blocks(depths, scheme.kept_blocks):
-        emulator = correct(depths.model, dev)
+        emulator = correct(model, dev)
     return {
         "kept": chosen.kept.tolist(),
         "distortion": float(chosen.objective),

@@ -34,12 +34,13 @@ def folders(tmp_path, monkeypatch):
         (fused_prompts, {"seeds": 2, "rows": 32, "epochs": 2, "source_rows": 16}),
         (rank_budgets, {"seeds": 2, "measured_steps": 2, "max_rank": 3}),
         (kept_blocks, {"seeds": 2, "rows": 8, "batch_size": 4, "rounds": 2, "measured_batches": 1}),
-        (boosted_prompts, {"seeds": 2, "read": 60, "devices": 2, "rows": 8, "held_out": 4, "general_rows": 16}),
+        (boosted_prompts, {"seeds": 2, "devices": 2, "rows": 8, "held_out": 4}),
     ):
         for name, value in changes.items():
             monkeypatch.setitem(module.SCALE, name, value)
     monkeypatch.setitem(boosted_prompts.SCALE, "rounds", 2)
     monkeypatch.setattr(fused_prompts, "SOURCES", ("qqp", "qqp", "mnli"))
+    monkeypatch.setattr(rank_budgets, "READ", 60)
     monkeypatch.setattr(rank_budgets, "TASKS", {"sst2": {"rows": 32, "epochs": 1}})
     return save_checkpoint(tmp_path / "model"), str(tmp_path / "glue")
 
