@@ -26,17 +26,17 @@ TASK, TOKENS = "qqp", 8
 SCHEDULERS = ("exact", "score", "channel")
 SCALE = {
     "seeds": 3,
-    "devices": 6,
+    "devices": 4,
     "rows": 64,
     "batch_size": 8,
-    "held_out": 40,
+    "held_out": 24,
     "threshold": 0.75,
-    "rounds": 5,
-    "local_steps": 8,
+    "rounds": 4,
+    "local_steps": 6,
     "learning_rate": 5e-3,
     "limit": 16,
     "least_positive": 0.3,
-    "bandwidth_hz": 2e6,
+    "bandwidth_hz": 1.5e6,
     "deadline_s": 10e-3,
     "mean_snr_db": 10.0,
 }

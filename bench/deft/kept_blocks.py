@@ -19,7 +19,7 @@ from lola.tasks import read_glue
 
 TASK = "sst2"
 SCALE = {
-    "seeds": 3,
+    "seeds": 2,
     "devices": 4,
     "rows": 160,
     "batch_size": 8,

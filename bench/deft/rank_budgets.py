@@ -14,10 +14,10 @@ from lola.models import attach_lora
 from lola.profiling import measure_importance
 from lola.tasks import read_glue
 
-TASKS = {"sst2": {"rows": 480, "epochs": 2}, "mrpc": {"rows": 320, "epochs": 2}}
+TASKS = {"sst2": {"rows": 320, "epochs": 2}, "mrpc": {"rows": 240, "epochs": 2}}
 READ = 3_600  # rows that are drawn from
 UNIFORM, MEASURES = "uniform", ("singular", "sensitivity")
-SCALE = {"seeds": 3, "uniform_rank": 2, "max_rank": 8, "measured_steps": 15, "learning_rate": 2e-3}
+SCALE = {"seeds": 3, "uniform_rank": 2, "max_rank": 8, "measured_steps": 10, "learning_rate": 2e-3}
 
 Record = dict[str, Any]
 
@@ -28,8 +28,8 @@ def run(folder: str, glue: str) -> Record:
     train = {task: encode_texts(folder, task, corpus.train.take(np.arange(READ))) for task, corpus in corpora.items()}
     dev = {task: encode_texts(folder, task, corpus.dev) for task, corpus in corpora.items()}
     runs: list[Record] = []
-    for seed in range(SCALE["seeds"]):
-        for task, scale in TASKS.items():
+    for task, scale in TASKS.items():
+        for seed in range(SCALE["seeds"]):
             rows = drawn(train[task], scale["rows"], seed)
             ranks = {measure: ranks_by(measure, folder, task, rows, seed) for measure in MEASURES}
             ranks[UNIFORM] = [SCALE["uniform_rank"]] * len(ranks[MEASURES[0]])
