@@ -28,7 +28,7 @@ from lola.tasks.glue import GLUE
 TARGET, TOKENS, SNR_DB, BANDWIDTH_HZ, BITS = "mrpc", 8, 20.0, 20e6, 8
 # Eight source devices, each with rows of its own; where two have one task, the second has other rows.
 SOURCES = ("qqp", "qqp", "mnli", "qnli", "rte", "sst2", "sst2", "cola")
-SCALE = {"seeds": 3, "rows": 256, "batch_size": 8, "epochs": 5, "source_rows": 320, "learning_rate": 3e-3}
+SCALE = {"seeds": 2, "rows": 256, "batch_size": 8, "epochs": 5, "source_rows": 320, "learning_rate": 3e-3}
 DIGITAL, AIR, SCRATCH = "digital", "AirComp", "from scratch"
 
 Record = dict[str, Any]
