@@ -70,26 +70,29 @@ def draw_one_device(data: Record) -> Any:
 
 
 def draw_curve(axes: Any, values: np.ndarray, label: str, colour: str, mark: str = "o-") -> None:
-    """Draw the mean over seeds by epoch, with its standard error."""
-    epochs = np.arange(values.shape[1])
-    axes.errorbar(epochs, values.mean(axis=0), spread(values), fmt=mark, color=colour, capsize=3, label=label)
+    """Draw the mean over seeds after each epoch, with its standard error; before the first, the head is random."""
+    trained = values[:, 1:]
+    epochs = np.arange(1, values.shape[1])
+    axes.set_xticks(epochs)
+    axes.errorbar(epochs, trained.mean(axis=0), spread(trained), fmt=mark, color=colour, capsize=3, label=label)
 
 
 def draw_many_devices(data: Record) -> Any:
-    """Draw Fig. 6: accuracy (solid) and the air's seconds (dashed) by epoch."""
-    figure, axes = framed()
-    other = axes.twinx()
-    other.spines["top"].set_visible(False)
-    for arm, colour in ((DIGITAL, ORANGE), (AIR, BLUE)):
-        draw_curve(axes, by_seed(data["runs"], "accuracy", arm=arm), f"{arm}: accuracy", colour)
+    """Draw Fig. 6: accuracy by epoch, and beside it the seconds on the air."""
+    figure = import_figure()(figsize=(9.5, 4.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for arm, colour, mark in ((DIGITAL, ORANGE, "s--"), (AIR, BLUE, "o-")):
+        draw_curve(left, by_seed(data["runs"], "accuracy", arm=arm), arm, colour, mark)
         seconds = by_seed(data["runs"], "clock_s", arm=arm)[0]
-        other.plot(range(1, len(seconds)), seconds[1:], "s--", color=colour, markersize=4)
-        axes.plot([], [], "s--", color=colour, markersize=4, label=f"{arm}: seconds on the air")
-    axes.axhline(data["majority"], color=GREY, ls=":", lw=1)
-    axes.annotate("majority", (0, data["majority"]), (0, -3), textcoords="offset points", color=GREY, va="top")
-    axes.set(xlabel="epochs", ylabel=f"accuracy on {NAMES[data['target']]}")
-    other.set(ylabel="seconds on the air, of all epochs so far", yscale="log")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+        right.plot(range(1, len(seconds)), 1e3 * seconds[1:], mark, color=colour)
+    left.axhline(data["majority"], color=GREY, ls=":", lw=1, label="the majority class")
+    left.set(xlabel="epochs", ylabel=f"accuracy on {NAMES[data['target']]}")
+    left.set_title("mean over seeds; bars: one standard error", loc="left", fontsize=10)
+    right.set(xlabel="epochs", ylabel="ms on the air, of all epochs so far", ylim=(0, None))
+    right.set_xticks(left.get_xticks())
+    for axes in (left, right):
+        tidy(axes)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import deft
 import deft_page
 import deft_plots
+import deft_runs_page
+import fused_prompts
 import one_device
 import pytest
 
@@ -52,3 +54,41 @@ def test_a_figure_of_another_shape_is_not_written(results, curve, at, times, cla
     results["one-device"]["fit"][curve][at] *= times
     with pytest.raises(ValueError, match=claimed):
         deft_page.one_device(results["one-device"])
+
+
+def test_the_two_curves_end_together_only_where_they_do(results):
+    data = results["many-devices"]
+    for run in data["runs"]:
+        run["accuracy"][-1] = 0.8
+    text = deft_runs_page.many_devices(data)
+    assert "within one standard error, as in the article's figure" in text
+    assert "both have learnt something" in text
+    for run in data["runs"]:
+        if run["arm"] == fused_prompts.AIR:
+            run["accuracy"][-1] = data["majority"]
+    text = deft_runs_page.many_devices(data)
+    assert "more than one standard error, unlike the article's figure" in text
+    assert "little is learnt of the task" in text
+
+
+def test_transfer_is_faster_only_where_it_is(results):
+    data = results["many-devices"]
+    for run in data["runs"]:
+        run["accuracy"] = [0.5, 0.5, 0.5, 0.5, 0.5, 0.7]
+    assert "not seen here" in deft_runs_page.fusion(data)
+    for run in data["runs"]:
+        if run["arm"] != fused_prompts.SCRATCH:
+            run["accuracy"] = [0.5, 0.7, 0.7, 0.7, 0.7, 0.9]
+    text = deft_runs_page.fusion(data)
+    assert "Transfer gets there in fewer epochs: 1 against 5." in text
+    assert "+0.200 (transfer − scratch), more than two standard errors" in text
+
+
+def test_what_fewer_blocks_cost_is_judged(results):
+    data = results["emulator"]
+    for run in data["runs"]:
+        run["accuracy"] = 0.5 + 0.05 * run["n_kept"]
+    assert "0.200 less: more than two standard errors" in deft_runs_page.emulator(data)
+    for run in data["runs"]:
+        run["accuracy"] = 0.7
+    assert "nothing is shown to be lost" in deft_runs_page.emulator(data)
