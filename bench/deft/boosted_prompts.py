@@ -25,7 +25,7 @@ from lola.tasks import read_glue
 TASK, TOKENS = "qqp", 8
 SCHEDULERS = ("exact", "score", "channel")
 SCALE = {
-    "seeds": 3,
+    "seeds": 2,
     "devices": 4,
     "rows": 64,
     "batch_size": 8,

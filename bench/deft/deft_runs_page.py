@@ -215,8 +215,9 @@ def boosting(data: Record) -> str:
                 name,
                 ", ".join("never" if count > limit else str(count) for count in counts),
                 f"{counts.mean():.1f}",
-                f"{np.mean([run['prompts'][-1] - 1 for run in runs]):.1f}",
+                f"{np.mean([run['prompts'][-2] - 1 if len(run['prompts']) > 1 else 0 for run in runs]):.1f}",
                 f"{np.mean([run['satisfied'][-1] for run in runs]):.1f} of {scale['devices']}",
+                f"{np.mean([run['wrong'][-1] for run in runs]):.1f}",
             ]
         )
     order = sorted(needed, key=lambda name: needed[name].mean())
