@@ -155,6 +155,7 @@ def draw_boosting(data: Record) -> Any:
         padded = np.array([run + [run[-1]] * (most - len(run)) for run in runs])
         axes.plot(padded.mean(axis=0), mark, color=colour, label=scheduler)
     axes.axhline(devices, color=GREY, lw=1)
+    axes.set_xticks(range(most))
     axes.set(xlabel="rounds of new prompts", ylabel=f"satisfied devices of {devices}, mean over seeds", ylim=(0, None))
-    axes.legend(frameon=False, fontsize=9, loc="lower right", handlelength=3)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0, 0.95), handlelength=3)
     return figure

@@ -233,11 +233,12 @@ def boosting(data: Record) -> str:
         "difference": difference.mean(),
         "error": error,
     }
-    verdict = (
-        say("schedulers differ", **numbers)
-        if seen
-        else say("schedulers do not differ", **numbers, seeds=scale["seeds"])
-    )
+    if min(counts.min() for counts in needed.values()) > limit:
+        verdict = say("nobody is done", rounds=limit, seeds=scale["seeds"])
+    elif seen:
+        verdict = say("schedulers differ", **numbers)
+    else:
+        verdict = say("schedulers do not differ", **numbers, seeds=scale["seeds"])
     return say(
         "boosting",
         task=NAMES[data["task"]],

@@ -17,7 +17,7 @@ from lola.tasks import read_glue
 TASKS = {"sst2": {"rows": 320, "epochs": 2}, "mrpc": {"rows": 240, "epochs": 2}}
 READ = 3_600  # rows that are drawn from
 UNIFORM, MEASURES = "uniform", ("singular", "sensitivity")
-SCALE = {"seeds": 3, "uniform_rank": 2, "max_rank": 8, "measured_steps": 10, "learning_rate": 2e-3}
+SCALE = {"seeds": 2, "uniform_rank": 2, "max_rank": 8, "measured_steps": 10, "learning_rate": 2e-3}
 
 Record = dict[str, Any]
 
