@@ -28,7 +28,7 @@ def instance(rng, family, largest=4):
         channel[-1] = 2 * channel[0]
     elif family == "ties":
         matrix, channel = 2.0 * np.eye(m, n), 3.0 * np.eye(r, t)
-    noise = 10 ** rng.uniform(-2, 1) * {"faint": 1e12, "clear": 1e-8}.get(family, 1.0)
+    noise = 10 ** rng.uniform(-2, 1) * {"faint": 1e12, "clear": 1e-4}.get(family, 1.0)
     return matrix, channel, float(rng.uniform(0.5, 20)), float(noise)
 
 
@@ -189,6 +189,15 @@ def test_nothing_to_say_or_nothing_heard(matrix, channel, mse, noise):
     assert not product.precoder.any()
     assert not product.equaliser.any()
     assert (product.mode_power.size, product.water_level) == (0, np.inf)
+
+
+def test_numbers_far_apart_prove_themselves(instances):
+    rng = np.random.default_rng(68)
+    for _ in range(instances(100)):
+        matrix, channel, _, _ = instance(rng, rng.choice(FAMILIES))
+        matrix, channel = (of * 10 ** rng.uniform(-6, 6, of.shape[1]) for of in (matrix, channel))
+        power, noise = 10 ** rng.uniform(-12, 12), rng.choice([0.0, 10 ** rng.uniform(-20, 20)])
+        air_product(matrix, channel, power, noise).verify(matrix, channel, power, noise)
 
 
 @pytest.mark.parametrize("power", [1e-50, 1e50])
