@@ -55,7 +55,8 @@ def test_never_beaten_by_a_grid_and_a_bounded_search(instances):
         errors = error(grid, *given)
         best = int(np.argmin(errors))
         around = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
-        search = minimize_scalar(error, bounds=around, args=given, method="bounded", options={"xatol": 1e-9 * around[1]})
+        near = {"xatol": 1e-9 * around[1]}
+        search = minimize_scalar(error, bounds=around, args=given, method="bounded", options=near)
         rival = min(errors.min(), search.fun)
         assert total.mse <= rival * (1 + 1e-12)
         assert total.mse >= rival * (1 - 1e-6)
