@@ -72,7 +72,7 @@ class AirProduct:
             ("matrix_values", self.matrix_values, wanted),
             ("channel_values", self.channel_values, through),
         ):
-            again = np.linalg.svd(of, compute_uv=False)
+            again: FloatArray = np.linalg.svd(of, compute_uv=False).astype(np.float64)
             near = values.shape == again.shape and np.abs(values - again).max() <= 4.0 * _resolution(of, again)
             require(near, name, "are not the singular values")
         shapes = (through.shape[1], wanted.shape[1]), (wanted.shape[0], through.shape[0])
@@ -124,7 +124,7 @@ def air_product(matrix: ArrayLike, channel: ArrayLike, power: float, noise_power
     power p_i = (ω_i σ/(λ_i √μ) − σ²/λ_i²)⁺, Σ p_i = `power`, and the MSE is Σ ω_i²/(1 + λ_i² p_i/σ²), plus all ω_i²
     beyond the rank of H. ``lola docs theory``, "Products over the air", proves it. The level 1/√μ is found by sorting.
     Singular values below max(shape)·2.2e-16 of the largest count as 0, for the rank. Two singular value
-    decompositions: O(mn·min(m, n) + rt·min(r, t)); 768 × 768 each, about 1.5 s on two cores.
+    decompositions, O(mn·min(m, n) + rt·min(r, t)): for 768 × 768 each, 0.54 s measured on one core.
 
     Examples
     --------
