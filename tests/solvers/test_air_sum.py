@@ -261,6 +261,14 @@ def test_a_strong_device_keeps_the_digits_of_a_faint_loss():
     assert total.shortfall[0] == pytest.approx(1e-8, rel=1e-6)
 
 
+def test_equally_strong_devices_lose_by_their_weights():
+    given = [1.0, 1.0, 1.0, 0.5], [1.0] * 4, [0.9, 1.0, 0.8, 0.1], 0.5
+    total = air_sum(*given)
+    total.verify(*given)
+    assert total.scale == pytest.approx(2.7 / 3.5, rel=1e-15)
+    np.testing.assert_allclose(total.shortfall, np.array([0.9, 1.0, 0.8, 2.7 / 3.5]) - 2.7 / 3.5, rtol=1e-13)
+
+
 @pytest.mark.parametrize(
     "change, line",
     [
