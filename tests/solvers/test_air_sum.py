@@ -135,9 +135,8 @@ def test_bias_and_variance_of_fixed_values():
     assert abs(missed.mean() + total.shortfall @ x) < 4 * np.sqrt(total.noise_variance / n)
     assert missed.var() == pytest.approx(total.noise_variance, rel=0.02)
     assert total.mse == pytest.approx((total.shortfall**2).sum() + total.noise_variance, rel=1e-14)
-    np.testing.assert_allclose(
-        total.shortfall, given[2] - total.scale * np.abs(given[0]) * total.amplitude, rtol=0, atol=1e-15
-    )
+    arriving = total.scale * np.abs(given[0]) * total.amplitude
+    np.testing.assert_allclose(total.shortfall, given[2] - arriving, rtol=0, atol=1e-15)
 
 
 def test_one_device_is_the_wiener_filter():
@@ -311,9 +310,7 @@ def test_worse_sums_are_not_verified():
         ({"channel_gain": [1.0, np.nan]}, ValueError, "channel_gain must be finite and >= 0, got nan at index 1"),
         ({"channel_gain": [1.0, np.inf * 1j]}, ValueError, "channel_gain must be finite"),
         ({"channel_gain": [1.0, 1e-60j]}, ValueError, r"zero or from 1e-50 to 1e50\), got 1e-60"),
-        ({"channel_gain": [[1.0, 1.0]]}, ValueError, r"channel_gain must have 1 axis\(es\), got shape \(1, 2\)"),
         ({"channel_gain": [[1j, 1.0]]}, ValueError, r"channel_gain must have 1 axis\(es\), got shape \(1, 2\)"),
-        ({"channel_gain": []}, ValueError, "channel_gain is empty"),
         ({"channel_gain": ["1", "2"]}, TypeError, "channel_gain must hold real numbers, got dtype"),
         ({"channel_gain": [[1.0], [1.0, 2.0]]}, TypeError, "channel_gain must be a rectangular array"),
         ({"channel_gain": np.ma.array([1j, 2j], mask=[0, 1])}, TypeError, "channel_gain is a masked array"),
@@ -321,9 +318,7 @@ def test_worse_sums_are_not_verified():
         ({"power": [1.0]}, ValueError, "power must have 2 entries, as many as channel_gain; got 1"),
         ({"power": [1.0, 1j]}, TypeError, "power must hold real numbers, got dtype complex128"),
         ({"weight": [0.5, -0.5]}, ValueError, "weight must be finite and >= 0, got -0.5 at index 1"),
-        ({"weight": [0.5] * 3}, ValueError, "weight must have 2 entries, as many as channel_gain; got 3"),
         ({"noise_power": -1.0}, ValueError, "noise_power must be finite and > 0, got -1.0"),
-        ({"noise_power": np.nan}, ValueError, "noise_power must be finite"),
         ({"noise_power": 1e-60}, ValueError, "noise_power must lie between 1e-50 and 1e50, got 1e-60"),
         ({"noise_power": [0.1]}, TypeError, "noise_power must be a number, got list"),
         ({"unbiased": 1}, TypeError, "unbiased must be True or False, got 1"),
