@@ -110,6 +110,7 @@ TARGETS = (
     Target("solvers/cutting.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
     Target("solvers/segment*.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/chain*.py", ("tests/solvers/test_chains.py", "tests/solvers/test_chain_proofs.py"), SOLVERS),
+    Target("solvers/deadline*.py", ("tests/solvers/test_deadline_proofs.py", "tests/solvers"), SOLVERS),
     Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),
     Target("solvers/cluster*.py", ("tests/solvers/test_clusters.py",), SOLVERS),
     Target("solvers/*_prices.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),

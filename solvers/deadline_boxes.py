@@ -245,30 +245,28 @@ def _infeasible(inputs: RankInputs, options: Options) -> InfeasibleError:
     try:
         shortest = _least_deadline(inputs, must)
     except InfeasibleError as hall:
-        blocks = must[list(hall.violator)]
-        return InfeasibleError(
-            f"{start}block(s) {', '.join(map(str, blocks))} need {blocks.size} device(s), and {hall.partners} have a "
-            "finite compute_s for any of them, whatever the deadline; add devices, or memory",
-            blocks,
-            hall.partners,
+        return _too_few(
+            start, must, hall, "have a finite compute_s for any of them, whatever the deadline; add devices, or memory"
         )
     mend = f"a deadline_s of {shortest:.6g} would do; or add bandwidth or devices, or lower min_rank"
     try:
         least_need = linear_assignment(need[must, :n_devices]).objective
     except InfeasibleError as hall:
-        blocks = must[list(hall.violator)]
-        return InfeasibleError(
-            f"{start}block(s) {', '.join(map(str, blocks))} need {blocks.size} device(s), and {hall.partners} could "
-            f"end any of them by {inputs.deadline:.6g} s; {mend}",
-            blocks,
-            hall.partners,
-        )
+        return _too_few(start, must, hall, f"could end any of them by {inputs.deadline:.6g} s; {mend}")
     return InfeasibleError(
         f"{start}the blocks need {least_need:.6g} Hz to end by {inputs.deadline:.6g} s, and there are "
         f"{inputs.bandwidth:.6g}; {mend}",
         (),
         n_devices,
     )
+
+
+def _too_few(start: str, must: IntArray, hall: InfeasibleError, able: str) -> InfeasibleError:
+    """Name the blocks of a Hall violator among those that need a device."""
+    blocks = must[list(hall.violator)]
+    depths = ", ".join(map(str, blocks + 1))
+    need = f"{start}depth(s) {depths} need {blocks.size} device(s), and {hall.partners} {able}"
+    return InfeasibleError(need, blocks, hall.partners)
 
 
 def _least_deadline(inputs: RankInputs, must: IntArray) -> float:

@@ -12,6 +12,8 @@ from lola.solvers.errors import VerificationError
 
 # Of the magnitudes that are added up: what is worth more by no more than this is not told from a rounding.
 CLOSED = 1e-12
+# Of the largest worth: a remainder below this is one of roundings, and no unit is sought near it.
+_LEAST_UNIT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,8 @@ class RankProof:
         In each box go the options with which nothing in it is worth more than the objective. A leaf must not allow more
         than the upper bound.
         """
-        n_nodes, rounding = self.price.shape[0], CLOSED * magnitude(options)
+        n_nodes, enough = self.price.shape[0], objective + least_difference(options)
+        most = max(enough, upper_bound + CLOSED * magnitude(options))
         shapes = (self.split_block.shape, self.split_rank.shape, self.device_price.shape)
         if shapes != ((n_nodes,), (n_nodes,), (n_nodes, options.n_devices)):
             raise VerificationError(f"proof: its arrays have shapes {shapes} for {n_nodes} nodes")
@@ -53,17 +56,35 @@ class RankProof:
             box = boxes.pop()
             bound, reach = bounds(options, box, float(self.price[node]), self.device_price[node])
             if self.split_block[node] < 0:
-                if not bound <= upper_bound + rounding:
+                if not bound <= most:
                     raise VerificationError(
                         f"proof: leaf {node} allows a gain of {bound:.17g}, above the bound {upper_bound:.17g}"
                     )
                 continue
-            lower, upper = halves(
-                options, box[reach > objective + rounding], self.split_block[node], self.split_rank[node]
-            )
+            lower, upper = halves(options, box[reach > enough], self.split_block[node], self.split_rank[node])
             boxes += [upper, lower]
         if boxes:
             raise VerificationError(f"proof: {len(boxes)} boxes of ranks are left without a node")
+
+
+def least_difference(options: Options) -> float:
+    """Return what a choice must be worth above another one to be told from it.
+
+    Worths may all be multiples of a unit, as where ranks count alike: then no two choices differ by a part of it.
+    """
+    worths = np.unique(np.abs(options.worth))
+    largest, unit = float(worths.max(initial=0.0)), 0.0
+    for worth in worths.tolist():
+        rest = worth
+        while rest > _LEAST_UNIT * largest:  # Euclid's algorithm
+            unit, rest = rest, abs(unit - rest * round(unit / rest))
+        if 0 < unit < 1e3 * _LEAST_UNIT * largest:
+            unit = 0.0
+            break
+    if unit:
+        unit = largest / round(largest / unit)  # the remainders' roundings apart
+        unit *= bool((np.abs(worths - unit * np.rint(worths / unit)) <= 0.1 * CLOSED * worths).all())
+    return max(CLOSED * magnitude(options), (1 - 1e-3) * unit)
 
 
 def magnitude(options: Options) -> float:
