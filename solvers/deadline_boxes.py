@@ -99,10 +99,12 @@ class DeadlineRanks:
     def _check_round(self, inputs: RankInputs) -> None:
         """Check ranks, devices, bandwidths and the latency."""
         n_blocks, n_devices = inputs.compute.shape
-        for name in ("rank", "device_of_block", "bandwidth_hz"):
+        for name, kind in {"rank": np.int64, "device_of_block": np.int64, "bandwidth_hz": np.float64}.items():
             value = getattr(self, name)
-            if value.shape != (n_blocks,):
-                raise VerificationError(f"{name}: has shape {value.shape}, wanted ({n_blocks},)")
+            if value.shape != (n_blocks,) or value.dtype != kind:
+                raise VerificationError(
+                    f"{name}: is of {value.dtype} and shape {value.shape}, wanted {kind.__name__} and ({n_blocks},)"
+                )
         if ((self.rank < inputs.min_rank) | (self.rank >= inputs.worth.shape[1])).any():
             raise VerificationError(f"rank: must lie between {inputs.min_rank} and {inputs.worth.shape[1] - 1}")
         bits = inputs.bits[np.arange(n_blocks), self.rank]
@@ -113,8 +115,11 @@ class DeadlineRanks:
             raise VerificationError("device_of_block: a block that uploads nothing must have -1")
         if inputs.equal and (self.bandwidth_hz[bits > 0] != inputs.share).any():
             raise VerificationError(f"bandwidth_hz: the equal share is {inputs.share:.17g}")
-        if not ((self.bandwidth_hz >= 0).all() and total(self.bandwidth_hz) <= inputs.bandwidth * (1 + CLOSED)):
-            raise VerificationError(f"bandwidth_hz: shares must be >= 0 and sum to {inputs.bandwidth:.17g} at most")
+        fair = ((self.bandwidth_hz > 0) == (bits > 0)) & (self.bandwidth_hz >= 0)
+        if not (fair.all() and total(self.bandwidth_hz) <= inputs.bandwidth * (1 + CLOSED)):
+            raise VerificationError(
+                f"bandwidth_hz: shares must be > 0 (0 for a block left out) and sum to {inputs.bandwidth:.17g} at most"
+            )
         latency = _latency(inputs, self.rank, self.device_of_block, self.bandwidth_hz)
         if latency != self.latency_s or latency > inputs.deadline:
             raise VerificationError(

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lola.solvers.checks import FloatArray, IntArray
-from lola.solvers.deadline_options import Options
+from lola.solvers.checks import LARGEST_COST, FloatArray, IntArray
+from lola.solvers.deadline_options import Options, total
 from lola.solvers.errors import VerificationError
 
 # Of the magnitudes that are added up: what is worth more by no more than this is not told from a rounding.
 CLOSED = 1e-12
 # Of the largest worth: a remainder below this is one of roundings, and no unit is sought near it.
 _LEAST_UNIT = 1e-9
+_EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +48,11 @@ class RankProof:
         shapes = (self.split_block.shape, self.split_rank.shape, self.device_price.shape)
         if shapes != ((n_nodes,), (n_nodes,), (n_nodes, options.n_devices)):
             raise VerificationError(f"proof: its arrays have shapes {shapes} for {n_nodes} nodes")
-        if not ((self.price >= 0).all() and (self.device_price >= 0).all() and np.isfinite(self.device_price).all()):
-            raise VerificationError("proof: prices must be >= 0, and those of devices finite")
+        if not upper_bound >= objective:
+            raise VerificationError(f"upper_bound: {upper_bound:.17g} is below the objective, {objective:.17g}")
+        prices = np.concatenate((self.price[self.price < np.inf], self.device_price.ravel()))
+        if not ((prices >= 0) & (prices <= LARGEST_COST)).all() or np.isnan(self.price).any():
+            raise VerificationError("proof: prices must lie between 0 and 1e200")
         boxes = [np.arange(options.block.size)]
         for node in range(n_nodes):
             if not boxes:
@@ -100,20 +104,25 @@ def bounds(options: Options, box: IntArray, price: float, device_price: FloatArr
     A choice that fits is worth at most Σ(worth − price·need) + price·bandwidth, and the devices that it takes cost no
     more than all device prices.
     """
-    idle_too = np.append(device_price, 0.0)[options.device[box]]
     weighed = -options.need[box] if price == np.inf else options.worth[box] - price * options.need[box]
-    net = weighed - idle_too
+    net = weighed - np.append(device_price, 0.0)[options.device[box]]
     block = options.block[box]
     first = np.flatnonzero(np.diff(block, prepend=-1))
     if first.size < options.n_blocks:
         return -np.inf, np.full(box.size, -np.inf)
     best = np.maximum.reduceat(net, first)
     if price == np.inf:
-        lacks = best.sum() + device_price.sum() < -options.bandwidth * (1 - CLOSED)
+        lacks = _highest_sum(best, device_price) < -options.bandwidth * (1 - CLOSED)
         allowed = -np.inf if lacks else np.inf
         return allowed, np.full(box.size, allowed)
-    bound = float(best.sum() + device_price.sum() + price * options.bandwidth)
+    bound = _highest_sum(best, device_price, np.array([price * options.bandwidth]))
     return bound, bound - (best[block] - net)
+
+
+def _highest_sum(*parts: FloatArray) -> float:
+    """Add up, and add what the few roundings in each number can hide: huge prices must not drown what they bound."""
+    numbers = np.concatenate(parts)
+    return total(numbers) + 4 * _EPSILON * float(np.abs(numbers).sum())
 
 
 def halves(options: Options, box: IntArray, block: int, rank: int) -> tuple[IntArray, IntArray]:

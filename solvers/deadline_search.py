@@ -13,7 +13,7 @@ from lola.solvers.deadline_proof import CLOSED, RankProof, bounds, halves, least
 from lola.solvers.newton import assign_blocks
 
 # A price that makes the spectrum worth so many times all gains drowns them in roundings.
-_DEAREST = 1e3
+_DEAREST = 1e2
 
 
 class Choice(NamedTuple):

@@ -8,6 +8,7 @@ from deadline_rounds import instance
 
 from lola.solvers import InfeasibleError, deadline_ranks
 from lola.solvers.deadline_options import options_of, rank_inputs
+from lola.solvers.deadline_proof import RankProof
 from lola.solvers.deadline_search import RankSearch
 from lola.solvers.errors import LolaError, VerificationError
 
@@ -36,11 +37,14 @@ def test_the_answer_must_hold():
     best = deadline_ranks(**ROUND)
     best.verify(**ROUND)
     damaged = {
-        "rank: has shape": {"rank": best.rank[:1]},
+        r"rank: is of int64 and shape \(1,\), wanted int64 and \(2,\)": {"rank": best.rank[:1]},
+        "device_of_block: is of float64": {"device_of_block": best.device_of_block * 1.0},
         "rank: must lie between 1 and 3": {"rank": best.rank * 0},
         "objective: is": {"rank": np.array([1, 1])} | {"latency_s": None},
         "device_of_block: blocks that upload something need a device each": {"device_of_block": np.array([1, 1])},
-        "bandwidth_hz: shares must be >= 0 and sum": {"bandwidth_hz": best.bandwidth_hz * 1.1},
+        "bandwidth_hz: shares must be > 0": {"bandwidth_hz": best.bandwidth_hz * 1.1},
+        r"bandwidth_hz: shares .* \(0 for a block left out\)": {"bandwidth_hz": best.bandwidth_hz * [1.0, 0.0]},
+        "upper_bound: 0 is below the objective": {"upper_bound": 0.0},
         "latency_s: is": {"latency_s": best.latency_s * 0.9},
     }
     for line, change in damaged.items():
@@ -96,17 +100,30 @@ def test_a_tree_that_leaves_ranks_out_is_no_proof():
     leafless[0] = -1
     dear = proof.device_price.copy()
     dear[0, 0] = np.inf
-    for line, changed in {
-        r"proof: \d+ boxes of ranks are left without a node": shorter,
-        r"proof: node \d+ belongs to no box": longer,
-        r"proof: leaf 0 allows": {"split_block": leafless},
-        "proof: its arrays have shapes": {"device_price": proof.device_price[:, :-1]},
-        "proof: prices must be >= 0": {"price": -1.0 - proof.price},
-        "proof: prices must be >= 0, and those of devices finite": {"device_price": dear},
-        r"proof: leaf \d+ allows a gain": {"price": 0.0 * np.nan_to_num(proof.price, posinf=0.0)},
-    }.items():
+    outside = "proof: prices must lie between 0 and 1e200"
+    for line, changed in (
+        (r"proof: \d+ boxes of ranks are left without a node", shorter),
+        (r"proof: node \d+ belongs to no box", longer),
+        (r"proof: leaf 0 allows a gain of", {"split_block": leafless}),
+        (r"proof: leaf \d+ allows a gain of", {"price": 0.0 * np.nan_to_num(proof.price, posinf=0.0)}),
+        ("proof: its arrays have shapes", {"device_price": proof.device_price[:, :-1]}),
+        (outside, {"price": -1.0 - proof.price}),
+        (outside, {"price": proof.price + np.nan}),
+        (outside, {"price": np.full_like(proof.price, 1e201)}),
+        (outside, {"device_price": dear}),
+    ):
         with pytest.raises(VerificationError, match=line):
             replace(best, proof=replace(proof, **changed)).verify(**arguments)
+
+
+def test_prices_so_large_that_gains_drown_beside_them_prove_nothing():
+    """Each block's best option less 1e200, plus 1e200 for each device, would be a bound of 0."""
+    two = ROUND | {"compute_s": [[1.0, 0.5], [2.0, 1.0]], "spectral_efficiency": [2.0, 4.0]}
+    best = deadline_ranks(**two)
+    leaf = np.array([-1])
+    forged = RankProof(leaf, leaf, np.zeros(1), np.full((1, 2), 1e200))
+    with pytest.raises(VerificationError, match=r"proof: leaf 0 allows a gain of .*e\+1\d\d"):
+        replace(best, proof=forged).verify(**two)
 
 
 def test_a_search_that_is_stopped_says_how_far_it_may_be_off():
