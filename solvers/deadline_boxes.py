@@ -244,7 +244,7 @@ def _infeasible(inputs: RankInputs, options: Options) -> InfeasibleError:
         return InfeasibleError(
             f"{start}{must.size} blocks need a device each, and there are {n_devices}; add devices, or let blocks "
             "without fixed bits be left out (min_rank=0)",
-            must,
+            must.tolist(),
             n_devices,
         )
     try:
@@ -271,7 +271,7 @@ def _too_few(start: str, must: IntArray, hall: InfeasibleError, able: str) -> In
     blocks = must[list(hall.violator)]
     depths = ", ".join(map(str, blocks + 1))
     need = f"{start}depth(s) {depths} need {blocks.size} device(s), and {hall.partners} {able}"
-    return InfeasibleError(need, blocks, hall.partners)
+    return InfeasibleError(need, blocks.tolist(), hall.partners)
 
 
 def _least_deadline(inputs: RankInputs, must: IntArray) -> float:

@@ -39,7 +39,7 @@ class RankInputs(NamedTuple):
     @property
     def share(self) -> float:
         """The bandwidth of every block, in hertz, where it is split equally."""
-        return self.bandwidth / self.worth.shape[0]
+        return self.bandwidth / int(self.worth.shape[0])
 
 
 class Options(NamedTuple):

@@ -47,8 +47,8 @@ class RankSearch:
     def run(self, most_nodes: int) -> tuple[float, RankProof]:
         """Find the best options, and return a bound with the tree that proves it; `best` stays empty if none fit."""
         boxes = [(np.arange(self.options.block.size), 0.0)]
-        splits, prices, device_prices = [], [], []
-        upper = -np.inf
+        splits: list[tuple[int, int]] = []
+        prices, device_prices, upper = [], [], -np.inf
         while boxes:
             box, price = boxes.pop()
             relaxed = self._relax(box, price)
