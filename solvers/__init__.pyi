@@ -12,6 +12,8 @@ from lola.solvers.clusters import cluster_allocation as cluster_allocation
 from lola.solvers.cutting import CutAllocation as CutAllocation
 from lola.solvers.cutting import conventional_allocation as conventional_allocation
 from lola.solvers.cutting import crunch as crunch
+from lola.solvers.deadline_boxes import DeadlineRanks as DeadlineRanks
+from lola.solvers.deadline_boxes import deadline_ranks as deadline_ranks
 from lola.solvers.errors import InfeasibleError as InfeasibleError
 from lola.solvers.hopcroft_karp import BottleneckAssignment as BottleneckAssignment
 from lola.solvers.hopcroft_karp import bottleneck_assignment as bottleneck_assignment
