@@ -14,8 +14,8 @@ from lola.solvers.multiple_choice_inputs import RankInputs, rank_inputs
 
 # Sums of rounded products may differ by so much; what is nearer to a bound is taken to meet it.
 _ROUNDING = 1e-12
-# Sums that may be looked at, of all blocks: some seconds, and at 40 bytes a third of a gigabyte.
-MOST_SUMS = 1 << 23
+# Sums that may be looked at, of all blocks: they take seconds, and up to 70 bytes each, 300 MB.
+MOST_SUMS = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllo
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or more than 8 million sums would have to be looked at, as may be where
+        If an argument is not as described, or more than 4 million sums would have to be looked at, as may be where
         gains are all but proportional to costs that have no common unit.
 
     Notes

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 import lola
 from lola.solvers import device_selection, greedy_selection, knapsack
 
+ROOT = Path(__file__).resolve().parents[2]
 NEEDS = ("real", "tenths", "integers", "wide", "as the value", "huge", "tiny")
 
 
@@ -103,6 +105,22 @@ def test_the_greedy_rule_misses_the_bound_by_less_than_one_device(instances):
     value, need = np.array([1, 100]), np.array([1.0, 101.0])
     assert greedy_selection(value / need, need, 101.0).tolist() == [0]
     assert device_selection(value, need, 101.0).selected.tolist() == [1]
+
+
+def test_the_rules_on_drawn_fleets_have_the_part_of_the_optimum_that_the_theory_page_says():
+    (*_, table) = (ROOT / "docs" / "theory.md").read_text().partition("| devices | bandwidth | score times rate |")
+    rows = [row.strip("|").split("|") for row in table.splitlines()[2:5]]
+    assert [row[0].strip() for row in rows] == ["8", "20", "100"]
+    for n_devices, bandwidth, *parts in rows:
+        rng, n, had = np.random.default_rng(0), int(n_devices), []
+        for _ in range(200):
+            rate, value = np.log2(1 + 10 * rng.exponential(size=n)), rng.integers(0, 60, n)
+            need = 6.4e6 / (rate * rng.uniform(2, 8, n))
+            hertz = float(bandwidth.split()[0]) * 1e6
+            best = max(device_selection(value, need, hertz).objective, 1)
+            chosen = (greedy_selection(priority, need, hertz) for priority in (value / need, value, rate))
+            had.append([value[greedy].sum() / best for greedy in chosen])
+        assert np.mean(had, axis=0).tolist() == pytest.approx([float(part) for part in parts], abs=0.02)
 
 
 def test_greedy_by_other_priorities():

@@ -215,8 +215,14 @@ def test_what_was_tampered_with_is_told():
         ({"gain": [1.0]}, r"gain must have 2 axis\(es\), got shape \(1,\)"),
         ({"gain": [["a"]]}, "gain must hold real numbers, got dtype"),
         ({"gain": np.zeros((2, 0))}, r"gain is empty, shape \(2, 0\); at least one block with one rank is needed"),
-        ({"gain": [[1.0], [np.nan]]}, "gain must be finite, at most 1e50 in size, got nan for rank 1 of block 1; correct it, or rescale"),
-        ({"gain": [[1.0, -1e51], [1, 2]]}, r"gain must be finite, at most 1e50 in size, got -1e\+51 for rank 2 of block 0; correct it"),
+        (
+            {"gain": [[1.0], [np.nan]]},
+            "gain must be finite, at most 1e50 in size, got nan for rank 1 of block 1; correct it, or rescale",
+        ),
+        (
+            {"gain": [[1.0, -1e51], [1, 2]]},
+            r"gain must be finite, at most 1e50 in size, got -1e\+51 for rank 2 of block 0; correct it",
+        ),
         ({"cost": [1.0]}, "cost must have 2 entries, as many as gain; got 1"),
         ({"cost": [1.0, 0.0]}, "cost must be finite and > 0, got 0.0 at index 1 .*; correct or leave out that entry"),
         ({"cost": np.inf}, r"cost must be finite and > 0, got inf at index 0 \(2 such in all\)"),
