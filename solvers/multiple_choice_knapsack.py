@@ -76,7 +76,7 @@ class RankAllocation:
 def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllocation:
     """Give each block a rank, so that all are worth most under a budget.
 
-    Maximises Σ_l Σ_{i ≤ ρ_l} gain[of, i] subject to Σ_l cost_l·ρ_l ≤ budget and 0 ≤ ρ_l ≤ R. With squared singular
+    Maximises Σ_l Σ_{i ≤ ρ_l} gain[l, i] subject to Σ_l cost_l·ρ_l ≤ budget and 0 ≤ ρ_l ≤ R. With squared singular
     values as gains, the error of truncating every block to its rank is the total less the objective (Eckart, Young).
 
     Parameters
@@ -121,7 +121,7 @@ def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllo
     bound = blocks.bound(price)
     rank = _improve(blocks, price, bound, rank)
     objective = blocks.gains(rank)
-    met = bound <= objective * (1 + _ROUNDING)
+    met = bound <= objective * (1 + _ROUNDING)  # so a bound that is met says so, whatever its roundings
     return RankAllocation(rank, objective, price, objective if met else bound)
 
 
@@ -164,16 +164,16 @@ def _steps(gain, worth, highest):
     block, lower, upper = np.empty(n_most, np.int64), np.empty(n_most, np.int64), np.empty(n_most, np.int64)
     slope = np.empty(n_most)
     n = 0
-    for of in range(highest.size):
+    for row in range(highest.size):
         first = n
-        for i in range(highest[of]):
+        for i in range(highest[row]):
             # A single gain is its own slope, so that falling gains are never merged by a rounding.
-            start, steep = i, gain[of, i]
+            start, steep = i, gain[row, i]
             while n > first and slope[n - 1] < steep:
                 n -= 1
                 start = lower[n]
-                steep = (worth[of, i + 1] - worth[of, start]) / (i + 1 - start)
-            block[n], lower[n], upper[n], slope[n] = of, start, i + 1, steep
+                steep = (worth[row, i + 1] - worth[row, start]) / (i + 1 - start)
+            block[n], lower[n], upper[n], slope[n] = row, start, i + 1, steep
             n += 1
         while n > first and slope[n - 1] <= 0.0:
             n -= 1
