@@ -14,8 +14,8 @@ from lola.solvers.multiple_choice_inputs import RankInputs, rank_inputs
 
 # Sums of rounded products may differ by so much; what is nearer to a bound is taken to meet it.
 _ROUNDING = 1e-12
-# Sums that may be looked at, of all blocks: they take seconds, and up to 70 bytes each, 300 MB.
-MOST_SUMS = 1 << 22
+# Sums that may be looked at, a quarter of them for one block: they take seconds, and less than half a gigabyte.
+MOST_SUMS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllo
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or more than 4 million sums would have to be looked at, as may be where
+        If an argument is not as described, or more than 16 million sums would have to be looked at, as may be where
         gains are all but proportional to costs that have no common unit.
 
     Notes
@@ -214,11 +214,13 @@ def _improve(blocks: RankInputs, price: float, bound: float, rank: IntArray) -> 
         if weight.size == 0 or limit <= 0:
             break
         options = np.flatnonzero(loss[block] < limit)
-        looked_at += weight.size * options.size
-        if looked_at > MOST_SUMS:
+        of_block = weight.size * options.size
+        looked_at += of_block
+        if looked_at > MOST_SUMS or of_block > MOST_SUMS // 4:
             raise LolaValueError(
-                f"ranks under a budget: at most {MOST_SUMS} sums of costs can be looked at, got {looked_at} after "
-                f"{done} of {order.size} blocks; round cost up to multiples of a larger unit, so that sums coincide"
+                f"ranks under a budget: at most {MOST_SUMS} sums of costs can be looked at, a quarter of them for one "
+                f"block, got {looked_at} after {done} of {order.size} blocks, {of_block} for the last; round cost up "
+                "to multiples of a larger unit, so that sums coincide"
             )
         now = lost[:, None] + loss[block, options]
         heavy = weight[:, None] + weights[block, options]
