@@ -245,7 +245,7 @@ def test_sums_that_are_too_many_are_refused_before_they_fill_the_memory(monkeypa
     cost = rng.random(40) + 0.5
     gain = np.repeat(cost[:, None], 3, axis=1)
     message = (
-        "at most 40000 sums of costs can be looked at, a quarter of them for one block, got 21844 after 7 of 40 blocks, "
+        "40000 sums of costs can be looked at, a quarter of them for one block, got 21844 after 7 of 40 blocks, "
         "16384 for the last; round cost up to multiples of a larger unit"
     )
     with pytest.raises(lola.LolaError, match=message):
