@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, duration_s, frozen, real_or_complex, shown, vector
-from lola.solvers.errors import InfeasibleError, LolaTypeError, require
+from lola.solvers.checks import FloatArray, duration_s, frozen, real_or_complex, require, shown, vector
+from lola.solvers.errors import InfeasibleError, LolaTypeError
 
 # Sums of a few hundred numbers, and products that are formed again from rounded factors, agree this well.
 _ROUNDING = 1e-12

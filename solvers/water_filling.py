@@ -16,8 +16,9 @@ from lola.solvers.checks import (
     frozen,
     positive_number,
     real_or_complex,
+    require,
 )
-from lola.solvers.errors import LolaValueError, require
+from lola.solvers.errors import LolaValueError
 
 _EPSILON = float(np.finfo(np.float64).eps)
 # What is formed again from the same singular values differs by a few roundings for each of them.
