@@ -87,7 +87,9 @@ def real_or_complex(name: str, value: ArrayLike, ndim: int) -> FloatArray | Comp
         is_complex = False
     if not is_complex:
         return real_array(name, value, ndim)
-    return real_array(name, np.real(value), ndim) + 1j * real_array(name, np.imag(value), ndim)
+    for part in (np.real(value), np.imag(value)):
+        real_array(name, part, ndim)
+    return np.ascontiguousarray(value, dtype=np.complex128)
 
 
 def sized(name: str, value: ArrayLike, like: tuple[str, FloatArray] | None) -> FloatArray:
