@@ -109,7 +109,7 @@ def _path(matrix: FloatArray, channel: FloatArray, noise_power: float) -> _Path:
     if rank == 0:
         raise LolaValueError("channel must carry something, got zeros; draw one with lola.air.rayleigh_channel")
     uses = max(1, math.ceil(int(np.linalg.matrix_rank(matrix)) / rank))
-    whole = np.kron(np.eye(uses), channel)
+    whole = np.asarray(np.kron(np.eye(uses), channel), np.float64)
     plan = air_product(matrix, whole, float(uses), noise_power)
     precoder, equaliser = np.asarray(plan.precoder, np.float64), np.asarray(plan.equaliser, np.float64)
     return _Path(matrix, precoder, whole, equaliser, uses, noise_power, plan.mse / matrix.shape[0])
@@ -206,7 +206,7 @@ class OverTheAirLinear:
                 f"vectors must be real, of {self._there.matrix.shape[1]} values each, as many as the matrix has "
                 f"columns; got {vectors.dtype} of shape {tuple(vectors.shape)}"
             )
-        product: torch.Tensor = Exchange.apply(vectors, self._send, self._return)
+        product: torch.Tensor = Exchange.apply(vectors, self._send, self._return)  # type: ignore[no-untyped-call]
         return product
 
     @property
