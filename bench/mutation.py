@@ -95,6 +95,7 @@ TARGETS = (
     Target("lola/chains/horizon.py", ("tests/test_horizon_proofs.py", "tests/test_horizon_command.py"), USUAL),
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
     Target("lola/chains/*.py", ("tests/chains",), USUAL),
+    Target("lola/air/*.py", ("tests/air",), USUAL),
     Target(
         "lola/adapters/quarantine.py", ("tests/adapters/test_quarantine.py", "tests/devices/test_influence.py"), USUAL
     ),
@@ -138,7 +139,8 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
-    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/chains", "lola/devices", "lola/tasks")
+    of_lola = ("proofs", "adapters", "air", "chains", "devices", "tasks")
+    folders = ("solvers", "solvers/oracle", *(f"lola/{name}" for name in of_lola))
     paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 

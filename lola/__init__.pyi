@@ -1,4 +1,5 @@
 from lola import adapters as adapters
+from lola import air as air
 from lola import channel as channel
 from lola import devices as devices
 from lola import models as models

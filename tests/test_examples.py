@@ -21,6 +21,8 @@ SHOWN = {
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,
+    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink", "OverTheAirLinear")},
+    **{name: getattr(lola.air, name) for name in ("put_over_the_air", "rayleigh_channel")},
 }
 
 
@@ -36,7 +38,7 @@ def test_the_example_runs(name, tmp_path, monkeypatch):
 
 def test_every_example_is_among_them():
     """A docstring with an example that nobody runs would rot."""
-    for package in (lola, lola.adapters, lola.models, lola.profiling, lola.tasks, solvers):
+    for package in (lola, lola.adapters, lola.air, lola.models, lola.profiling, lola.tasks, solvers):
         for name in dir(package):
             documented = getattr(package, name)
             if inspect.isfunction(documented) or inspect.isclass(documented):

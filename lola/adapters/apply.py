@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
@@ -86,6 +86,7 @@ def apply_round(
     plan: RoundPlan,
     answers: Iterable[BlockGradient | Refusal | None],
     *,
+    receive: Callable[[BlockGradient], BlockGradient] | None = None,
     bound: NormBound | None = None,
     quarantine: Quarantine | None = None,
 ) -> RoundReport:
@@ -105,6 +106,8 @@ def apply_round(
     answers : iterable of BlockGradient, Refusal or None
         In any order; a device that did not answer is not there, None, or a `Refusal`, which is reported. The gradients
         are copied, not kept.
+    receive : callable, optional
+        ``receive(answer)`` gives a whole answer, one that fits its task, as it arrives over an uplink.
     bound : NormBound, optional
         Refuses outliers, and is updated. Without it any finite gradient is taken that leaves everything finite.
     quarantine : Quarantine, optional
@@ -153,6 +156,8 @@ def apply_round(
             refuse(answer.device, answer.depth, answer.why, answered=answer.answered)
             continue
         why = _misfit(answer) or _refusal(answer, plan, accepted, wanted)
+        if not why and receive is not None:
+            answer = receive(answer)
         if not why and bound is not None:
             why = next(filter(None, map(bound.refusal, _by_block(answer, blocks))), "")
         if why:

@@ -17,6 +17,7 @@ from lola.adapters.rounds import Evaluate, Session
 from lola.adapters.setting import ChainSetting, Purpose
 from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
+from lola.air.uplink import PerfectUplink, Uplink, expect_uplink
 from lola.files.formats import StrPath
 from lola.models.depths import Loss, loss_of_output
 from lola.models.seeding import seeded
@@ -62,6 +63,9 @@ class ChainSession(Session[ChainRecord]):
         ``evaluate()`` gives scores by name; called without gradients and in eval mode.
     loss : callable, optional
         See `ModelChain.backward`.
+    uplink : lola.air.Uplink, optional
+        Brings the server the sum of what the clusters answer, weighed by their rows: one transmission a round, whose
+        seconds count, for a plan's are of batches alone. Left out, it is the sum itself, and takes no time.
     folder : path-like, optional
         As a `CooperativeSession` has one: checkpoints, ``metrics.csv``, and runs that go on to the same bits.
 
@@ -85,9 +89,11 @@ class ChainSession(Session[ChainRecord]):
         setting: ChainSetting | None = None,
         evaluate: Evaluate | None = None,
         loss: Loss = loss_of_output,
+        uplink: Uplink | None = None,
         folder: StrPath | None = None,
     ) -> None:
-        self.plan, self.data, self.loss = plan, data, loss
+        expect_uplink(uplink)
+        self.plan, self.data, self.loss, self.uplink = plan, data, loss, uplink
         self.setting = ChainSetting() if setting is None else setting
         self.starts = tuple(range(len(data.shards)) if starts is None else starts)
         self.n_clients = len(data.shards) if n_clients is None else positive_integer("n_clients", n_clients)
@@ -105,7 +111,9 @@ class ChainSession(Session[ChainRecord]):
             if id(parameter) not in held:
                 raise LolaValueError(f"the optimizer does not hold {name}; make it over depths.all_parameters()")
         super().__init__(depths, optimizer, self.setting, evaluate, folder)
-        self._go_on(lambda: chain_identity(plan, self.starts, self.n_clients, self.setting, depths, data), ChainRecord)
+        self._go_on(
+            lambda: chain_identity(plan, self.starts, self.n_clients, self.setting, depths, data, uplink), ChainRecord
+        )
 
     def __repr__(self) -> str:
         where = "" if self.folder is None else f", in {str(self.folder)!r}"
@@ -140,19 +148,20 @@ class ChainSession(Session[ChainRecord]):
                     refused.append(f"the cluster of client {start}: {answer.refusal}")
                 else:
                     answers.append(answer)
-            loss, why = self._apply(answers)
+            loss, upload_s, why = self._apply(answers)
         if why:
             refused.append(why)
             answers = []
-        slowest_s = self.setting.local_steps * max(plan.latency_s for plan in plans)
-        self.version, self.clock_s = self.version + 1, self.clock_s + slowest_s
+        latency_s = self.setting.local_steps * max(plan.latency_s for plan in plans) + upload_s
+        bound_s = self.setting.local_steps * float(np.fmax.reduce([plan.lower_bound_s for plan in plans])) + upload_s
+        self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
         passes = [passed for cluster in clusters for passed in cluster.passes]
         tunable = sum(p.numel() * p.element_size() for p in self.depths.all_parameters())
         return ChainRecord(
             version=self.version,
             clock_s=self.clock_s,
-            latency_s=slowest_s,
-            lower_bound_s=self.setting.local_steps * float(np.fmax.reduce([plan.lower_bound_s for plan in plans])),
+            latency_s=latency_s,
+            lower_bound_s=bound_s,
             loss=loss,
             participants=len(present),
             clusters=len(clusters),
@@ -181,21 +190,27 @@ class ChainSession(Session[ChainRecord]):
                 return cluster.mean_gradients(batches, steps)
             return cluster.step_tunables(batches, steps, self.optimizer, len(self.data.shards[shard]))
 
-    def _apply(self, answers: Sequence[ClusterAnswer]) -> tuple[float, str]:
-        """Step with the mean gradient, or take over the mean parameters; return the mean loss, or say why not."""
+    def _apply(self, answers: Sequence[ClusterAnswer]) -> tuple[float, float, str]:
+        """Step with the mean gradient, or take over the mean parameters.
+
+        Return the mean loss, and the seconds that the upload took; or say why not.
+        """
         import torch
 
         if not answers:
-            return float("nan"), ""
-        mean, loss = average(answers)
+            return float("nan"), 0.0, ""
+        uplink = PerfectUplink() if self.uplink is None else self.uplink
+        received, loss = average(answers, uplink, self.setting.rng(self.version, Purpose.UPLINK))
         tunables = self.depths.all_named_parameters()
         if self.setting.averaging == "gradients":
-            spoiled = step(self.optimizer, {"": tunables}, {"": mean})
-            return (float("nan"), f"the mean of all: {spoiled['']}") if spoiled else (loss, "")
+            spoiled = step(self.optimizer, {"": tunables}, {"": received.tensors})
+            if spoiled:
+                return float("nan"), received.latency_s, f"the mean of all: {spoiled['']}"
+            return loss, received.latency_s, ""
         with torch.no_grad():
             for name, parameter in tunables.items():
-                parameter.copy_(mean[name])
-        return loss, ""
+                parameter.copy_(received.tensors[name])
+        return loss, received.latency_s, ""
 
     def _planned(self) -> tuple[Sequence[PlannedChain], list[ModelChain], IntArray]:
         """Plan with the clients that take part, or with everybody where these cannot hold the model."""

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from lola.adapters.chain import ModelChain
 from lola.adapters.passage import ChainPass, ClientLostError
+from lola.air.uplink import Reception, Uplink
 from lola.models.depths import Batch, Loss
 from lola.solvers.checks import IntArray
 from lola.solvers.errors import LolaValueError
@@ -162,14 +165,11 @@ class Cluster:
         return passed.loss
 
 
-def average(answers: Sequence[ClusterAnswer]) -> tuple[Tensors, float]:
-    """Return the mean of what clusters answered, and of their losses, by the rows that each weighs."""
+def average(answers: Sequence[ClusterAnswer], uplink: Uplink, rng: np.random.Generator) -> tuple[Reception, float]:
+    """Receive the mean of what clusters answered, and return that of their losses too, by the rows that each weighs."""
     weights = [answer.rows / sum(other.rows for other in answers) for answer in answers]
-    mean = {name: tensor * weights[0] for name, tensor in answers[0].tensors.items()}
-    for answer, weight in zip(answers[1:], weights[1:], strict=True):
-        for name, tensor in answer.tensors.items():
-            mean[name] += tensor * weight
-    return mean, sum(answer.loss * weight for answer, weight in zip(answers, weights, strict=True))
+    received = uplink.receive([answer.tensors for answer in answers], weights, rng)
+    return received, sum(answer.loss * weight for answer, weight in zip(answers, weights, strict=True))
 
 
 def _gradient(name: str, parameter: torch.nn.Parameter) -> torch.Tensor:

@@ -27,30 +27,42 @@ def run_identity(
     devices: object,
     channel: object,
     data: ShardedData | None,
+    uplink: object,
 ) -> tuple[str, str]:
     """Digests of what a run that goes on must have in common with the one that was stopped, and of frozen weights.
 
-    Channels and devices that are no dataclass, an evaluation or a loss cannot be compared.
+    Channels, devices and uplinks that are no dataclass, an evaluation or a loss cannot be compared.
     """
     unused = () if setting.quarantine_after else ("quarantine_after", "quarantine_rounds")  # older runs know neither
     kept = {name: value for name, value in _kept(setting).items() if name not in unused}
     of_channel, of_devices = (told(one) if is_dataclass(one) else "" for one in (channel, devices))
     of_data = (of_devices,) if data is None else (data.seed, data.batch_size)
     said = repr((sorted(kept.items()), *of_data, of_channel, depths.alpha))
-    return _digests(problem.digest() + said, depths, data)
+    return _digests(problem.digest() + said + _uplink(uplink), depths, data)
 
 
 def chain_identity(
-    plan: object, starts: tuple[int, ...], n_clients: int, setting: ChainSetting, depths: Depths, data: ShardedData
+    plan: object,
+    starts: tuple[int, ...],
+    n_clients: int,
+    setting: ChainSetting,
+    depths: Depths,
+    data: ShardedData,
+    uplink: object,
 ) -> tuple[str, str]:
     """Digests, as `run_identity` gives them, of a run over chains.
 
-    A plan that is no dataclass, an evaluation or a loss cannot be compared.
+    Plans and uplinks that are no dataclass, an evaluation or a loss cannot be compared.
     """
     of_plan = told(plan) if is_dataclass(plan) else ""
     of_data = (starts, n_clients, data.seed, data.batch_size)
     said = repr(("chains", sorted(_kept(setting).items()), *of_data, of_plan, repr(depths), depths.alpha))
-    return _digests(said, depths, data)
+    return _digests(said + _uplink(uplink), depths, data)
+
+
+def _uplink(uplink: object) -> str:
+    """Tell an uplink; nothing where there is none, for older runs know of none."""
+    return "" if uplink is None else f"uplink {told(uplink) if is_dataclass(uplink) else ''}"
 
 
 def _kept(setting: Setting | ChainSetting) -> dict[str, object]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +15,14 @@ from lola.adapters.apply import apply_round
 from lola.adapters.bound import NormBound
 from lola.adapters.devices import Devices, LiveDevices, SimulatedDevices
 from lola.adapters.identity import run_identity, without_fleet
+from lola.adapters.messages import BlockGradient
 from lola.adapters.plan import RoundPlan
 from lola.adapters.quarantine import Quarantine
 from lola.adapters.record import RoundRecord
 from lola.adapters.rounds import Evaluate, Session
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
+from lola.air.uplink import PlannedUplink, expect_uplink
 from lola.channel import Channel
 from lola.files.formats import StrPath
 from lola.fleet import Fleet
@@ -64,6 +68,10 @@ class CooperativeSession(Session[RoundRecord]):
         Who answers each round's plan. Left out, they are `SimulatedDevices` with `data`, `loss` and the setting's
         failures; given, they have data, loss and failures of their own. `LiveDevices` are scheduled as they last said
         they are, and the problem's fleet is not looked at.
+    uplink : lola.air.PlannedUplink, optional
+        What becomes of each device's gradients on their way, in one transmission of its own. Rounds are scheduled, and
+        the clock counts, with the uploads as it sends them, at each device's share of the spectrum; what it says of its
+        own latency is not looked at. Left out, they arrive as they are. Live devices have real ones.
     folder : path-like, optional
         Where checkpoints, ``metrics.csv`` and, with TensorBoard installed, its scalars go. A session that finds
         checkpoints there goes on from the latest that is intact, with the optimizer's settings kept in it, and ends
@@ -90,6 +98,7 @@ class CooperativeSession(Session[RoundRecord]):
         evaluate: Evaluate | None = None,
         loss: Loss = loss_of_output,
         devices: Devices | None = None,
+        uplink: PlannedUplink | None = None,
         folder: StrPath | None = None,
     ) -> None:
         if len(depths) != problem.n_blocks:
@@ -100,7 +109,8 @@ class CooperativeSession(Session[RoundRecord]):
             raise LolaValueError(
                 "pinned and forbidden pairs are of one round; a session schedules many: leave them out"
             )
-        self.problem, self.data, self.channel = problem, data, channel
+        expect_uplink(uplink, planned=True)
+        self.problem, self.data, self.channel, self.uplink = problem, data, channel, uplink
         self.setting = Setting() if setting is None else setting
         super().__init__(depths, optimizer, self.setting, evaluate, folder)
         if devices is None:
@@ -114,12 +124,20 @@ class CooperativeSession(Session[RoundRecord]):
             )
         if channel is not None and isinstance(devices, LiveDevices):
             raise LolaValueError("live devices say what their channel is, got another beside them; give channel=None")
+        if uplink is not None and isinstance(devices, LiveDevices):
+            raise LolaValueError("live devices send over a real uplink, got another beside them; give uplink=None")
         self.devices = devices
         self.schedule: Schedule | None = None  # of the round that is on, or of the last one
         anybody = isinstance(self.devices, LiveDevices)
         state = self._go_on(
             lambda: run_identity(
-                without_fleet(problem) if anybody else problem, self.setting, depths, self.devices, channel, data
+                without_fleet(problem) if anybody else problem,
+                self.setting,
+                depths,
+                self.devices,
+                channel,
+                data,
+                uplink,
             ),
             RoundRecord,
         )
@@ -145,7 +163,16 @@ class CooperativeSession(Session[RoundRecord]):
         self.schedule = chosen
         plan = RoundPlan.from_schedule(chosen, self.version, present)
         answers = self.devices.answers(plan)
-        report = apply_round(self.optimizer, self.depths, plan, answers, bound=self._bound, quarantine=self._quarantine)
+        receive = None if self.uplink is None else partial(self._receive, self.uplink)
+        report = apply_round(
+            self.optimizer,
+            self.depths,
+            plan,
+            answers,
+            receive=receive,
+            bound=self._bound,
+            quarantine=self._quarantine,
+        )
         self.version, self.clock_s = report.version, self.clock_s + waited_s + chosen.latency_s
         return RoundRecord(
             version=self.version,
@@ -162,6 +189,11 @@ class CooperativeSession(Session[RoundRecord]):
             device_of_block=plan.device_of_block,
             devices_used=tuple(sorted({plan.device_of_block[depth - 1] for depth in report.applied})),
         )
+
+    def _receive(self, uplink: PlannedUplink, answer: BlockGradient) -> BlockGradient:
+        """Give an answer as it arrives; that depends on the device, and not on who else has answered before."""
+        rng = self.setting.rng(self.version, Purpose.UPLINK, answer.device)
+        return replace(answer, gradients=uplink.receive([answer.gradients], [1.0], rng).tensors)
 
     def _schedule(self) -> tuple[Schedule, IntArray, float]:
         """Schedule the devices that take part, with their channels of this round.
@@ -226,4 +258,6 @@ class CooperativeSession(Session[RoundRecord]):
 
     def _schedule_of(self, fleet: Fleet) -> Schedule:
         round_of = of_a_round(self.problem, fleet)
+        if self.uplink is not None:
+            round_of = self.uplink.as_sent(round_of)
         return schedule(round_of, self.setting.method, seed=self.setting.rng(self.version, Purpose.SCHEDULE))

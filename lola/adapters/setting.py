@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     FAILURE = 1
     DROPOUT = 2
     PARTICIPATION = 3
+    UPLINK = 4
 
 
 class _Repeatable:
