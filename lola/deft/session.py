@@ -135,7 +135,7 @@ class FederatedSession(Session[FederatedRecord]):
             if answers:
                 with self._seeded(Purpose.SERVER):
                     outcome = self.scheme.apply(work, answers, self.optimizer)
-        uplink_s = sum(reception.latency_s for reception in receptions)
+        uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
         latency_s = float(self.compute_s[asked].max(initial=0.0)) + uplink_s
         self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
         return FederatedRecord(
