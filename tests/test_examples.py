@@ -21,7 +21,8 @@ SHOWN = {
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,
-    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink")},
+    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink", "OverTheAirLinear")},
+    **{name: getattr(lola.air, name) for name in ("put_over_the_air", "rayleigh_channel")},
 }
 
 

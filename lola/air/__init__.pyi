@@ -1,5 +1,9 @@
 from lola.air.aircomp import AirReception as AirReception
 from lola.air.aircomp import AirUplink as AirUplink
+from lola.air.layers import OverTheAirLinear as OverTheAirLinear
+from lola.air.layers import rayleigh_channel as rayleigh_channel
+from lola.air.placement import Placement as Placement
+from lola.air.placement import put_over_the_air as put_over_the_air
 from lola.air.uplink import DigitalUplink as DigitalUplink
 from lola.air.uplink import PerfectUplink as PerfectUplink
 from lola.air.uplink import PlannedUplink as PlannedUplink
