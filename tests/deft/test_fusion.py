@@ -71,7 +71,7 @@ def test_the_gradient_is_that_of_the_whole_sum(dtype, close, failure):
     named = scheme.all_named_parameters()
     wanted = dict(zip(named, torch.autograd.grad(loss, [*named.values()]), strict=True))
     assert seen["gradients"].keys() == wanted.keys()
-    assert {name.split(".")[0] for name in wanted} == {"own", "attention", "head"}
+    assert {name.split(".")[0] for name in wanted} == {"own", "attention", "classifier"}
     for name, gradient in wanted.items():
         assert gradient.abs().max() > 0
         torch.testing.assert_close(seen["gradients"][name], gradient, rtol=close, atol=close)
@@ -196,6 +196,9 @@ def test_what_does_not_fit_is_refused():
         session(scheme, sharded(data.columns, [range(4), range(4, 8)]))
     with pytest.raises(ValueError, match="texts with an attention_mask were wanted, got input_ids, labels"):
         session(scheme, sharded({name: data.columns[name] for name in ("input_ids", "labels")}, [range(4)]))
+    unlabelled = {name: data.columns[name] for name in ("input_ids", "attention_mask")}
+    with pytest.raises(ValueError, match="a batch to train on must have labels, got attention_mask, input_ids; add th"):
+        next(session(scheme, sharded(unlabelled, [range(4)])).run(1))
     empty = {**data.columns, "attention_mask": torch.zeros(ROWS, LENGTH, dtype=torch.int64)}
     with pytest.raises(ValueError, match="texts with a token each were wanted, got 4 rows, some masked"):
         session(scheme, sharded(empty, [range(4)]))
