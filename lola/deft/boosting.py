@@ -41,8 +41,8 @@ class BoostingScheme(Scheme):
     is below the threshold it is a candidate, whose value is the number of its wrong answers, and whose need the hertz
     that carry a prompt in what its training leaves of the round. Whom the scheduler selects trains a prompt on its
     shard, from words drawn from the seed, and sends it. The server adds it to the ensemble or, at the limit, puts it in
-    place of the prompt without which the fewest answers of all who tested would be wrong. Nobody is asked once all are
-    satisfied.
+    place of the prompt without which the fewest answers of all who tested would be wrong. Once all are satisfied nobody
+    is asked: time to end the run.
 
     Parameters
     ----------
@@ -170,10 +170,10 @@ class BoostingScheme(Scheme):
         wrong = np.array([tests[k].wrong for k in candidates.tolist()], dtype=np.int64)
         selected = SCHEDULERS[self.scheduler](wrong, need_hz, self.bandwidth_hz) if candidates.size else candidates
         self._numbers = {
-            "prompts": len(self.ensemble),
-            "satisfied": len(tests) - len(candidates),
-            "candidates": len(candidates),
-            "wrong": int(wrong.sum()),
+            "prompts": float(len(self.ensemble)),
+            "satisfied": float(len(tests) - len(candidates)),
+            "candidates": float(len(candidates)),
+            "wrong": float(wrong.sum()),
             "needed_hz": float(need_hz[selected].sum()),
         }
         return [int(device) for device in candidates[selected]]
@@ -221,7 +221,7 @@ class BoostingScheme(Scheme):
 
     def kept(self) -> dict[str, Any]:
         """Return how many prompts there are, and how many of them are news to the devices."""
-        return {"prompts": len(self.ensemble), "news": self._news}
+        return {"prompts": float(len(self.ensemble)), "news": self._news}
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Make room for as many prompts."""

@@ -92,9 +92,7 @@ class PromptEnsemble:
             raise LolaValueError(f"an ensemble must begin with 1…{limit} prompts, its limit, got {len(prompts)}")
         shapes = {tuple(prompt.shape) for prompt in prompts}
         if len(shapes) > 1:
-            raise LolaValueError(
-                f"the prompts of an ensemble must have one shape, got {sorted(shapes)}; cut the longer"
-            )
+            raise LolaValueError(f"an ensemble's prompts must have one shape, got {sorted(shapes)}; cut the longer")
         self.classifier, self.limit, self.lock = classifier, limit, threading.RLock()
         self.prompts = [_kept(prompt) for prompt in prompts]
 
