@@ -111,6 +111,8 @@ TARGETS = (
     Target("solvers/cutting.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
     Target("solvers/segment*.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/chain*.py", ("tests/solvers/test_chains.py", "tests/solvers/test_chain_proofs.py"), SOLVERS),
+    Target("solvers/channel_inversion.py", ("tests/solvers/test_air_sum.py",), USUAL),
+    Target("solvers/water_filling.py", ("tests/solvers/test_air_product.py",), USUAL),
     Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),
     Target("solvers/hop*.py", ("tests/solvers/test_emulator_layers.py",), SOLVERS),
     Target("solvers/knapsack.py", ("tests/solvers/test_device_selection.py",), SOLVERS),

@@ -64,7 +64,8 @@ def measure_distortion(depths: Depths, batches: Iterable[Batch]) -> FloatArray:
         training = depths.model.training
         depths.model.eval()
         try:
-            for n_batches, batch in enumerate(batches, start=1):
+            for batch in batches:
+                n_batches += 1
                 states = _states(depths, batch)
                 size += [float(state.square().sum()) for state in states]
                 for first in range(n_states):

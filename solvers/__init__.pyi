@@ -5,6 +5,8 @@ from lola.solvers.batch import JointAllocationBatch as JointAllocationBatch
 from lola.solvers.batch import joint_allocation_batch as joint_allocation_batch
 from lola.solvers.chains import ChainAllocation as ChainAllocation
 from lola.solvers.chains import chain_allocation as chain_allocation
+from lola.solvers.channel_inversion import AirSum as AirSum
+from lola.solvers.channel_inversion import air_sum as air_sum
 from lola.solvers.clusters import ClusterAllocation as ClusterAllocation
 from lola.solvers.clusters import cluster_allocation as cluster_allocation
 from lola.solvers.cutting import CutAllocation as CutAllocation
@@ -37,3 +39,5 @@ from lola.solvers.segments import SegmentAllocation as SegmentAllocation
 from lola.solvers.segments import segment_allocation as segment_allocation
 from lola.solvers.shortest_augmenting_path import LinearAssignment as LinearAssignment
 from lola.solvers.shortest_augmenting_path import linear_assignment as linear_assignment
+from lola.solvers.water_filling import AirProduct as AirProduct
+from lola.solvers.water_filling import air_product as air_product

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from lola.solvers.errors import LolaTypeError, LolaValueError, VerificationError
 
 FloatArray = NDArray[np.float64]
+ComplexArray = NDArray[np.complex128]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Array = TypeVar("Array", FloatArray, IntArray, BoolArray)
@@ -82,6 +83,17 @@ def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
     if array.ndim != ndim:
         raise LolaValueError(f"{name} must have {ndim} axis(es), got shape {array.shape}")
     return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def real_or_complex(name: str, value: ArrayLike, ndim: int) -> FloatArray | ComplexArray:
+    """Cast to a C-contiguous float64 or complex128 array of `ndim` axes, or say what came instead."""
+    try:
+        is_complex = np.iscomplexobj(value)
+    except ValueError:  # ragged, as `real_array` will say
+        is_complex = False
+    if not is_complex:
+        return real_array(name, value, ndim)
+    return real_array(name, np.real(value), ndim) + 1j * real_array(name, np.imag(value), ndim)
 
 
 def sized(name: str, value: ArrayLike, like: tuple[str, FloatArray] | None) -> FloatArray:

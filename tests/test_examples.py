@@ -21,7 +21,7 @@ SHOWN = {
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,
-    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink")},
+    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink")},
 }
 
 

@@ -1,3 +1,5 @@
+from lola.air.aircomp import AirReception as AirReception
+from lola.air.aircomp import AirUplink as AirUplink
 from lola.air.uplink import DigitalUplink as DigitalUplink
 from lola.air.uplink import PerfectUplink as PerfectUplink
 from lola.air.uplink import PlannedUplink as PlannedUplink

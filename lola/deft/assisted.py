@@ -111,7 +111,7 @@ class AssistedScheme(Scheme):
     ) -> None:
         if not isinstance(classifier, PromptedClassifier):
             raise LolaTypeError(
-                f"classifier must be a lola.deft.PromptedClassifier, got {type(classifier).__name__}; make it so"
+                f"classifier must be a lola.deft.PromptedClassifier, got {type(classifier).__name__}; make one"
             )
         self.classifier, self.weighted = classifier, bool(weighted)
         self.encoders = _checked(encoders, _words(classifier.model))
@@ -138,7 +138,7 @@ class AssistedScheme(Scheme):
         return len(self.encoders)
 
     def answer(self, work: FederatedRound, device: int) -> Answer:
-        """Compute the device's prompt; it weighs as many rows as its batches have. The loss is the server's: here, 0."""
+        """Compute the device's prompt; it weighs as many rows as its batches have. The server knows the loss."""
         self._prompts[device] = _prompt_of(self.encoders[device])
         rows = sum(len(batch["input_ids"]) for batch in work.batches(device))
         return Answer({_PROMPT: self._prompts[device].detach().clone()}, 0.0, rows)

@@ -10,7 +10,7 @@ from cooperative import tiny_problem, tiny_session, weights_of
 
 import lola
 from lola.adapters import ChainSetting, Setting
-from lola.air import DigitalUplink, PerfectUplink
+from lola.air import AirUplink, DigitalUplink, PerfectUplink
 
 LOSSLESS = [PerfectUplink(), DigitalUplink(bits=32)]
 FEDERATED = ChainSetting(averaging="tunables", local_steps=2)
@@ -57,8 +57,8 @@ def test_a_lossless_uplink_gives_the_chain_session_s_bits(uplink, setting, tmp_p
     assert over.clock_s == pytest.approx(sum(record.latency_s for record in over.records))
 
 
-def test_a_quantised_run_that_goes_on_has_the_same_bits_and_others_than_a_perfect_one(tmp_path):
-    uplink = DigitalUplink(bits=6)
+@pytest.mark.parametrize("uplink", [DigitalUplink(bits=6), AirUplink(10.0, fading=True)], ids=["digital", "air"])
+def test_a_lossy_run_that_goes_on_has_the_same_bits_and_others_than_a_perfect_one(uplink, tmp_path):
     for name, make in (("cooperative", tiny_session), ("chains", chain_session)):
         folder = tmp_path / name
         folder.mkdir()
@@ -95,6 +95,23 @@ def test_rounds_are_scheduled_with_the_bits_that_are_sent(tmp_path):
     assert (record.latency_s, record.lower_bound_s) == (alone.latency_s, alone.lower_bound_s)
     (whole,) = tiny_session(tmp_path, keep=False, problem=problem).run(1)
     assert record.latency_s < 0.5 * whole.latency_s
+
+
+def test_over_the_air_a_round_takes_a_symbol_a_value(tmp_path):
+    problem = tiny_problem(3, bandwidth_hz=1e4)
+    (record,) = tiny_session(tmp_path, keep=False, problem=problem, uplink=AirUplink(0.0)).run(1)
+    symbols = lola.Profile(
+        memory_bytes=problem.profile.memory_bytes, latency_s=problem.profile.latency_s, upload_bits=8e5 / 32
+    )
+    alike = lola.Fleet(
+        speed=problem.fleet.speed, memory_bytes=problem.fleet.memory_bytes, spectral_efficiency=np.ones(7)
+    )
+    assert record.latency_s == lola.schedule(lola.Problem(symbols, alike, 1e4, local_steps=2)).latency_s
+    session = chain_session(tmp_path, uplink=AirUplink(bandwidth_hz=1e6))
+    (record,) = session.run(1)
+    n_values = sum(parameter.numel() for parameter in session.depths.all_parameters())
+    assert record.applied == 3
+    assert record.latency_s == pytest.approx(1.5 * 5 + n_values / 1e6, rel=1e-12)
 
 
 def test_an_uplink_makes_another_run_and_none_leaves_it(tmp_path):
