@@ -12,6 +12,7 @@ from lola.solvers import oracle
 ORACLES = ("bottleneck_milp", "chain_cp", "equal_split_matrix", "joint_bisection", "joint_misocp", "segment_milp")
 FIRST = ("Profile", "Fleet", "Problem", "schedule", "simulate", "load_fleet", "load_profile", "load_scenario")
 CHAINS = ("Clients", "Radio", "ChainProblem", "split", "split_clusters", "chain_metrics", "load_clients", "load_chain")
+DEFT = ("PromptedClassifier", "PromptEnsemble", "prompt_encoder", "with_prompt")
 SHOWN = {
     **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
@@ -22,6 +23,7 @@ SHOWN = {
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,
     **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink")},
+    **{name: getattr(lola.deft, name) for name in DEFT},
 }
 
 
@@ -37,7 +39,7 @@ def test_the_example_runs(name, tmp_path, monkeypatch):
 
 def test_every_example_is_among_them():
     """A docstring with an example that nobody runs would rot."""
-    for package in (lola, lola.adapters, lola.air, lola.models, lola.profiling, lola.tasks, solvers):
+    for package in (lola, lola.adapters, lola.air, lola.deft, lola.models, lola.profiling, lola.tasks, solvers):
         for name in dir(package):
             documented = getattr(package, name)
             if inspect.isfunction(documented) or inspect.isclass(documented):

@@ -60,7 +60,8 @@ class FusionScheme(Scheme):
     6.1; Asai, Salehi, Peters, Hajishirzi, *ATTEMPT* (2022), section 3.2, whose weights are by text, and here by task:
     see `PromptAttention`. The softmax is over the target and the sources that answer, so who drops out leaves its
     weight to the others; an iteration in which no source answers is lost. Not counted among what is sent are
-    the sources' pooled prompts, once, and a number of each in an iteration.
+    the sources' pooled prompts, once, and a number of each in an iteration. The uplink carries the mean of prompts by
+    their weights, which the server multiplies by the weights' sum: what a record's ``uplink_mse`` is of.
 
     A record's ``numbers`` are ``weight.target``, and ``weight.0`` … of the sources, 0 for who did not answer.
     """

@@ -5,7 +5,7 @@ import pytest
 import torch
 from prompting import LENGTH, TOKENS, WIDTH, sharded, texts, tiny_classifier
 
-from lola.air import DigitalUplink
+from lola.air import AirUplink, DigitalUplink
 from lola.deft import (
     FederatedSession,
     FederatedSetting,
@@ -175,6 +175,21 @@ def test_the_target_learns_and_the_clock_is_the_uplinks():
     upload_s = SOURCES * TOKENS * WIDTH * 8 / (20e6 * np.log2(1 + 100))
     assert records[-1].clock_s == pytest.approx(40 * upload_s, rel=1e-9)
     assert records[0].delivered_bits == 32 * (SOURCES + TOKENS * WIDTH)
+
+
+def test_over_the_air_the_sum_takes_one_prompts_time_and_is_as_exact_as_the_channel():
+    errors = []
+    for snr_db in (20.0, 60.0, 100.0):
+        uplink = AirUplink(snr_db=snr_db, bandwidth_hz=20e6)
+        (scheme, data), (clean, same) = fusion(), fusion()
+        (record,) = session(scheme, data, uplink=uplink).run(1)
+        (without,) = session(clean, same).run(1)
+        assert record.uplink_s == TOKENS * WIDTH / 20e6
+        assert record.uplink_mse > 0
+        errors.append(abs(record.loss - without.loss))
+        assert record.numbers == without.numbers
+    assert errors[2] < 1e-4 < 1e-2 > errors[1]
+    assert errors[0] > errors[2]
 
 
 def test_what_does_not_fit_is_refused():
