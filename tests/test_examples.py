@@ -13,6 +13,7 @@ ORACLES = ("bottleneck_milp", "chain_cp", "equal_split_matrix", "joint_bisection
 FIRST = ("Profile", "Fleet", "Problem", "schedule", "simulate", "load_fleet", "load_profile", "load_scenario")
 CHAINS = ("Clients", "Radio", "ChainProblem", "split", "split_clusters", "chain_metrics", "load_clients", "load_chain")
 DEFT = ("PromptedClassifier", "PromptEnsemble", "prompt_encoder", "with_prompt")
+LATENCIES = ("upload_s", "one_device_s", "centralised_s", "frequency_division_s", "air_computation_s")
 SHOWN = {
     **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
@@ -22,6 +23,7 @@ SHOWN = {
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,
+    **{name: getattr(lola.air, name) for name in LATENCIES},
     **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink")},
     **{name: getattr(lola.deft, name) for name in DEFT},
 }
