@@ -96,6 +96,7 @@ TARGETS = (
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
     Target("lola/chains/*.py", ("tests/chains",), USUAL),
     Target("lola/air/*.py", ("tests/air",), USUAL),
+    Target("lola/deft/prompted.py", ("tests/deft/test_prompted.py",), USUAL),
     Target("lola/deft/*.py", ("tests/deft",), USUAL),
     Target(
         "lola/adapters/quarantine.py", ("tests/adapters/test_quarantine.py", "tests/devices/test_influence.py"), USUAL

@@ -8,6 +8,7 @@ from lola.profiling.estimation import ReferenceDevice as ReferenceDevice
 from lola.profiling.estimation import alone as alone
 from lola.profiling.estimation import bring_to_reference as bring_to_reference
 from lola.profiling.estimation import estimate as estimate
+from lola.profiling.importance import measure_importance as measure_importance
 from lola.profiling.judgement import Judgement as Judgement
 from lola.profiling.judgement import Line as Line
 from lola.profiling.judgement import judge as judge

@@ -12,6 +12,8 @@ from lola.solvers.clusters import cluster_allocation as cluster_allocation
 from lola.solvers.cutting import CutAllocation as CutAllocation
 from lola.solvers.cutting import conventional_allocation as conventional_allocation
 from lola.solvers.cutting import crunch as crunch
+from lola.solvers.deadline_boxes import DeadlineRanks as DeadlineRanks
+from lola.solvers.deadline_boxes import deadline_ranks as deadline_ranks
 from lola.solvers.errors import InfeasibleError as InfeasibleError
 from lola.solvers.hop_limited_path import EmulatorLayers as EmulatorLayers
 from lola.solvers.hop_limited_path import emulator_layers as emulator_layers

@@ -38,7 +38,8 @@ def run_identity(
     kept = {name: value for name, value in _kept(setting).items() if name not in unused}
     of_channel, of_devices = (told(one) if is_dataclass(one) else "" for one in (channel, devices))
     of_data = (of_devices,) if data is None else (data.seed, data.batch_size)
-    said = repr((sorted(kept.items()), *of_data, of_channel, depths.alpha))
+    of_ranks = () if isinstance(depths.rank, int) else (depths.rank,)  # older runs have one for all
+    said = repr((sorted(kept.items()), *of_data, of_channel, depths.alpha, *of_ranks))
     return _digests(problem.digest() + said + _uplink(uplink), depths, data)
 
 

@@ -3,7 +3,11 @@ from lola.adapters.record import FederatedRecord as FederatedRecord
 from lola.adapters.setting import FederatedSetting as FederatedSetting
 from lola.deft.assisted import AssistedScheme as AssistedScheme
 from lola.deft.assisted import prompt_encoder as prompt_encoder
+from lola.deft.attention import PromptAttention as PromptAttention
+from lola.deft.boosting import BoostingScheme as BoostingScheme
 from lola.deft.emulator import EmulatorScheme as EmulatorScheme
+from lola.deft.ensemble import PromptEnsemble as PromptEnsemble
+from lola.deft.fusion import FusionScheme as FusionScheme
 from lola.deft.plain import PlainScheme as PlainScheme
 from lola.deft.prompted import PromptedClassifier as PromptedClassifier
 from lola.deft.prompted import draw_prompt as draw_prompt
@@ -12,3 +16,4 @@ from lola.deft.scheme import FederatedRound as FederatedRound
 from lola.deft.scheme import Outcome as Outcome
 from lola.deft.scheme import Scheme as Scheme
 from lola.deft.session import FederatedSession as FederatedSession
+from lola.deft.tuning import train_prompt as train_prompt

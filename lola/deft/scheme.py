@@ -11,7 +11,7 @@ from lola.adapters.clusters import Answer
 from lola.adapters.shards import ShardedData
 from lola.adapters.tunables import Tunables
 from lola.models.depths import Batch
-from lola.solvers.checks import IntArray
+from lola.solvers.checks import FloatArray, IntArray
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +25,12 @@ class FederatedRound:
     ----------
     version : int
         Of what is trained, before the round.
+    clock_s : float
+        Simulated seconds since the start.
     present : (P,) int64 array
         Numbers of the devices that take part, ascending.
+    compute_s : (K,) float64 array
+        Seconds that each device computes in a round.
     local_steps : int
         Batches of a device.
     data : ShardedData
@@ -36,7 +40,9 @@ class FederatedRound:
     """
 
     version: int
+    clock_s: float
     present: IntArray
+    compute_s: FloatArray
     local_steps: int
     data: ShardedData
     receive: Callable[[Sequence[Answer]], tuple[dict[str, torch.Tensor], float]]
@@ -95,6 +101,14 @@ class Scheme(Protocol):
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Receive the answers, one at least and all of them finite, by device, and step what is trained."""
         ...
+
+    def without_answers(self, work: FederatedRound) -> Outcome:
+        """Say what became of a round in which nobody answered; here, nothing."""
+        return Outcome(float("nan"), ())
+
+    def latency_s(self, slowest_s: float, uplink_s: float) -> float:
+        """Return how long a round took, of the slowest device's computing and all transmissions; here, their sum."""
+        return slowest_s + uplink_s
 
     def devices_of(self, data: ShardedData) -> int:
         """Return how many devices there are, or say why they have no such data; here, as many as shards."""

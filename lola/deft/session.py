@@ -16,7 +16,7 @@ from lola.adapters.rounds import Evaluate, Session
 from lola.adapters.setting import FederatedSetting, Purpose
 from lola.adapters.shards import ShardedData
 from lola.air.uplink import PerfectUplink, Reception, Uplink, expect_uplink
-from lola.deft.scheme import FederatedRound, Outcome, Scheme
+from lola.deft.scheme import FederatedRound, Scheme
 from lola.files.formats import FormatError, StrPath
 from lola.models.seeding import seeded
 from lola.solvers.checks import FloatArray, IntArray, frozen, per_block, vector
@@ -126,17 +126,19 @@ class FederatedSession(Session[FederatedRecord]):
             values += sum(tensor.numel() for answer in answers for tensor in answer.tensors.values())
             return received.tensors, loss
 
-        work = FederatedRound(self.version, self._present(), self.setting.local_steps, self.data, receive)
+        present, steps = self._present(), self.setting.local_steps
+        work = FederatedRound(self.version, self.clock_s, present, self.compute_s, steps, self.data, receive)
         with self.tunables.lock:
             asked = [*self.scheme.asked(work)]
             delivered_bits = self.scheme.deliver(asked)
             answers, lost, refused = self._answers(work, asked)
-            outcome = Outcome(float("nan"), ())
             if answers:
                 with self._seeded(Purpose.SERVER):
                     outcome = self.scheme.apply(work, answers, self.optimizer)
+            else:
+                outcome = self.scheme.without_answers(work)
         uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
-        latency_s = float(self.compute_s[asked].max(initial=0.0)) + uplink_s
+        latency_s = self.scheme.latency_s(float(self.compute_s[asked].max(initial=0.0)), uplink_s)
         self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
         return FederatedRecord(
             version=self.version,
