@@ -55,7 +55,7 @@ def prompt_encoder(
     >>> model = transformers.BertForSequenceClassification(config)
     >>> encoder = lola.deft.prompt_encoder(model, tokens=2, hidden=8, seed=0)
     >>> sum(parameter.numel() for parameter in encoder.parameters())
-    2892
+    2908
     """
     from peft import PromptEncoder, PromptEncoderConfig
 
