@@ -24,8 +24,10 @@ SHOWN = {
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,
     **{name: getattr(lola.air, name) for name in LATENCIES},
-    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink")},
+    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink", "OverTheAirLinear")},
+    **{name: getattr(lola.air, name) for name in ("put_over_the_air", "rayleigh_channel")},
     **{name: getattr(lola.deft, name) for name in DEFT},
+    "measure_distortion": lola.profiling.measure_distortion,
 }
 
 
