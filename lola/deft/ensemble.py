@@ -71,7 +71,7 @@ class PromptEnsemble:
 
     Examples
     --------
-    >>> import torch, transformers
+    >>> import torch, transformers, lola
     >>> sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
     >>> model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, intermediate_size=4))
     >>> prompts = [lola.deft.draw_prompt(model, tokens=2, seed=seed) for seed in range(3)]

@@ -72,7 +72,7 @@ def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torc
 
     Examples
     --------
-    >>> import torch, transformers
+    >>> import torch, transformers, lola
     >>> sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
     >>> model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, intermediate_size=4))
     >>> batch = {"input_ids": torch.tensor([[1, 2, 3], [1, 4, 5]])}
@@ -163,7 +163,7 @@ class PromptedClassifier:
 
     Examples
     --------
-    >>> import torch, transformers
+    >>> import torch, transformers, lola
     >>> sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
     >>> model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, intermediate_size=4))
     >>> classifier = lola.deft.PromptedClassifier(model)
