@@ -119,7 +119,7 @@ def pooled_texts(model: nn.Module, columns: Mapping[str, torch.Tensor], *, batch
 
     embed, parts = model.get_input_embeddings(), []  # type: ignore[operator]
     with torch.no_grad():
-        for some, seen in zip(ids.split(batch_size), mask.split(batch_size), strict=True):
+        for some, seen in zip(torch.split(ids, batch_size), torch.split(mask, batch_size), strict=True):
             words = embed(some).masked_fill(~seen[:, :, None], -torch.inf)
             parts.append(words.amax(dim=1).sum(dim=0))
     return torch.stack(parts).sum(dim=0) / len(ids)

@@ -188,7 +188,9 @@ class BoostingScheme(Scheme):
             )
         upload_bits = self.bits * self.ensemble.prompts[0].numel()
         bits_per_hz = efficiency * np.maximum(self.deadline_s - work.compute_s, 0.0)
-        return np.divide(upload_bits, bits_per_hz, out=np.full(n_devices, np.inf), where=bits_per_hz > 0)
+        need_hz = np.full(n_devices, np.inf)
+        np.divide(upload_bits, bits_per_hz, out=need_hz, where=bits_per_hz > 0)
+        return need_hz
 
     def deliver(self, devices: Sequence[int]) -> float:
         """Return the bits of the prompts that came in since the last round, which the server broadcasts."""
@@ -235,7 +237,7 @@ class BoostingScheme(Scheme):
         chosen = torch.from_numpy(self.held_out[device])
         rows = {name: column[chosen] for name, column in data.columns.items()}
         before = self._answered.get(device, {})
-        answered = {
+        answered: dict[torch.Tensor, torch.Tensor] = {
             prompt: before[prompt] if prompt in before else self.ensemble.classifier.probabilities(prompt, rows)
             for prompt in self.ensemble.prompts
         }

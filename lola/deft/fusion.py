@@ -183,7 +183,7 @@ class FusionScheme(Scheme):
 
         def add(number: int, parts: float) -> float:
             loss = loss_with_prompt(self.model, fused, batches[number]) / parts
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             return float(loss.detach())
 
         of_server = mean_gradients(self.model, {"fused": fused, **self._head()}, batches, add)

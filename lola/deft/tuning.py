@@ -66,7 +66,7 @@ def train_prompt(
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         loss = loss_with_prompt(classifier.model, trained, batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.detach())
         if len(losses) == steps:
