@@ -96,6 +96,8 @@ TARGETS = (
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
     Target("lola/chains/*.py", ("tests/chains",), USUAL),
     Target("lola/air/*.py", ("tests/air",), USUAL),
+    Target("lola/deft/prompted.py", ("tests/deft/test_prompted.py",), USUAL),
+    Target("lola/deft/*.py", ("tests/deft",), USUAL),
     Target(
         "lola/adapters/quarantine.py", ("tests/adapters/test_quarantine.py", "tests/devices/test_influence.py"), USUAL
     ),
@@ -139,7 +141,7 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
-    of_lola = ("proofs", "adapters", "air", "chains", "devices", "tasks")
+    of_lola = ("proofs", "adapters", "air", "chains", "deft", "devices", "tasks")
     folders = ("solvers", "solvers/oracle", *(f"lola/{name}" for name in of_lola))
     paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")

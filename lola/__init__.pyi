@@ -1,6 +1,7 @@
 from lola import adapters as adapters
 from lola import air as air
 from lola import channel as channel
+from lola import deft as deft
 from lola import devices as devices
 from lola import models as models
 from lola import profiling as profiling
@@ -27,11 +28,15 @@ from lola.files.formats import FormatError as FormatError
 from lola.files.horizons import load_horizon as load_horizon
 from lola.files.horizons import load_horizon_plan as load_horizon_plan
 from lola.files.horizons import save_horizon_plan as save_horizon_plan
+from lola.files.importance import load_importance as load_importance
+from lola.files.importance import save_importance as save_importance
 from lola.files.problems import load_fleet as load_fleet
 from lola.files.problems import load_scenario as load_scenario
 from lola.files.problems import save_fleet as save_fleet
 from lola.files.profiles import load_profile as load_profile
 from lola.files.profiles import save_profile as save_profile
+from lola.files.ranks import load_ranks as load_ranks
+from lola.files.ranks import save_ranks as save_ranks
 from lola.files.schedules import load_schedule as load_schedule
 from lola.files.schedules import save_schedule as save_schedule
 from lola.files.stages import load_stages as load_stages
@@ -49,6 +54,9 @@ from lola.proofs.hall import HallProof as HallProof
 from lola.proofs.multipliers import MultiplierProof as MultiplierProof
 from lola.proofs.potentials import PotentialProof as PotentialProof
 from lola.proofs.prices import PriceProof as PriceProof
+from lola.ranks.allocation import allocate_ranks as allocate_ranks
+from lola.ranks.importance import Importance as Importance
+from lola.ranks.plan import RankPlan as RankPlan
 from lola.scheduling import compare as compare
 from lola.scheduling import schedule as schedule
 from lola.simulation import Simulation as Simulation

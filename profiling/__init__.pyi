@@ -1,12 +1,14 @@
 from lola.models.blocks import find_blocks as find_blocks
 from lola.models.depths import Depths as Depths
 from lola.models.depths import attach_lora as attach_lora
+from lola.profiling.distortion import measure_distortion as measure_distortion
 from lola.profiling.estimation import REFERENCES as REFERENCES
 from lola.profiling.estimation import AloneMemory as AloneMemory
 from lola.profiling.estimation import ReferenceDevice as ReferenceDevice
 from lola.profiling.estimation import alone as alone
 from lola.profiling.estimation import bring_to_reference as bring_to_reference
 from lola.profiling.estimation import estimate as estimate
+from lola.profiling.importance import measure_importance as measure_importance
 from lola.profiling.judgement import Judgement as Judgement
 from lola.profiling.judgement import Line as Line
 from lola.profiling.judgement import judge as judge

@@ -157,7 +157,7 @@ def described(workload: Workload, depths: Depths) -> dict[str, Any]:
         "attention": workload.attention,
         "mode": workload.mode,
         "head": depths.head,
-        "lora_rank": depths.rank or None,
+        "lora_rank": workload.lora_rank if workload.prompts is None else None,
         "lora_targets": depths.targets or None,
         "prompts": workload.prompts,
         "seed": workload.seed,

@@ -42,7 +42,7 @@ def test_a_claim_that_fails_is_not_written():
 
 
 @pytest.mark.parametrize(
-    "name", ["results", "paper", "profiles", "segments", "devices", "testbed", "chains", "gaisnet"]
+    "name", ["results", "paper", "profiles", "segments", "devices", "testbed", "chains", "gaisnet", "deft"]
 )
 def test_every_part_of_a_template_is_used(name):
     code = "".join(path.read_text() for path in (ROOT / "bench").rglob("*.py"))

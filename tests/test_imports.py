@@ -110,7 +110,7 @@ def test_nothing_heavy_is_loaded_early(cwd):
     assert not loaded_after("import lola; lola.Problem; lola.schedule; lola.solvers.joint_allocation", cwd) & HEAVY
     names = "p = lola.profiling; [getattr(p, name) for name in dir(p)]"
     code = f"import lola.profiling, lola.cli.main; lola.save_profile; lola.Problem; {names}"
-    code += "\nfor p in (lola.adapters, lola.air, lola.devices): [getattr(p, name) for name in dir(p)]"
+    code += "\nfor p in (lola.adapters, lola.air, lola.deft, lola.devices): [getattr(p, name) for name in dir(p)]"
     assert not loaded_after(code, cwd) & (HEAVY | {"numba", "scipy"})
 
 
@@ -118,11 +118,12 @@ def test_every_public_name_is_there():
     import lola
     import lola.adapters
     import lola.air
+    import lola.deft
     import lola.devices
     import lola.profiling
     import lola.solvers
 
-    for package in (lola, lola.adapters, lola.air, lola.devices, lola.solvers, lola.profiling):
+    for package in (lola, lola.adapters, lola.air, lola.deft, lola.devices, lola.solvers, lola.profiling):
         for name in dir(package):
             assert getattr(package, name).__doc__ or name in ("METHODS",), name
 

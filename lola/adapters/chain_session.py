@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lola.adapters.chain import ModelChain
-from lola.adapters.clusters import Cluster, ClusterAnswer, PlannedChain, average
+from lola.adapters.clusters import Answer, Cluster, PlannedChain, average
 from lola.adapters.identity import chain_identity
 from lola.adapters.passage import ClientLostError
 from lola.adapters.record import ChainRecord
@@ -110,6 +110,7 @@ class ChainSession(Session[ChainRecord]):
         for name, parameter in depths.all_named_parameters().items():
             if id(parameter) not in held:
                 raise LolaValueError(f"the optimizer does not hold {name}; make it over depths.all_parameters()")
+        self.depths = depths
         super().__init__(depths, optimizer, self.setting, evaluate, folder)
         self._go_on(
             lambda: chain_identity(plan, self.starts, self.n_clients, self.setting, depths, data, uplink), ChainRecord
@@ -130,7 +131,7 @@ class ChainSession(Session[ChainRecord]):
         draws = self.setting.rng(self.version, Purpose.FAILURE).random(self.n_clients)
         failing = {*np.flatnonzero(draws < self.setting.failure).tolist()}
         clusters = [Cluster(chain, self.loss, failing) for chain in chains]
-        answers: list[ClusterAnswer] = []
+        answers: list[Answer] = []
         lost: list[int] = []
         refused: list[str] = []
         answered = 0
@@ -178,7 +179,7 @@ class ChainSession(Session[ChainRecord]):
             lost_clients=tuple(sorted(lost)),
         )
 
-    def _answer(self, cluster: Cluster) -> ClusterAnswer:
+    def _answer(self, cluster: Cluster) -> Answer:
         """Let a cluster compute on its start's data."""
         start = cluster.chain.clients[0]
         shard = self.starts.index(start)
@@ -190,7 +191,7 @@ class ChainSession(Session[ChainRecord]):
                 return cluster.mean_gradients(batches, steps)
             return cluster.step_tunables(batches, steps, self.optimizer, len(self.data.shards[shard]))
 
-    def _apply(self, answers: Sequence[ClusterAnswer]) -> tuple[float, float, str]:
+    def _apply(self, answers: Sequence[Answer]) -> tuple[float, float, str]:
         """Step with the mean gradient, or take over the mean parameters.
 
         Return the mean loss, and the seconds that the upload took; or say why not.

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,16 +28,22 @@ from lola.files.formats import (
 if TYPE_CHECKING:
     import torch
 
-    from lola.models import Depths
+    from lola.adapters.tunables import Tunables
 
 _FORMAT = "lola-checkpoint"
 _DAMAGED = "damaged-"
 _FILES = ("optimizer.safetensors", "state.json", "weights.safetensors")
+# What a scheme's session must keep beside what all do, and what it may.
+_STATE_OF_SCHEME: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "cooperative": (("norms",), ("refusals",)),
+    "chains": ((), ()),
+    "federated": (("kept",), ()),
+}
 # The latest, and one to fall back on should a disk lose it.
 _KEPT = 2
 
 
-def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
+def save(folder: Path, tunables: Tunables, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
     """Write ``round-NNNNNN/``: trained weights and the optimizer's tensors in safetensors, the rest in JSON, digests.
 
     Everything goes into a draft that is renamed at the end, so a kill at any moment leaves the checkpoint before it.
@@ -48,7 +55,7 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
     target = folder / _name(state["version"])
     if not target.exists():
         tensors, scalars = _split(optimizer.state_dict())
-        weights = {name: weight.detach().contiguous() for name, weight in depths.all_named_parameters().items()}
+        weights = {name: weight.detach().contiguous() for name, weight in tunables.all_named_parameters().items()}
         kind = type(optimizer).__qualname__
         with written_whole(target) as draft:
             save_file(weights, draft / "weights.safetensors")
@@ -67,11 +74,16 @@ def save(folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, state: 
 
 
 def load_latest(
-    folder: Path, depths: Depths, optimizer: torch.optim.Optimizer, identity: str | None
+    folder: Path,
+    tunables: Tunables,
+    optimizer: torch.optim.Optimizer,
+    identity: str | None,
+    prepare: Callable[[dict[str, Any]], None] = lambda state: None,
 ) -> dict[str, Any] | None:
     """Put the newest intact checkpoint's weights and optimizer state in place, and return the session's state.
 
-    Damaged ones that are newer are set aside under another name, with a warning that says so.
+    Damaged ones that are newer are set aside under another name, with a warning that says so. `prepare` is called with
+    the state before anything is put in place: what is trained may have grown since the run began.
 
     Raises
     ------
@@ -87,7 +99,9 @@ def load_latest(
         except (FormatError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             damaged[path] = str(error)
             continue
-        _put(path, depths, optimizer, identity, data, stored, moments)
+        _belongs(path, data, identity)
+        prepare(data["session"])
+        _put(path, tunables, optimizer, data, stored, moments)
         for bad in damaged:
             rename(bad, f"{_DAMAGED}{bad.name}")
         if damaged:
@@ -141,9 +155,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
         scheme = session.get("scheme", "cooperative")
         if scheme not in RECORD_OF_SCHEME:
             raise FormatError(f"state.json: scheme must be one of {', '.join(RECORD_OF_SCHEME)}, got {scheme!r}")
-        norms, refusals = (("norms",), ("refusals",)) if scheme == "cooperative" else ((), ())
-        required, optional = ("version", "clock_s", "records", "identity", *norms), ("frozen", "scheme", *refusals)
-        check_keys("state.json, session", session, required, optional)
+        required, optional = _STATE_OF_SCHEME[scheme]
+        always = ("version", "clock_s", "records", "identity")
+        check_keys("state.json, session", session, (*always, *required), ("frozen", "scheme", *optional))
         if integer("state.json, version", session["version"]) != version_of(path):
             raise FormatError(f"state.json is of version {session['version']}")
         number("state.json, clock_s", session["clock_s"])
@@ -162,22 +176,25 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
     return data, stored, moments
 
 
-def _put(
-    path: Path,
-    depths: Depths,
-    optimizer: torch.optim.Optimizer,
-    identity: str | None,
-    data: dict[str, Any],
-    stored: dict[str, torch.Tensor],
-    moments: dict[str, torch.Tensor],
-) -> None:
-    """Put weights and optimizer state in place, if they belong there."""
+def _belongs(path: Path, data: dict[str, Any], identity: str | None) -> None:
+    """Refuse a checkpoint of another run."""
     if data["session"]["identity"] != identity:
         raise FormatError(
             f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen weights "
             "differ); start this one in another folder"
         )
-    weights, kind = _fitting(path, depths, stored), type(optimizer).__qualname__
+
+
+def _put(
+    path: Path,
+    tunables: Tunables,
+    optimizer: torch.optim.Optimizer,
+    data: dict[str, Any],
+    stored: dict[str, torch.Tensor],
+    moments: dict[str, torch.Tensor],
+) -> None:
+    """Put weights and optimizer state in place, if they fit."""
+    weights, kind = _fitting(path, tunables, stored), type(optimizer).__qualname__
     if data["optimizer"]["kind"] != kind:
         raise FormatError(f"{path}: the checkpoint is of another optimizer, {data['optimizer']['kind']}; got {kind}")
     try:
@@ -187,7 +204,7 @@ def _put(
     _copy(stored, weights)
 
 
-def load_weights(path: Path, depths: Depths) -> dict[str, Any]:
+def load_weights(path: Path, tunables: Tunables) -> dict[str, Any]:
     """Put a checkpoint's weights in place, whatever run it is of, and return the session's state.
 
     Raises
@@ -206,7 +223,7 @@ def load_weights(path: Path, depths: Depths) -> dict[str, Any]:
         data, stored, _ = _read(path)
     except FormatError as error:
         raise FormatError(f"{path}: {error}; take another checkpoint") from None
-    weights = _fitting(path, depths, stored)
+    weights = _fitting(path, tunables, stored)
     session: dict[str, Any] = data["session"]
     if "frozen" not in session:
         warnings.warn(
@@ -214,7 +231,7 @@ def load_weights(path: Path, depths: Depths) -> dict[str, Any]:
             "model's folder is what it was when the run began, or train anew",
             stacklevel=2,
         )
-    elif session["frozen"] != frozen_digest(depths):
+    elif session["frozen"] != frozen_digest(tunables):
         raise FormatError(
             f"{path}: the checkpoint's adapters were trained on other frozen weights than the model has now; put its "
             "folder back as it was when the run began, or train anew"
@@ -223,9 +240,9 @@ def load_weights(path: Path, depths: Depths) -> dict[str, Any]:
     return session
 
 
-def _fitting(path: Path, depths: Depths, stored: dict[str, torch.Tensor]) -> dict[str, torch.nn.Parameter]:
+def _fitting(path: Path, tunables: Tunables, stored: dict[str, torch.Tensor]) -> dict[str, torch.nn.Parameter]:
     """Return the parameters that stored weights are of, or say that they are another model's."""
-    weights = depths.all_named_parameters()
+    weights = tunables.all_named_parameters()
     if stored.keys() != weights.keys() or any(
         (stored[name].shape, stored[name].dtype) != (weights[name].shape, weights[name].dtype) for name in weights
     ):
@@ -242,14 +259,15 @@ def _copy(stored: dict[str, torch.Tensor], weights: dict[str, torch.nn.Parameter
 
 
 def _csv(records: list[dict[str, Any]]) -> str:
-    """One line a round; scores have columns of their own, empty where nothing was evaluated."""
-    scored = sorted({name for record in records for name in record["scores"]})
+    """One line a round; scores and a scheme's numbers have columns of their own, empty where there is none."""
+    named = [{**record.get("numbers", {}), **record["scores"]} for record in records]
+    columns = sorted({name for values in named for name in values})
     text = io.StringIO(newline="")
-    plain = [name for name in records[0] if name != "scores"] if records else []
-    writer = csv.DictWriter(text, fieldnames=[*plain, *scored], lineterminator="\n")
+    plain = [name for name in records[0] if name not in ("numbers", "scores")] if records else []
+    writer = csv.DictWriter(text, fieldnames=[*plain, *columns], lineterminator="\n")
     writer.writeheader()
-    for record in records:
-        writer.writerow({**{name: _cell(record[name]) for name in plain}, **record["scores"]})
+    for record, values in zip(records, named, strict=True):
+        writer.writerow({**{name: _cell(record[name]) for name in plain}, **values})
     return text.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -63,22 +63,23 @@ class ClusterPlan:
 
 
 @dataclass(frozen=True, eq=False)
-class ClusterAnswer:
-    """What the clients of a cluster upload at the end of a round.
+class Answer:
+    """What the clients of a cluster, or a federated device, upload at the end of a round.
 
     Attributes
     ----------
     tensors : dict of str to torch.Tensor
-        The mean gradient of each tunable parameter, or its value after the cluster's own steps.
+        The mean gradient of each tunable parameter, its value after the cluster's own steps, or what else its scheme
+        sums up.
     loss : float
         Mean over the batches, of gradients by their rows.
-    rows : int
-        How much it weighs in an average.
+    weight : float
+        How much it weighs in an average: rows of data, for example.
     """
 
     tensors: Tensors
     loss: float
-    rows: int
+    weight: float
 
     @property
     def refusal(self) -> str:
@@ -109,7 +110,7 @@ class Cluster:
         self.chain, self.loss, self.lost = chain, loss, lost
         self.passes: list[ChainPass] = []
 
-    def mean_gradients(self, batches: Iterable[Batch], local_steps: int) -> ClusterAnswer:
+    def mean_gradients(self, batches: Iterable[Batch], local_steps: int) -> Answer:
         """Average the gradients of so many batches at fixed parameters, by their rows; weighs as many as these have.
 
         Raises
@@ -118,20 +119,17 @@ class Cluster:
             If a client is lost: what the others had of its cluster's batches is of no use then.
         """
         tunables = self.chain.depths.all_named_parameters()
-        self.chain.depths.model.zero_grad(set_to_none=True)
         dealt = list(self._dealt(batches, local_steps))
-        rows_of = [len(next(iter(batch.values()))) for batch, _ in dealt]
-        total, rows = 0.0, sum(rows_of)
-        try:
-            for (batch, lost), own in zip(dealt, rows_of, strict=True):
-                total += self._backward(batch, lost, rows / max(own, 1))  # an empty one's loss is refused if it is NaN
-            return ClusterAnswer({name: _gradient(name, one) for name, one in tunables.items()}, total, rows)
-        finally:
-            self.chain.depths.model.zero_grad(set_to_none=True)
+        return mean_gradients(
+            self.chain.depths.model,
+            tunables,
+            [batch for batch, _ in dealt],
+            lambda number, parts: self._backward(*dealt[number], parts),
+        )
 
     def step_tunables(
         self, batches: Iterable[Batch], local_steps: int, optimizer: torch.optim.Optimizer, rows: int
-    ) -> ClusterAnswer:
+    ) -> Answer:
         """Step the tunable parameters with each of so many batches, and take them back afterwards; weighs `rows`.
 
         The optimizer begins without any state and is left without any, its settings as they were.
@@ -147,7 +145,7 @@ class Cluster:
                 optimizer.zero_grad(set_to_none=True)
                 total += self._backward(batch, lost, 1) / local_steps
                 optimizer.step()
-            return ClusterAnswer({name: one.detach().clone() for name, one in tunables.items()}, total, rows)
+            return Answer({name: one.detach().clone() for name, one in tunables.items()}, total, rows)
 
     def _dealt(self, batches: Iterable[Batch], local_steps: int) -> Iterator[tuple[Batch, Collection[int]]]:
         """Give each batch with those who are lost in the middle of it."""
@@ -165,9 +163,43 @@ class Cluster:
         return passed.loss
 
 
-def average(answers: Sequence[ClusterAnswer], uplink: Uplink, rng: np.random.Generator) -> tuple[Reception, float]:
-    """Receive the mean of what clusters answered, and return that of their losses too, by the rows that each weighs."""
-    weights = [answer.rows / sum(other.rows for other in answers) for answer in answers]
+def mean_gradients(
+    model: torch.nn.Module,
+    tunables: Mapping[str, torch.nn.Parameter],
+    batches: Sequence[Batch],
+    add: Callable[[int, float], float],
+) -> Answer:
+    """Average gradients over batches at fixed parameters, by their rows, of which the answer weighs as many.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Whose gradients are cleared, before and after.
+    tunables : mapping of str to torch.nn.Parameter
+        Whose gradients are answered.
+    batches : sequence of mapping of str to torch.Tensor
+    add : callable
+        ``add(number, parts)`` adds the gradients of a part, one of so many, of a batch's loss, and returns that part.
+    """
+    model.zero_grad(set_to_none=True)
+    rows_of = [len(next(iter(batch.values()))) for batch in batches]
+    total, rows = 0.0, sum(rows_of)
+    try:
+        for number, own in enumerate(rows_of):
+            total += add(number, rows / max(own, 1))  # an empty one's loss is refused if it is NaN
+        return Answer({name: _gradient(name, one) for name, one in tunables.items()}, total, rows)
+    finally:
+        model.zero_grad(set_to_none=True)
+
+
+def shares(answers: Sequence[Answer]) -> list[float]:
+    """Return how much each of several answers weighs in their mean."""
+    return [answer.weight / sum(other.weight for other in answers) for answer in answers]
+
+
+def average(answers: Sequence[Answer], uplink: Uplink, rng: np.random.Generator) -> tuple[Reception, float]:
+    """Receive the mean of what was answered, and return that of the losses too, by what each answer weighs."""
+    weights = shares(answers)
     received = uplink.receive([answer.tensors for answer in answers], weights, rng)
     return received, sum(answer.loss * weight for answer, weight in zip(answers, weights, strict=True))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,9 @@ from lola.problem import Problem, of_a_round
 if TYPE_CHECKING:
     import torch
 
-    from lola.adapters.setting import ChainSetting, Setting
+    from lola.adapters.setting import ChainSetting, FederatedSetting, Setting
     from lola.adapters.shards import ShardedData
+    from lola.adapters.tunables import Tunables
     from lola.models import Depths
 
 
@@ -37,7 +38,8 @@ def run_identity(
     kept = {name: value for name, value in _kept(setting).items() if name not in unused}
     of_channel, of_devices = (told(one) if is_dataclass(one) else "" for one in (channel, devices))
     of_data = (of_devices,) if data is None else (data.seed, data.batch_size)
-    said = repr((sorted(kept.items()), *of_data, of_channel, depths.alpha))
+    of_ranks = () if isinstance(depths.rank, int) else (depths.rank,)  # older runs have one for all
+    said = repr((sorted(kept.items()), *of_data, of_channel, depths.alpha, *of_ranks))
     return _digests(problem.digest() + said + _uplink(uplink), depths, data)
 
 
@@ -65,19 +67,31 @@ def _uplink(uplink: object) -> str:
     return "" if uplink is None else f"uplink {told(uplink) if is_dataclass(uplink) else ''}"
 
 
-def _kept(setting: Setting | ChainSetting) -> dict[str, object]:
+def federated_identity(
+    scheme: Sequence[object], uplink: object, setting: FederatedSetting, tunables: Tunables, data: ShardedData
+) -> tuple[str, str]:
+    """Digests, as `run_identity` gives them, of a federated run, whose scheme says what tells it from another.
+
+    An uplink that is no dataclass, or an evaluation, cannot be compared.
+    """
+    of_data = (data.seed, data.batch_size)
+    said = repr(("federated", sorted(_kept(setting).items()), *of_data, [told(one) for one in scheme]))
+    return _digests(said + _uplink(uplink), tunables, data)
+
+
+def _kept(setting: Setting | ChainSetting | FederatedSetting) -> dict[str, object]:
     """Return what of a setting may not change where a run goes on."""
     return {name: value for name, value in asdict(setting).items() if not name.endswith("_every")}
 
 
-def _digests(said: str, depths: Depths, data: ShardedData | None) -> tuple[str, str]:
+def _digests(said: str, tunables: Tunables, data: ShardedData | None) -> tuple[str, str]:
     state, frozen = hashlib.sha256(said.encode()), hashlib.sha256()
     if data is not None:
         for shard in data.shards:
             state.update(shard.tobytes())
         for name, column in sorted(data.columns.items()):
             state.update(name.encode() + tensor_bytes(column))
-    for part in frozen_parts(depths):
+    for part in frozen_parts(tunables):
         state.update(part)
         frozen.update(part)
     return state.hexdigest(), frozen.hexdigest()
@@ -109,18 +123,18 @@ def told(value: object) -> str:
     return repr(value)
 
 
-def frozen_parts(depths: Depths) -> Iterator[bytes]:
+def frozen_parts(tunables: Tunables) -> Iterator[bytes]:
     """Give what is not trained of a model, each with its name."""
-    trained = {id(parameter) for parameter in depths.all_parameters()}
-    for name, parameter in depths.model.named_parameters():
+    trained = {id(parameter) for parameter in tunables.all_parameters()}
+    for name, parameter in tunables.model.named_parameters():
         if id(parameter) not in trained:
             yield name.encode() + tensor_bytes(parameter)
 
 
-def frozen_digest(depths: Depths) -> str:
+def frozen_digest(tunables: Tunables) -> str:
     """SHA-256 of what is not trained of a model, in hexadecimal."""
     state = hashlib.sha256()
-    for part in frozen_parts(depths):
+    for part in frozen_parts(tunables):
         state.update(part)
     return state.hexdigest()
 

@@ -4,10 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, Self
 
 # Fields that list devices.
 _DEVICE_LISTS = ("device_of_block", "devices_used")
+
+
+class Record(Protocol):
+    """What every scheme's record has; its other fields are numbers, texts and tuples of whole numbers."""
+
+    # What is drawn round by round, beside the scores.
+    LOGGED: ClassVar[tuple[str, ...]]
+
+    @property
+    def version(self) -> int:
+        """Of the model after the round."""
+        ...
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What `evaluate` returned, in rounds where it was called."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON can keep it, with None for NaN."""
+        ...
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Make a record of what `to_json` returned."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,8 +63,7 @@ class RoundRecord:
         The devices whose gradients were applied, in rising order; empty, too, in records that did not note it.
     """
 
-    # What is drawn round by round, beside the scores.
-    LOGGED: ClassVar = ("loss", "clock_s", "latency_s", "missing", "memory_wall")
+    LOGGED: ClassVar[tuple[str, ...]] = ("loss", "clock_s", "latency_s", "missing", "memory_wall")
 
     version: int
     clock_s: float
@@ -106,7 +131,15 @@ class ChainRecord:
         Who dropped out, in rising order: they are not planned with in the next round.
     """
 
-    LOGGED: ClassVar = ("loss", "clock_s", "latency_s", "clusters", "applied", "forward_bytes", "return_bytes")
+    LOGGED: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "clock_s",
+        "latency_s",
+        "clusters",
+        "applied",
+        "forward_bytes",
+        "return_bytes",
+    )
 
     version: int
     clock_s: float
@@ -145,8 +178,83 @@ class ChainRecord:
         return cls(**_with_nan(flat), scores=scores, client_of_module=chains, lost_clients=lost)
 
 
+@dataclass(frozen=True)
+class FederatedRecord:
+    """What a federated round did; one line of the metrics.
+
+    Attributes
+    ----------
+    version : int
+        Of what is trained, after the round.
+    clock_s : float
+        Simulated seconds since the start.
+    latency_s : float
+        Of the slowest device that was asked, and of every transmission of the round.
+    loss : float
+        As the scheme says; NaN if nothing was applied.
+    participants, asked, applied : int
+        Devices that could be asked; that were; whose answers were applied. Of those asked, some may have dropped out.
+    delivered_bits : float
+        What the server sent to devices that were asked.
+    uploaded_values : int
+        Real numbers that devices sent through the uplink, those of refused answers left out.
+    uplink_s : float
+        Of `latency_s`, the transmissions.
+    uplink_mse : float
+        Expected squared error of a received number, the largest of the round's transmissions; 0 on a perfect uplink.
+    refused : str
+        Whose answers were not used, and why; empty if all were.
+    scores : dict of str to float
+        What `evaluate` returned, in rounds where it was called.
+    numbers : dict of str to float
+        What the scheme counts beside all this, by name; see there.
+    devices_used : tuple of int
+        The devices whose answers were applied, in rising order.
+    lost_devices : tuple of int
+        Who was asked and did not answer, in rising order.
+    """
+
+    LOGGED: ClassVar[tuple[str, ...]] = ("loss", "clock_s", "latency_s", "asked", "applied", "uploaded_values")
+
+    version: int
+    clock_s: float
+    latency_s: float
+    loss: float
+    participants: int
+    asked: int
+    applied: int
+    delivered_bits: float
+    uploaded_values: int
+    uplink_s: float
+    uplink_mse: float
+    refused: str
+    scores: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+    devices_used: tuple[int, ...] = ()
+    lost_devices: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as JSON can keep it, with None for NaN."""
+        flat = asdict(self)
+        by_name = {name: _without_nan(flat.pop(name)) for name in ("scores", "numbers")}
+        lists = {name: list(flat.pop(name)) for name in ("devices_used", "lost_devices")}
+        return {**_without_nan(flat), **by_name, **lists}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FederatedRecord:
+        """Make a record of what `to_json` returned."""
+        flat = dict(data)
+        scores, numbers = (_with_nan(flat.pop(name)) for name in ("scores", "numbers"))
+        used, lost = (tuple(flat.pop(name)) for name in ("devices_used", "lost_devices"))
+        return cls(**_with_nan(flat), scores=scores, numbers=numbers, devices_used=used, lost_devices=lost)
+
+
 # What a checkpoint's records are, by the scheme that it names; one that names none is of the first.
-RECORD_OF_SCHEME: dict[str, type[RoundRecord] | type[ChainRecord]] = {"cooperative": RoundRecord, "chains": ChainRecord}
+RECORD_OF_SCHEME: dict[str, type[Record]] = {
+    "cooperative": RoundRecord,
+    "chains": ChainRecord,
+    "federated": FederatedRecord,
+}
 
 
 def count_devices_used(records: Iterable[RoundRecord]) -> int | None:

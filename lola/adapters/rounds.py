@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.lock import held, lock_of
-from lola.adapters.record import ChainRecord, RoundRecord
+from lola.adapters.record import Record
 from lola.adapters.tensorboard import tensorboard_log
 from lola.files.formats import FormatError, StrPath
 from lola.solvers.checks import positive_integer
@@ -20,15 +20,15 @@ from lola.solvers.errors import LolaValueError
 if TYPE_CHECKING:
     import torch
 
-    from lola.adapters.setting import ChainSetting, Setting
-    from lola.models import Depths
+    from lola.adapters.setting import ChainSetting, FederatedSetting, Setting
+    from lola.adapters.tunables import Tunables
 
 _log = logging.getLogger(__name__)
 Evaluate = Callable[[], Mapping[str, float]]
-Record = TypeVar("Record", RoundRecord, ChainRecord)
+RecordT = TypeVar("RecordT", bound=Record)
 
 
-class Session(ABC, Generic[Record]):
+class Session(ABC, Generic[RecordT]):
     """Rounds of fine-tuning, kept in a folder; what a round does is its scheme's.
 
     A scheme says what tells its runs apart and calls `_go_on` once it is made, runs a `_round`, and may keep more than
@@ -37,30 +37,34 @@ class Session(ABC, Generic[Record]):
 
     def __init__(
         self,
-        depths: Depths,
+        tunables: Tunables,
         optimizer: torch.optim.Optimizer,
-        setting: Setting | ChainSetting,
+        setting: Setting | ChainSetting | FederatedSetting,
         evaluate: Evaluate | None,
         folder: StrPath | None,
     ) -> None:
-        self.depths, self.optimizer, self.evaluate = depths, optimizer, evaluate
+        self.tunables, self.optimizer, self.evaluate = tunables, optimizer, evaluate
         self.folder = None if folder is None else Path(folder)
         self.version, self.clock_s = 0, 0.0
-        self.records: list[Record] = []
+        self.records: list[RecordT] = []
         self._checkpoint_every, self._evaluate_every = setting.checkpoint_every, setting.evaluate_every
         self._digest: str | None = None
         self._frozen: str | None = None
         self._lock = None if self.folder is None else lock_of(self.folder)
 
     @abstractmethod
-    def _round(self, last: bool) -> Record:
+    def _round(self, last: bool) -> RecordT:
         """Do a round, and count version and clock on."""
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
         """Return what else a checkpoint keeps, by name."""
 
-    def _go_on(self, identity: Callable[[], tuple[str, str]], record: type[Record]) -> dict[str, Any]:
+    def _prepare(self, state: dict[str, Any]) -> None:
+        """Make what is trained as large as it was when this state was kept; here, it never grows."""
+        return
+
+    def _go_on(self, identity: Callable[[], tuple[str, str]], record: type[RecordT]) -> dict[str, Any]:
         """Go on from the latest checkpoint of the folder, if there are both, and return its state.
 
         To be called by the session's constructor itself: a warning of damaged checkpoints names its caller.
@@ -71,14 +75,14 @@ class Session(ABC, Generic[Record]):
         if not self.folder.exists():
             return {}
         with held(self._lock):
-            state = load_latest(self.folder, self.depths, self.optimizer, self._digest)
+            state = load_latest(self.folder, self.tunables, self.optimizer, self._digest, self._prepare)
         if state is None:
             return {}
         self.version, self.clock_s = state["version"], state["clock_s"]
         self.records = [record.from_json(entry) for entry in state["records"]]
         return state
 
-    def run(self, rounds: int) -> Iterator[Record]:
+    def run(self, rounds: int) -> Iterator[RecordT]:
         """Run until `rounds` rounds are done in all, yielding each as it ends; checkpoints are written on the way.
 
         Raises
@@ -121,7 +125,7 @@ class Session(ABC, Generic[Record]):
             **self._state(),
         }
         with self.alone():
-            return save(self.folder, self.depths, self.optimizer, state)
+            return save(self.folder, self.tunables, self.optimizer, state)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -152,10 +156,10 @@ class Session(ABC, Generic[Record]):
 
         if self.evaluate is None or not (last or self.version % self._evaluate_every == 0):
             return {}
-        training = self.depths.model.training
-        self.depths.model.eval()
+        training = self.tunables.model.training
+        self.tunables.model.eval()
         try:
             with torch.no_grad():
                 return {name: float(value) for name, value in self.evaluate().items()}
         finally:
-            self.depths.model.train(training)
+            self.tunables.model.train(training)

@@ -110,7 +110,8 @@ class CooperativeSession(Session[RoundRecord]):
                 "pinned and forbidden pairs are of one round; a session schedules many: leave them out"
             )
         expect_uplink(uplink, planned=True)
-        self.problem, self.data, self.channel, self.uplink = problem, data, channel, uplink
+        self.depths, self.problem, self.data = depths, problem, data
+        self.channel, self.uplink = channel, uplink
         self.setting = Setting() if setting is None else setting
         super().__init__(depths, optimizer, self.setting, evaluate, folder)
         if devices is None:

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     DROPOUT = 2
     PARTICIPATION = 3
     UPLINK = 4
+    SERVER = 5
 
 
 class _Repeatable:
@@ -133,5 +134,40 @@ class ChainSetting(_Repeatable):
     def __post_init__(self) -> None:
         if self.averaging not in AVERAGINGS:
             raise LolaValueError(f"averaging must be one of {', '.join(AVERAGINGS)}; got {shown(self.averaging)}")
+        positive_integer("local_steps", self.local_steps)
+        self._check()
+
+
+@dataclass(frozen=True)
+class FederatedSetting(_Repeatable):
+    """How a federated session runs.
+
+    Parameters
+    ----------
+    local_steps : int
+        Batches that each device draws in a round.
+    seed : int
+        Everything random follows from it, the round and the device.
+    participation : float
+        Chance that a device takes part in a round. Where nobody does, everybody is called in.
+    failure : float
+        Chance that a device that was asked drops out before it answers.
+    checkpoint_every, evaluate_every : int
+        Rounds between checkpoints, where there is a folder for them, and between evaluations.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a chance or a number is none.
+    """
+
+    local_steps: int = 1
+    seed: int = 0
+    participation: float = 1.0
+    failure: float = 0.0
+    checkpoint_every: int = 10
+    evaluate_every: int = 10
+
+    def __post_init__(self) -> None:
         positive_integer("local_steps", self.local_steps)
         self._check()

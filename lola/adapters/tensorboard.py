@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lola.adapters.record import ChainRecord, RoundRecord
+    from lola.adapters.record import Record
 
 
 @contextmanager
-def tensorboard_log(folder: Path | None, version: int) -> Iterator[Callable[[RoundRecord | ChainRecord], None]]:
+def tensorboard_log(folder: Path | None, version: int) -> Iterator[Callable[[Record], None]]:
     """Give a function that notes a round in ``folder/tensorboard``, or for nobody without a folder or TensorBoard."""
     if folder is None or find_spec("tensorboard") is None:
         yield lambda record: None
@@ -22,7 +22,7 @@ def tensorboard_log(folder: Path | None, version: int) -> Iterator[Callable[[Rou
 
     writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=version + 1)
 
-    def note(record: RoundRecord | ChainRecord) -> None:
+    def note(record: Record) -> None:
         values = {name: getattr(record, name) for name in record.LOGGED}
         for name, value in (values | record.scores).items():
             writer.add_scalar(name, value, record.version)

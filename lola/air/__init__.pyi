@@ -1,5 +1,10 @@
 from lola.air.aircomp import AirReception as AirReception
 from lola.air.aircomp import AirUplink as AirUplink
+from lola.air.latency import air_computation_s as air_computation_s
+from lola.air.latency import centralised_s as centralised_s
+from lola.air.latency import frequency_division_s as frequency_division_s
+from lola.air.latency import one_device_s as one_device_s
+from lola.air.latency import upload_s as upload_s
 from lola.air.layers import OverTheAirLinear as OverTheAirLinear
 from lola.air.layers import rayleigh_channel as rayleigh_channel
 from lola.air.placement import Placement as Placement

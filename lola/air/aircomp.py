@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lola.air.latency import air_computation_s
 from lola.air.uplink import PROFILED_BITS, Reception, agreeing, check_snr_db
 from lola.channel import from_decibel, rayleigh_power
 from lola.problem import Problem, of_a_round
@@ -109,7 +110,8 @@ class AirUplink:
             tensors[name] = torch.from_numpy(total).reshape(like.shape).to(like.device, like.dtype)
             squares += error
             n_values += values.shape[1]
-        return AirReception(tensors, n_values / self.bandwidth_hz, squares / n_values, shortfall, variance)
+        seconds = air_computation_s(n_values, bandwidth_hz=self.bandwidth_hz)
+        return AirReception(tensors, seconds, squares / n_values, shortfall, variance)
 
     def as_sent(self, problem: Problem) -> Problem:
         """Return the problem with a symbol for each value of an upload, at one a second and hertz from everybody."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from lola.channel import MOST_DB, spectral_efficiency
+from lola.air.latency import frequency_division_s
+from lola.channel import MOST_DB
 from lola.problem import Problem, of_a_round
 from lola.solvers.checks import positive_integer, positive_number, real_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -155,9 +156,11 @@ class DigitalUplink:
             received.append({name: values for name, (values, _) in rounded.items()})
             error += share**2 * sum(squares for _, squares in rounded.values())
         n_values = sum(tensor.numel() for tensor in sent[0].values())
-        rate = self.bandwidth_hz * float(spectral_efficiency(self.snr_db))
+        latency_s = frequency_division_s(
+            n_values, len(sent), snr_db=self.snr_db, bandwidth_hz=self.bandwidth_hz, bits=self.bits
+        )
         total = PerfectUplink().receive(received, weights, rng).tensors
-        return Reception(total, len(sent) * n_values * self.bits / rate, error / n_values)
+        return Reception(total, float(latency_s), error / n_values)
 
     def as_sent(self, problem: Problem) -> Problem:
         """Return the problem with so many bits of every 32 that its profile counts; the channel stays the devices'."""

@@ -55,7 +55,6 @@ def save_schedule(schedule: Schedule, problem: Problem, path: StrPath | TextIO) 
     """
     expect("schedule", schedule, Schedule)
     schedule.verify(problem)
-    fleet = problem.fleet
     write_json(
         path,
         _FORMAT,
@@ -64,23 +63,7 @@ def save_schedule(schedule: Schedule, problem: Problem, path: StrPath | TextIO) 
             "proof": proof_to_json(schedule.proof),
             "digest": problem.digest(),
             "notes": problem.notes,
-            "problem": {
-                "bandwidth_hz": problem.bandwidth_hz,
-                "local_steps": problem.local_steps,
-                "pinned": problem.pinned,
-                "forbidden": problem.forbidden,
-                "subcarrier_hz": problem.subcarrier_hz,
-                "broadcast_s": problem.broadcast_s,
-                "max_blocks": problem.max_blocks or NO_LIMIT,
-                "profile": profile_to_json(problem.profile),
-                "fleet": {
-                    "name": fleet.name,
-                    "speed": fleet.speed.tolist(),
-                    "memory_bytes": fleet.memory_bytes.tolist(),
-                    "spectral_efficiency": fleet.spectral_efficiency.tolist(),
-                    "headroom": fleet.headroom.tolist(),
-                },
-            },
+            "problem": problem_to_json(problem),
         },
     )
 
@@ -108,7 +91,7 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
     """
     data = read_json(path, _FORMAT)
     check_keys(str(path), data, ("schedule", "digest", "problem"), ("proof", "notes"))
-    problem = _problem_from_json(f"{path}, problem", table(f"{path}, problem", data["problem"]))
+    problem = problem_from_json(f"{path}, problem", table(f"{path}, problem", data["problem"]))
     schedule = _schedule_from_json(
         f"{path}, schedule",
         table(f"{path}, schedule", data["schedule"]),
@@ -123,7 +106,30 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
     return replace(schedule, name=problem.fleet.names_of(devices)), problem
 
 
-def _problem_from_json(where: str, data: dict[str, Any]) -> Problem:
+def problem_to_json(problem: Problem) -> dict[str, Any]:
+    """Return what `problem_from_json` reads."""
+    fleet = problem.fleet
+    return {
+        "bandwidth_hz": problem.bandwidth_hz,
+        "local_steps": problem.local_steps,
+        "pinned": problem.pinned,
+        "forbidden": problem.forbidden,
+        "subcarrier_hz": problem.subcarrier_hz,
+        "broadcast_s": problem.broadcast_s,
+        "max_blocks": problem.max_blocks or NO_LIMIT,
+        "profile": profile_to_json(problem.profile),
+        "fleet": {
+            "name": fleet.name,
+            "speed": fleet.speed.tolist(),
+            "memory_bytes": fleet.memory_bytes.tolist(),
+            "spectral_efficiency": fleet.spectral_efficiency.tolist(),
+            "headroom": fleet.headroom.tolist(),
+        },
+    }
+
+
+def problem_from_json(where: str, data: dict[str, Any]) -> Problem:
+    """Build a problem from a JSON object."""
     check_keys(where, data, _PROBLEM_KEYS, ("subcarrier_hz", "broadcast_s", "max_blocks"))
     width = data.get("subcarrier_hz")
     fleet = table(f"{where}, fleet", data["fleet"])

@@ -21,6 +21,7 @@ _TARGETS = (
     ("Wqkv",),
     ("in_proj",),
 )
+_HEADS = ("classifier", "score", "pre_classifier", "classification_head")
 _PART = re.compile("encoder|decoder")
 _ELSE = (
     "say which modules are the blocks: attach_lora(model, blocks=[...]), the one nearest the input first, or --blocks"
@@ -105,6 +106,11 @@ def find_targets(model: "nn.Module", blocks: "Sequence[nn.Module]", names: Seque
         f"adapted are {', '.join(sorted(inside)) or 'none'}; name some of them: attach_lora(targets=[...]), "
         "Workload(lora_targets=[...]) or --targets"
     )
+
+
+def head_names(model: "nn.Module") -> list[str]:
+    """Return what a model calls the modules of its classifier head."""
+    return [name for name in _HEADS if getattr(model, name, None) is not None]
 
 
 def check_blocks(model: "nn.Module", blocks: "Sequence[nn.Module]") -> None:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lola.models.blocks import can_adapt, check_blocks, find_blocks, find_targets
+from lola.models.blocks import can_adapt, check_blocks, find_blocks, find_targets, head_names
 from lola.models.errors import ModelError
-from lola.models.guard import stopping_at
+from lola.models.guard import refuse_checkpointing, stopping_at
 from lola.models.loading import import_transformers
+from lola.models.patterns import check_ranks, checked_ranks, patterns, rank_by_depth
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer, positive_number
 from lola.solvers.errors import LolaError, LolaTypeError, LolaValueError
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, "torch.Tensor"]
 Loss = Callable[[Any, Any], "torch.Tensor"]
-_HEADS = ("classifier", "score", "pre_classifier", "classification_head")
 _UPLOAD_BITS_PER_VALUE = 32
 
 
@@ -38,9 +38,10 @@ class Depths:
         The model, with adapters in place of the targets.
     blocks : list of torch.nn.Module
         In depth order.
-    rank : int
+    rank : int or tuple of int
+        LoRA's; where it differs, a rank of each depth, 0 at depth 1 if that trains the head alone.
     alpha : float
-        LoRA's: an adapter's output is multiplied by alpha / rank.
+        LoRA's: an adapter's output is multiplied by alpha / rank, of the largest where ranks differ.
     targets : tuple of str
     head : str
         ``"trained"`` if the classifier head goes with depth 1, else ``"frozen"``.
@@ -55,13 +56,13 @@ class Depths:
         self,
         model: "nn.Module",
         blocks: "list[nn.Module]",
-        rank: int,
+        rank: int | tuple[int, ...],
         alpha: float,
         targets: tuple[str, ...],
         train_head: bool,
     ) -> None:
         self.model, self.blocks, self.rank, self.alpha, self.targets = model, blocks, rank, alpha, targets
-        self._head_names = [name for name in _HEADS if getattr(model, name, None) is not None]
+        self._head_names = head_names(model)
         self._heads = [getattr(model, name) for name in self._head_names if train_head]
         self.head = "trained" if self._heads else "frozen"
         self.lock = threading.RLock()
@@ -73,7 +74,8 @@ class Depths:
         self.__dict__.update(state, lock=threading.RLock())
 
     def __repr__(self) -> str:
-        lora = f"LoRA of rank {self.rank} in {', '.join(self.targets)}"
+        ranks = f"rank {self.rank}" if isinstance(self.rank, int) else f"ranks {', '.join(map(str, self.rank))}"
+        lora = f"LoRA of {ranks} in {', '.join(self.targets)}"
         return f"<Depths of {type(self.model).__name__}: {len(self)} blocks, {lora}, head {self.head}>"
 
     def __len__(self) -> int:
@@ -130,7 +132,7 @@ class Depths:
             If gradient checkpointing or ``enable_input_require_grads`` is on, or anything below requires a gradient.
         """
         neighbours = self._range(depths)
-        self._refuse_checkpointing()
+        refuse_checkpointing(self.model)
         self.model.requires_grad_(False)
         chosen = [parameter for depth in neighbours for parameter in self.parameters(depth)]
         for parameter in chosen:
@@ -182,25 +184,11 @@ class Depths:
             raise LolaValueError(f"{known}; got {depths}")
         return depths
 
-    def _refuse_checkpointing(self) -> None:
-        """Refuse what makes backward run to the bottom, or run forward again."""
-        if any(getattr(module, "gradient_checkpointing", False) for module in self.model.modules()):
-            raise ModelError(
-                "gradient checkpointing is on: it recomputes the forward pass and makes the embeddings require a "
-                "gradient, so memory and latency no longer depend on the depth; call gradient_checkpointing_disable()"
-            )
-        hooks = [getattr(self.model, name, None) for name in ("_require_grads_hook", "_require_grads_hooks")]
-        if any(hooks):
-            raise ModelError(
-                "enable_input_require_grads() is on: it makes the embeddings require a gradient, so backward runs to "
-                "the bottom whatever the depth; call disable_input_require_grads()"
-            )
-
 
 def attach_lora(
     model: "nn.Module",
     *,
-    rank: int = 8,
+    rank: int | Sequence[int] = 8,
     alpha: float | None = None,
     targets: Sequence[str] | None = None,
     blocks: "str | Sequence[nn.Module] | None" = None,
@@ -214,9 +202,12 @@ def attach_lora(
     ----------
     model : torch.nn.Module
         A model whose output has a loss. It is changed: adapters stand in for the targets.
-    rank : int
+    rank : int or sequence of int
+        One for all blocks, or a rank of each in depth order, such as a `lola.RankPlan` has. A block of rank 0 gets no
+        adapter and is no depth: those below it move up. Depth 1 stays one, for the head, where that is trained.
     alpha : float, optional
-        LoRA's, which scales what an adapter adds by alpha / rank; twice the rank if left out.
+        LoRA's, which scales what an adapter adds by alpha / rank; twice the rank if left out. Where ranks differ, it is
+        that of the largest, and the others' are in proportion, so that all are scaled alike.
     targets : sequence of str, optional
         Names of the modules to adapt. Left out: query and value, or the joint projection, or what PEFT adapts in models
         of the type.
@@ -247,8 +238,9 @@ def attach_lora(
     import_transformers()
     from peft import LoraConfig, get_peft_model
 
-    positive_integer("rank", rank)
-    scale = positive_number("alpha", 2 * rank if alpha is None else alpha)
+    checked = checked_ranks(rank)
+    largest = checked if isinstance(checked, int) else max(checked)
+    scale = positive_number("alpha", 2 * largest if alpha is None else alpha)
     if adapted := [name for name, _ in model.named_parameters() if "lora_" in name]:
         raise ModelError(f"the model has adapters already, such as {adapted[0]}; adapt it once, or load it anew")
     if blocks is None or isinstance(blocks, str):
@@ -256,26 +248,32 @@ def attach_lora(
     else:
         deepest_first = list(blocks)[::-1]
     check_blocks(model, deepest_first[::-1])
+    ranks = rank_by_depth(checked, len(deepest_first))
     wanted = find_targets(model, deepest_first, targets)
-    members = {id(module) for block in deepest_first for module in block.modules()}
-    paths = [
-        name
+    rank_of = {id(m): own for block, own in zip(deepest_first, ranks, strict=True) for m in block.modules() if own}
+    paths = {
+        name: rank_of[id(module)]
         for name, module in model.named_modules()
-        if id(module) in members and name.split(".")[-1] in wanted and can_adapt(module)
-    ]
+        if id(module) in rank_of and name.split(".")[-1] in wanted and can_adapt(module)
+    }
     # An adapter takes its target's place in the module around it: a block that is the target itself would not have it.
     parents = {id(model.get_submodule(path.rpartition(".")[0])) for path in paths}
     for depth, block in enumerate(deepest_first, start=1):
-        if not any(id(module) in parents for module in block.modules()):
+        if ranks[depth - 1] and not any(id(module) in parents for module in block.modules()):
             raise ModelError(
                 f"depth {depth} has no module named {' or '.join(wanted)}; its block would upload nothing; name others"
             )
-    depths = Depths(model, deepest_first, rank, scale, wanted, train_head)
-    depths._refuse_checkpointing()
+    refuse_checkpointing(model)
+    head_alone = train_head and bool(head_names(model)) and not ranks[0]
+    left = [n for n, own in enumerate(ranks) if own or (head_alone and n == 0)]
+    kept = tuple(ranks[n] for n in left)
+    rank_or_ranks = largest if set(kept) == {largest} else kept
+    depths = Depths(model, [deepest_first[n] for n in left], rank_or_ranks, scale, wanted, train_head)
     config = LoraConfig(
-        r=rank,
+        r=largest,
         lora_alpha=scale,  # type: ignore[arg-type]  # peft declares an integer, but divides it like any number
-        target_modules=paths,
+        target_modules=list(paths),
+        **patterns(paths, scale),
         fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in paths),
         init_lora_weights=zero_init,
     )
@@ -285,7 +283,8 @@ def attach_lora(
             get_peft_model(model, config, low_cpu_mem_usage=next(model.parameters()).is_meta)
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise ModelError(f"LoRA of rank {rank} finds no memory: {reason}; take a smaller rank") from None
+            raise ModelError(f"LoRA of rank {largest} finds no memory: {reason}; take a smaller rank") from None
+    check_ranks(model, paths, scale / largest)
     depths.select(1)
     return depths
 

@@ -42,6 +42,26 @@ def stopping_at(blocks: "Sequence[nn.Module]", depth: int) -> Iterator[None]:
             handle.remove()
 
 
+def refuse_checkpointing(model: Any) -> None:
+    """Refuse what makes backward run to the bottom, or run forward again.
+
+    Raises
+    ------
+    ModelError
+    """
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        raise ModelError(
+            "gradient checkpointing is on: it recomputes the forward pass and makes the embeddings require a "
+            "gradient, so memory and latency no longer depend on the depth; call gradient_checkpointing_disable()"
+        )
+    hooks = [getattr(model, name, None) for name in ("_require_grads_hook", "_require_grads_hooks")]
+    if any(hooks):
+        raise ModelError(
+            "enable_input_require_grads() is on: it makes the embeddings require a gradient, so backward runs to "
+            "the bottom whatever the depth; call disable_input_require_grads()"
+        )
+
+
 class _Watch:
     """What has run of a block in the forward pass under way."""
 

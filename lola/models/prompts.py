@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from lola.models.blocks import check_blocks, find_blocks
 from lola.models.depths import Depths
 from lola.models.errors import ModelError
+from lola.models.guard import refuse_checkpointing
 from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer
@@ -135,7 +136,7 @@ def attach_prompts(
             f"{type(model).__name__} without; take a model of transformers"
         )
     depths = PromptedDepths(model, deepest_first, tokens, train_head)
-    depths._refuse_checkpointing()
+    refuse_checkpointing(model)
     config.use_cache = False
     spread = getattr(config, "initializer_range", _USUAL_SPREAD)
     with seeded(seed):

@@ -1,0 +1,143 @@
+"""Fig. 6 of the DEFT article on a real model: prompts of eight devices, fused digitally or over the air, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from glue_rows import BATCH_SIZE, batches_of, cache, drawn, encode, encoder_of_pairs, load_encoder
+
+from lola.adapters import ShardedData
+from lola.adapters.shards import trim_padding
+from lola.air import AirUplink, DigitalUplink
+from lola.deft import (
+    FederatedSession,
+    FederatedSetting,
+    FusionScheme,
+    PromptAttention,
+    PromptedClassifier,
+    draw_prompt,
+    train_prompt,
+    with_prompt,
+)
+from lola.tasks import read_glue
+from lola.tasks.glue import GLUE
+
+TARGET, TOKENS, SNR_DB, BANDWIDTH_HZ, BITS = "mrpc", 8, 20.0, 20e6, 8
+# Eight source devices, each with rows of its own; where two have one task, the second has other rows.
+SOURCES = ("qqp", "qqp", "mnli", "qnli", "rte", "sst2", "sst2", "cola")
+SCALE = {"seeds": 3, "rows": 512, "epochs": 6, "source_rows": 640, "source_epochs": 1, "learning_rate": 3e-3}
+DIGITAL, AIR, SCRATCH = "digital", "AirComp", "from scratch"
+
+Record = dict[str, Any]
+
+
+def run(folder: str, glue: str) -> Record:
+    """Train the target's prompt by each scheme on the same batches of each seed."""
+    encoder = encoder_of_pairs(folder, glue)
+    sources = source_prompts(encoder, glue)
+    corpus, runs = read_glue(TARGET, glue), []
+    train, dev = encode(encoder, corpus.train), encode(encoder, corpus.dev)
+    uplinks = {
+        DIGITAL: DigitalUplink(bits=BITS, snr_db=SNR_DB, bandwidth_hz=BANDWIDTH_HZ),
+        AIR: AirUplink(snr_db=SNR_DB, bandwidth_hz=BANDWIDTH_HZ),
+    }
+    for seed in range(SCALE["seeds"]):
+        rows = drawn(train, SCALE["rows"], seed)
+        for arm in (DIGITAL, AIR, SCRATCH):
+            classifier = PromptedClassifier(load_encoder(encoder, 2, seed))
+            own = draw_prompt(classifier.model, tokens=TOKENS, seed=seed)
+            data = ShardedData(rows, [np.arange(SCALE["rows"])], batch_size=BATCH_SIZE, seed=seed, collate=trim_padding)
+            if arm in uplinks:
+                told = fused(classifier, sources, own, data, dev, seed, uplinks[arm])
+            else:
+                told = {"accuracy": from_scratch(classifier, own, data, dev)}
+            runs.append({"seed": seed, "arm": arm} | told)
+            print(runs[-1], flush=True)
+    return {
+        "scale": SCALE,
+        "target": TARGET,
+        "sources": SOURCES,
+        "tokens": TOKENS,
+        "values": own.numel(),
+        "snr_db": SNR_DB,
+        "iterations": SCALE["rows"] // BATCH_SIZE,
+        "dev_rows": len(corpus.dev),
+        "majority": float(np.bincount(corpus.dev.labels).max() / len(corpus.dev)),
+        "runs": runs,
+    }
+
+
+def source_prompts(encoder: Path, glue: str) -> list[torch.Tensor]:
+    """Train a prompt for each source, with a head that it keeps to itself; kept for the next run."""
+    prompts = []
+    for number, task in enumerate(SOURCES):
+        file = cache() / f"source-{number}-{task}.pt"
+        if not file.exists():
+            examples = read_glue(task, glue).train
+            order = np.random.default_rng(0).permutation(len(examples))
+            first = SOURCES[:number].count(task) * SCALE["source_rows"]
+            rows = encode(encoder, examples.take(order[first : first + SCALE["source_rows"]]))
+            classifier = PromptedClassifier(load_encoder(encoder, GLUE[task].n_labels, number))
+            begun = draw_prompt(classifier.model, tokens=TOKENS, seed=number)
+            batches = list(batches_of(rows, number, SCALE["source_epochs"]))
+            steps, rate = len(batches), SCALE["learning_rate"]
+            prompt, loss = train_prompt(classifier, begun, batches, steps=steps, learning_rate=rate)
+            print(f"source {number}, {task}: loss {loss:.3f} in the mean", flush=True)
+            torch.save(prompt, file)
+        prompts.append(torch.load(file, weights_only=True))
+    return prompts
+
+
+def fused(
+    classifier: PromptedClassifier,
+    sources: list[torch.Tensor],
+    own: torch.Tensor,
+    data: ShardedData,
+    dev: Record,
+    seed: int,
+    uplink: DigitalUplink | AirUplink,
+) -> Record:
+    """Learn from the sources' prompts as they arrive, and return accuracy and the air's seconds by epoch."""
+    scheme = FusionScheme(classifier, sources, own, attention=PromptAttention(own.shape[1], seed=seed))
+    optimizer = torch.optim.Adam(scheme.tunables.all_parameters(), lr=SCALE["learning_rate"])
+    epoch = SCALE["rows"] // BATCH_SIZE
+    session = FederatedSession(
+        scheme,
+        optimizer,
+        data,
+        setting=FederatedSetting(seed=seed, evaluate_every=epoch),
+        uplink=uplink,
+        evaluate=lambda: {"accuracy": accuracy(classifier, scheme.prompt(), dev)},
+    )
+    began = accuracy(classifier, scheme.prompt(), dev)
+    records = session.run(epoch * SCALE["epochs"])
+    of_epochs = records[epoch - 1 :: epoch]
+    return {
+        "accuracy": [began, *(record.scores["accuracy"] for record in of_epochs)],
+        "clock_s": [0.0, *(record.clock_s for record in of_epochs)],
+        "loss": [float(np.mean([r.loss for r in records[i : i + epoch]])) for i in range(0, len(records), epoch)],
+        "mse": float(np.mean([record.uplink_mse for record in records])),
+        "weights": records[-1].numbers,
+    }
+
+
+def from_scratch(classifier: PromptedClassifier, own: torch.Tensor, data: ShardedData, dev: Record) -> list[float]:
+    """Train the prompt alone, on the batches that the rounds of a session draw."""
+    prompt = own.clone().requires_grad_()
+    optimizer = torch.optim.Adam([prompt, *classifier.head], lr=SCALE["learning_rate"])
+    scores, epoch = [accuracy(classifier, own, dev)], SCALE["rows"] // BATCH_SIZE
+    for iteration in range(epoch * SCALE["epochs"]):
+        optimizer.zero_grad()
+        with_prompt(classifier.model, prompt, next(data.batches(0, iteration))).loss.backward()
+        optimizer.step()
+        if (iteration + 1) % epoch == 0:
+            scores.append(accuracy(classifier, prompt.detach(), dev))
+    return scores
+
+
+def accuracy(classifier: PromptedClassifier, prompt: torch.Tensor, dev: Record) -> float:
+    """Return the share of rows that a prompt gets right."""
+    return float(np.mean(classifier.predict(prompt, dev) == dev["labels"].numpy()))

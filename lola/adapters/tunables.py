@@ -1,0 +1,31 @@
+"""What a session trains: the seam between its rounds and a model."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Tunables(Protocol):
+    """A model and what is trained in it, or beside it; `lola.models.Depths` is one."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What is evaluated. All of it that is not trained must be the same where a run goes on."""
+        ...
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held while the model is at work."""
+        ...
+
+    def all_parameters(self) -> list[nn.Parameter]:
+        """Return what is trained: what the optimizer is made over."""
+        ...
+
+    def all_named_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what a checkpoint keeps, by names that are the same where a run goes on: all that is trained."""
+        ...

@@ -1,0 +1,79 @@
+"""Plain federated fine-tuning: every device has the whole model and sends its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from lola.adapters.clusters import Answer, mean_gradients
+from lola.adapters.stepping import step
+from lola.deft.scheme import FederatedRound, Outcome, Scheme
+from lola.models.depths import Depths, Loss, loss_of_output
+from lola.solvers.errors import LolaTypeError, LolaValueError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PlainScheme(Scheme):
+    """Gradients of the whole model: the server steps with their mean over the devices, by the rows of their batches.
+
+    Parameters
+    ----------
+    depths : lola.models.Depths
+        The model with its adapters, from `lola.models.attach_lora`.
+    loss : callable, optional
+        ``loss(model, batch)`` gives a scalar; by default the model's own output has it.
+
+    Raises
+    ------
+    TypeError
+        If `depths` is none.
+    """
+
+    def __init__(self, depths: Depths, *, loss: Loss = loss_of_output) -> None:
+        if not isinstance(depths, Depths):
+            raise LolaTypeError(
+                f"depths must be a Depths, got {type(depths).__name__}; make it of a model by attach_lora"
+            )
+        self.depths, self.loss = depths, loss
+
+    @property
+    def tunables(self) -> Depths:
+        """The model's adapters, and its head where that is trained."""
+        return self.depths
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """The adapters."""
+        return repr(self.depths), self.depths.alpha
+
+    def answer(self, work: FederatedRound, device: int) -> Answer:
+        """Average the gradients of the device's batches, by their rows."""
+        batches = work.batches(device)
+        self.depths.select_all()
+
+        def add(number: int, parts: float) -> float:
+            value = self.loss(self.depths.model, batches[number]) / parts
+            if not value.requires_grad:
+                raise LolaValueError("the loss depends on nothing that is trained; is it the model's loss?")
+            value.backward()
+            return float(value.detach())
+
+        return mean_gradients(self.depths.model, self.trained(), batches, add)
+
+    def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
+        """Step with the mean gradient, or leave everything as it was where that would not stay finite."""
+        mean, loss = work.receive([*answers.values()])
+        spoiled = step(optimizer, {"": self.trained()}, {"": mean})
+        if spoiled:
+            return Outcome(float("nan"), (), (f"the mean of all: {spoiled['']}",))
+        return Outcome(loss, tuple(answers))
+
+    def deliver(self, devices: Sequence[int]) -> float:
+        """Count what is trained, which each device begins a round with."""
+        return float(len(devices) * sum(8 * p.numel() * p.element_size() for p in self.trained().values()))
+
+    def trained(self) -> dict[str, torch.nn.Parameter]:
+        """Return what devices send gradients of, by its name in the model."""
+        return self.depths.all_named_parameters()

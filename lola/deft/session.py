@@ -1,0 +1,198 @@
+"""Federated fine-tuning over rounds, whatever the scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lola.adapters.clusters import Answer, average
+from lola.adapters.identity import federated_identity
+from lola.adapters.record import FederatedRecord
+from lola.adapters.rounds import Evaluate, Session
+from lola.adapters.setting import FederatedSetting, Purpose
+from lola.adapters.shards import ShardedData
+from lola.air.uplink import PerfectUplink, Reception, Uplink, expect_uplink
+from lola.deft.scheme import FederatedRound, Scheme
+from lola.files.formats import FormatError, StrPath
+from lola.models.seeding import seeded
+from lola.solvers.checks import FloatArray, IntArray, frozen, per_block, vector
+from lola.solvers.errors import LolaTypeError, LolaValueError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class FederatedSession(Session[FederatedRecord]):
+    """Rounds of federated fine-tuning: ask the devices, receive what they send over the uplink, step, tick the clock.
+
+    Every device is simulated on this machine, one after the other.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        What devices compute and what the server makes of it, such as a `PlainScheme`.
+    optimizer : torch.optim.Optimizer
+        Over ``scheme.tunables.all_parameters()``.
+    data : ShardedData
+        A shard for each device, unless the scheme says otherwise.
+    setting : FederatedSetting, optional
+    uplink : lola.air.Uplink, optional
+        What becomes of the answers on their way; left out, they are summed as they are, in no time.
+    compute_s : (K,) or number array_like
+        Seconds that each device computes in a round: the round waits for the slowest that it asked.
+    evaluate : callable, optional
+        ``evaluate()`` gives scores by name; called without gradients and in eval mode.
+    folder : path-like, optional
+        As a `lola.adapters.CooperativeSession` has one: checkpoints, ``metrics.csv``, and runs that go on to the same
+        bits.
+
+    Raises
+    ------
+    TypeError, ValueError, FormatError
+        If an argument, or a checkpoint found in the folder, does not fit, or none there is intact.
+    OSError
+        If the folder cannot be used; BlockingIOError if another session is at work there.
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme,
+        optimizer: torch.optim.Optimizer,
+        data: ShardedData,
+        *,
+        setting: FederatedSetting | None = None,
+        uplink: Uplink | None = None,
+        compute_s: ArrayLike = 0.0,
+        evaluate: Evaluate | None = None,
+        folder: StrPath | None = None,
+    ) -> None:
+        if not isinstance(scheme, Scheme):
+            raise LolaTypeError(
+                f"scheme must be a Scheme, such as a lola.deft.PlainScheme(depths); got {type(scheme).__name__}"
+            )
+        if not isinstance(data, ShardedData):
+            raise LolaTypeError(f"data must be a ShardedData, the devices' shards; got {type(data).__name__}")
+        if setting is not None and not isinstance(setting, FederatedSetting):
+            raise LolaTypeError(f"setting must be a lola.deft.FederatedSetting, got {type(setting).__name__}")
+        expect_uplink(uplink)
+        self.scheme, self.data = scheme, data
+        self.setting = FederatedSetting() if setting is None else setting
+        self.uplink: Uplink = PerfectUplink() if uplink is None else uplink
+        self.n_devices = scheme.devices_of(data)
+        self.compute_s = _seconds(compute_s, self.n_devices)
+        trained = scheme.tunables
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if missing := [parameter for parameter in trained.all_parameters() if id(parameter) not in held]:
+            raise LolaValueError(
+                f"the optimizer must hold all that is trained, and lacks {len(missing)} of "
+                f"{len(trained.all_parameters())} parameters; make it over scheme.tunables.all_parameters()"
+            )
+        super().__init__(trained, optimizer, self.setting, evaluate, folder)
+        said = (type(scheme).__qualname__, *scheme.identity, self.compute_s)
+        self._go_on(lambda: federated_identity(said, uplink, self.setting, trained, data), FederatedRecord)
+
+    def __repr__(self) -> str:
+        where = "" if self.folder is None else f", in {str(self.folder)!r}"
+        return (
+            f"<FederatedSession of {self.n_devices} devices, {type(self.scheme).__name__}: {self.version} rounds, "
+            f"{self.clock_s:.6g} s simulated{where}>"
+        )
+
+    def _state(self) -> dict[str, Any]:
+        return {"scheme": "federated", "kept": self.scheme.kept()}
+
+    def _prepare(self, state: dict[str, Any]) -> None:
+        try:
+            self.scheme.restore(state["kept"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(
+                f"{self.folder}: the latest checkpoint must hold what {type(self.scheme).__name__} keeps, got "
+                f"{error!r}; start this run in another folder"
+            ) from error
+
+    def _round(self, last: bool) -> FederatedRecord:
+        receptions: list[Reception] = []
+        values = 0
+        noise = self.setting.rng(self.version, Purpose.UPLINK)
+
+        def receive(answers: Sequence[Answer]) -> tuple[dict[str, torch.Tensor], float]:
+            nonlocal values
+            received, loss = average(answers, self.uplink, noise)
+            receptions.append(received)
+            values += sum(tensor.numel() for answer in answers for tensor in answer.tensors.values())
+            return received.tensors, loss
+
+        present, steps = self._present(), self.setting.local_steps
+        work = FederatedRound(self.version, self.clock_s, present, self.compute_s, steps, self.data, receive)
+        with self.tunables.lock:
+            asked = [*self.scheme.asked(work)]
+            delivered_bits = self.scheme.deliver(asked)
+            answers, lost, refused = self._answers(work, asked)
+            if answers:
+                with self._seeded(Purpose.SERVER):
+                    outcome = self.scheme.apply(work, answers, self.optimizer)
+            else:
+                outcome = self.scheme.without_answers(work)
+        uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
+        latency_s = self.scheme.latency_s(float(self.compute_s[asked].max(initial=0.0)), uplink_s)
+        self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
+        return FederatedRecord(
+            version=self.version,
+            clock_s=self.clock_s,
+            latency_s=latency_s,
+            loss=outcome.loss,
+            participants=len(work.present),
+            asked=len(asked),
+            applied=len(outcome.used),
+            delivered_bits=delivered_bits,
+            uploaded_values=values,
+            uplink_s=uplink_s,
+            uplink_mse=max((reception.mse for reception in receptions), default=0.0),
+            refused="; ".join((*refused, *outcome.refused)),
+            scores=self._scores(last),
+            numbers=outcome.numbers,
+            devices_used=outcome.used,
+            lost_devices=tuple(lost),
+        )
+
+    def _present(self) -> IntArray:
+        """Draw who takes part, or call everybody in where nobody does."""
+        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(self.n_devices)
+        present = np.flatnonzero(draws < self.setting.participation)
+        return present if present.size else np.arange(self.n_devices)
+
+    def _answers(self, work: FederatedRound, asked: Sequence[int]) -> tuple[dict[int, Answer], list[int], list[str]]:
+        """Have devices compute that do not drop out. Return what can be used of it, who was lost, and what not, why."""
+        draws = self.setting.rng(self.version, Purpose.FAILURE).random(self.n_devices)
+        answers: dict[int, Answer] = {}
+        lost, refused = [], []
+        for device in asked:
+            if draws[device] < self.setting.failure:
+                lost.append(device)
+                continue
+            with self._seeded(Purpose.DROPOUT, device):
+                answer = self.scheme.answer(work, device)
+            if answer.refusal:
+                refused.append(f"device {device}: {answer.refusal}")
+            else:
+                answers[device] = answer
+        return answers, lost, refused
+
+    def _seeded(self, purpose: Purpose, *of: int) -> AbstractContextManager[None]:
+        """Draw torch's random numbers, dropout among them, from the round alone: what else computes does not matter."""
+        seed = int(self.setting.rng(self.version, purpose, *of).integers(2**63))
+        return seeded(seed, self.tunables.all_parameters()[0].device.type)
+
+
+def _seconds(value: ArrayLike, n_devices: int) -> FloatArray:
+    """Return the seconds of each device, where one number holds for all."""
+    seconds = frozen(vector("compute_s", per_block("compute_s", value, n_devices), positive=False))
+    if len(seconds) != n_devices:
+        raise LolaValueError(
+            f"compute_s must be one number, or one for each of {n_devices} devices; got {len(seconds)}"
+        )
+    return seconds

@@ -1,0 +1,82 @@
+"""A rank of each block as PEFT wants it: patterns of names, each of which fits one module alone."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lola.models.errors import ModelError
+from lola.solvers.checks import positive_integer, shown
+from lola.solvers.errors import LolaTypeError, LolaValueError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_LARGEST_DEVIATION = 1e-12  # of alpha / rank: a product and two quotients
+
+
+def checked_ranks(rank: object) -> int | tuple[int, ...]:
+    """Return one rank for all blocks, or a rank of each in depth order; 0 is a block without adapters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no ranks, or all 0.
+    """
+    values = rank.tolist() if isinstance(rank, np.ndarray) else rank
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        return positive_integer("rank", values)
+    for depth, value in enumerate(values, start=1):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise LolaTypeError(f"rank must hold integers, got {shown(value)} at depth {depth}; 0 leaves a block out")
+        if value < 0:
+            raise LolaValueError(f"rank must hold integers >= 0, got {value} at depth {depth}; 0 leaves a block out")
+    if not any(values):
+        raise LolaValueError("rank must leave a block its adapters, got none above 0; give one of them a rank")
+    return tuple(values)
+
+
+def rank_by_depth(rank: int | tuple[int, ...], n_blocks: int) -> tuple[int, ...]:
+    """Return a rank of each of so many blocks.
+
+    Raises
+    ------
+    ValueError
+        If there is one for each of another number of blocks.
+    """
+    ranks = (rank,) * n_blocks if isinstance(rank, int) else rank
+    if len(ranks) != n_blocks:
+        raise LolaValueError(
+            f"rank must be one for all blocks, or one of each of {n_blocks}, depth 1 first; got {len(ranks)} of them"
+        )
+    return ranks
+
+
+def patterns(rank_of: Mapping[str, int], alpha: float) -> dict[str, dict[str, Any]]:
+    """Return PEFT's ``rank_pattern`` and ``alpha_pattern``, by paths of modules; alpha is that of the largest rank.
+
+    Each pattern is a whole path: PEFT compares the ends of paths, and of several patterns that fit takes the first.
+    """
+    largest = max(rank_of.values())
+    other = {f"^{re.escape(path)}": rank for path, rank in rank_of.items() if rank != largest}
+    alphas = {pattern: alpha * rank / largest for pattern, rank in other.items()}
+    return {"rank_pattern": other, "alpha_pattern": alphas}
+
+
+def check_ranks(model: "nn.Module", rank_of: Mapping[str, int], scaling: float) -> None:
+    """Look at each adapter that PEFT has made: it says nothing of a pattern that fits no module.
+
+    Raises
+    ------
+    ModelError
+        If a module has another rank, or is scaled differently, than was asked for.
+    """
+    for path, rank in rank_of.items():
+        layer: Any = model.get_submodule(path)
+        (name,) = layer.r
+        if layer.r[name] != rank or abs(layer.scaling[name] / scaling - 1) > _LARGEST_DEVIATION:
+            raise ModelError(
+                f"{path}: LoRA of rank {rank} scaled by {scaling:g} was wanted, and PEFT made one of rank "
+                f"{layer.r[name]} scaled by {layer.scaling[name]:g}; load the model anew, with the PEFT that lola names"
+            )

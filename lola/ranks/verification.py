@@ -1,0 +1,118 @@
+"""An independent check of ranks: limits, numbers and the proof, by comparisons and sums."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lola.problem import Problem
+from lola.proofs.checks import ROUNDING, check_array, require
+from lola.ranks.importance import Importance
+from lola.ranks.rounds import round_arguments
+from lola.solvers.checks import expect
+from lola.solvers.deadline_boxes import DeadlineRanks
+from lola.solvers.deadline_proof import RankProof
+from lola.solvers.errors import LolaValueError
+
+if TYPE_CHECKING:
+    from lola.ranks.plan import RankPlan
+
+# Of the sizes of all that is added up: gains may cancel out.
+_SUMS = 1e-9
+
+
+def verify(plan: RankPlan, importance: Importance, problem: Problem | None) -> None:
+    """Check a plan against an importance, and one by a deadline against its round.
+
+    Raises
+    ------
+    VerificationError
+        Naming the first line that fails.
+    TypeError, ValueError
+        If the importance or the problem is none, or of another number of blocks.
+    """
+    expect("importance", importance, Importance)
+    same_blocks(plan.rank.size, importance.n_blocks)
+    if (problem is None) != (plan.deadline_s is None):
+        wanted = (
+            "the problem of its round was wanted, got none" if problem is None else "no problem was wanted, got one"
+        )
+        raise LolaValueError(f"a plan by a deadline is checked with its problem, one under a budget without: {wanted}")
+    _check_numbers(plan, importance)
+    if problem is None:
+        _check_budget(plan, importance)
+    else:
+        _check_deadline(plan, importance, problem)
+
+
+def same_blocks(wanted: int, blocks: int) -> None:
+    """Refuse an importance or a profile of another model."""
+    if wanted != blocks:
+        raise LolaValueError(f"{wanted} blocks were wanted, as many as the plan has ranks; got {blocks}; give its own")
+
+
+def _check_numbers(plan: RankPlan, importance: Importance) -> None:
+    for name, dtype in (("rank", np.int64), ("parameters", np.int64), ("upload_bits", np.float64)):
+        check_array("shape", name, getattr(plan, name), dtype, importance.n_blocks)
+    most = importance.max_rank
+    inside = (plan.rank >= plan.min_rank) & (plan.rank <= most)
+    require(plan.min_rank >= 0, "min_rank", f"is {plan.min_rank}")
+    require(inside.all(), "rank", f"must lie between {plan.min_rank} and {most}, got {plan.rank[~inside][:1]}")
+    right = (plan.parameters == importance.parameters(plan.rank)).all()
+    require(right, "parameters", "are not cost·rank; is this the importance that was asked?")
+    bits = importance.upload_bits(plan.rank)
+    right = (np.abs(plan.upload_bits - bits) <= ROUNDING * bits).all()
+    require(right, "upload_bits", "are not fixed_bits + rank_bits·rank; is this the importance that was asked?")
+    require(0 <= plan.uniform_rank <= most, "uniform_rank", f"must lie between 0 and {most}, got {plan.uniform_rank}")
+    slack = _SUMS * float(np.abs(importance.gain).sum())
+    alike = np.full_like(plan.rank, plan.uniform_rank)
+    for line, worth, rank in (("objective", plan.objective, plan.rank), ("uniform", plan.uniform_objective, alike)):
+        exact = importance.worth(rank)
+        require(abs(worth - exact) <= slack, line, f"is {worth!r}, but the ranks are worth {exact!r}")
+    require(plan.objective <= plan.upper_bound + slack, "bound", f"{plan.upper_bound!r} is below the objective")
+
+
+def _check_budget(plan: RankPlan, importance: Importance) -> None:
+    budget, price = plan.budget, plan.price
+    require(budget is not None and price is not None, "budget", "it and a price were wanted, got none")
+    assert budget is not None
+    assert price is not None
+    spent, alike = int(plan.parameters.sum()), plan.uniform_rank * int(importance.cost.sum())
+    require(spent <= budget, "budget", f"{spent} parameters are more than {budget:.17g}")
+    require(alike <= budget, "uniform_rank", f"{alike} parameters are more than {budget:.17g}")
+    require(0 <= price < np.inf, "proof", f"a price >= 0 was wanted, got {price!r}")
+    worth = np.concatenate([np.zeros((importance.n_blocks, 1)), np.cumsum(importance.gain, axis=1)], axis=1)
+    paid = worth - price * importance.cost[:, None] * np.arange(importance.max_rank + 1)
+    bound = float(paid[:, plan.min_rank :].max(axis=1).sum() + price * budget)
+    slack = _SUMS * float(np.abs(importance.gain).sum() + price * budget)
+    require(
+        bound <= plan.upper_bound + slack, "proof", f"the price allows {bound!r}, the bound is {plan.upper_bound!r}"
+    )
+
+
+def _check_deadline(plan: RankPlan, importance: Importance, problem: Problem) -> None:
+    deadline_s, devices, shares, proof = plan.deadline_s, plan.device_of_block, plan.bandwidth_hz, plan.proof
+    check_array("shape", "device_of_block", devices, np.int64, importance.n_blocks)
+    check_array("shape", "bandwidth_hz", shares, np.float64, importance.n_blocks)
+    known = deadline_s is not None and plan.latency_s is not None and type(proof) is RankProof
+    require(known, "deadline", "it, a latency and a proof were wanted, got none")
+    assert deadline_s is not None
+    assert devices is not None
+    assert shares is not None
+    assert plan.latency_s is not None
+    assert proof is not None
+    DeadlineRanks(
+        objective=plan.objective,
+        rank=plan.rank,
+        device_of_block=devices,
+        bandwidth_hz=shares,
+        latency_s=plan.latency_s,
+        upper_bound=plan.upper_bound,
+        proof=proof,
+    ).verify(
+        importance.gain,
+        **round_arguments(importance, problem, deadline_s),
+        min_rank=plan.min_rank,
+        equal_bandwidth=plan.equal_bandwidth,
+    )
