@@ -90,6 +90,7 @@ class FusionScheme(Scheme):
         self.attention = PromptAttention(width, dtype=own.dtype) if attention is None else attention
         if self.attention.width != width:
             raise LolaValueError(f"the attention must be as wide as the prompts, {width}, got {self.attention.width}")
+        self.attention.network.to(own.device)
         self.classifier, self.lock = classifier, threading.RLock()
         self.sources = [prompt.detach().clone() for prompt in sources]
         self.own = torch.nn.Parameter(own.detach().clone())
