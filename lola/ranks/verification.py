@@ -33,7 +33,11 @@ def verify(plan: RankPlan, importance: Importance, problem: Problem | None) -> N
         If the importance or the problem is none, or of another number of blocks.
     """
     expect("importance", importance, Importance)
-    same_blocks(plan.rank.size, importance.n_blocks)
+    if plan.rank.size != importance.n_blocks:
+        raise LolaValueError(
+            f"an importance of {plan.rank.size} blocks was wanted, as many as the plan has ranks; got one of "
+            f"{importance.n_blocks}; give the plan's own"
+        )
     if (problem is None) != (plan.deadline_s is None):
         wanted = (
             "the problem of its round was wanted, got none" if problem is None else "no problem was wanted, got one"
@@ -44,12 +48,6 @@ def verify(plan: RankPlan, importance: Importance, problem: Problem | None) -> N
         _check_budget(plan, importance)
     else:
         _check_deadline(plan, importance, problem)
-
-
-def same_blocks(wanted: int, blocks: int) -> None:
-    """Refuse an importance or a profile of another model."""
-    if wanted != blocks:
-        raise LolaValueError(f"{wanted} blocks were wanted, as many as the plan has ranks; got {blocks}; give its own")
 
 
 def _check_numbers(plan: RankPlan, importance: Importance) -> None:
