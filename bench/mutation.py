@@ -111,6 +111,9 @@ TARGETS = (
     Target("solvers/segment*.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/chain*.py", ("tests/solvers/test_chains.py", "tests/solvers/test_chain_proofs.py"), SOLVERS),
     Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),
+    Target("solvers/hop*.py", ("tests/solvers/test_emulator_layers.py",), SOLVERS),
+    Target("solvers/knapsack.py", ("tests/solvers/test_device_selection.py",), SOLVERS),
+    Target("solvers/multiple*.py", ("tests/solvers/test_rank_allocation.py",), SOLVERS),
     Target("solvers/cluster*.py", ("tests/solvers/test_clusters.py",), SOLVERS),
     Target("solvers/*_prices.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/*.py", ("tests/solvers", "tests/test_properties.py"), SOLVERS),
@@ -312,8 +315,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="judge none; write the page from what is there")
     parser.add_argument("--fresh", action="store_true", help="forget all earlier results")
     options = parser.parse_args()
-    unknown = sorted(set(options.files) - set(files()))
-    if unknown:
+    if unknown := sorted(set(options.files) - set(files())):
         parser.error(f"{', '.join(unknown)}: not among the files to mutate, which are {', '.join(files())}")
     results = json.loads(STATE.read_text()) if STATE.exists() and not options.fresh else {}
     try:

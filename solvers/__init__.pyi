@@ -13,6 +13,8 @@ from lola.solvers.cutting import crunch as crunch
 from lola.solvers.deadline_boxes import DeadlineRanks as DeadlineRanks
 from lola.solvers.deadline_boxes import deadline_ranks as deadline_ranks
 from lola.solvers.errors import InfeasibleError as InfeasibleError
+from lola.solvers.hop_limited_path import EmulatorLayers as EmulatorLayers
+from lola.solvers.hop_limited_path import emulator_layers as emulator_layers
 from lola.solvers.hopcroft_karp import BottleneckAssignment as BottleneckAssignment
 from lola.solvers.hopcroft_karp import bottleneck_assignment as bottleneck_assignment
 from lola.solvers.horizon import HorizonPlan as HorizonPlan
@@ -21,8 +23,13 @@ from lola.solvers.horizon import horizon_plan as horizon_plan
 from lola.solvers.horizon import horizon_profit as horizon_profit
 from lola.solvers.joint import JointAllocation as JointAllocation
 from lola.solvers.joint import joint_allocation as joint_allocation
+from lola.solvers.knapsack import DeviceSelection as DeviceSelection
+from lola.solvers.knapsack import device_selection as device_selection
+from lola.solvers.knapsack import greedy_selection as greedy_selection
 from lola.solvers.lagrangian import DualAscent as DualAscent
 from lola.solvers.lagrangian import dual_ascent as dual_ascent
+from lola.solvers.multiple_choice_knapsack import RankAllocation as RankAllocation
+from lola.solvers.multiple_choice_knapsack import rank_allocation as rank_allocation
 from lola.solvers.nested_matching import BlockAllocation as BlockAllocation
 from lola.solvers.nested_matching import block_allocation as block_allocation
 from lola.solvers.relaxation import lagrangian_bound as lagrangian_bound

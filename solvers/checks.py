@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError, VerificationError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -52,6 +52,12 @@ def expect(name: str, value: object, kind: type) -> None:
     """Refuse an argument of another type, such as a path where the thing to save belongs."""
     if not isinstance(value, kind):
         raise LolaTypeError(f"{name} must be a lola.{kind.__name__}, got {type(value).__name__}")
+
+
+def require(holds: object, line: str, detail: str) -> None:
+    """Raise `VerificationError` where something does not hold: the line of the check, then what is wrong."""
+    if not holds:
+        raise VerificationError(f"{line}: {detail}")
 
 
 def frozen(array: Array) -> Array:

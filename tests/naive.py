@@ -2,7 +2,8 @@
 
 from fractions import Fraction
 from functools import cache
-from itertools import permutations
+from itertools import permutations, product
+from math import fsum, gcd
 
 import numpy as np
 
@@ -96,3 +97,53 @@ def check_prices_exactly(result, inputs, bandwidth_hz, local_steps=1):
                 load = Fraction(inputs["upload_bits"][depth]) / Fraction(inputs["spectral_efficiency"][k])
                 excess = max(excess, price + device_price - load / (bound - compute))
     assert sum(block) + sum(map(Fraction, result.device_price_hz)) - len(block) * excess > Fraction(bandwidth_hz)
+
+
+def cheapest_hops(distortion, n_kept):
+    """Least sum of n_kept + 1 hops from the input to the output."""
+    n_nodes = distortion.shape[0] + 1
+
+    @cache
+    def least(node, hops):
+        if hops == 0:
+            return 0.0 if node == 0 else np.inf
+        return min((least(i, hops - 1) + distortion[i, node - 1] for i in range(node)), default=np.inf)
+
+    return least(n_nodes - 1, n_kept + 1)
+
+
+def most_worth(gain, cost, budget):
+    """Most that ranks under a budget are worth: all ranks, one after the other, in exact numbers."""
+    limit, ranks = Fraction(budget), range(gain.shape[1] + 1)
+    worth = [[fsum(row[:rank]) for rank in ranks] for row in gain.tolist()]
+    weight = [[Fraction(each) * rank for rank in ranks] for each in cost.tolist()]
+    fitting = (
+        fsum(row[rank] for row, rank in zip(worth, chosen, strict=True))
+        for chosen in product(ranks, repeat=gain.shape[0])
+        if sum(row[rank] for row, rank in zip(weight, chosen, strict=True)) <= limit
+    )
+    return max(fitting)
+
+
+def rank_bound(gain, cost, budget, price):
+    """What ranks under a budget are worth at most, in exact numbers; the budget holds whole units of the costs."""
+    costs, charge = [Fraction(each) for each in cost.tolist()], Fraction(price)
+    finest = max(each.denominator for each in costs)
+    unit = Fraction(gcd(*(int(each * finest) for each in costs)), finest)
+    usable = Fraction(budget) // unit * unit
+    bound = charge * usable
+    for row, each in zip(gain.tolist(), costs, strict=True):
+        worth = [Fraction(0)]
+        for rank, more in enumerate(row, 1):
+            if rank * each <= usable:
+                worth.append(worth[-1] + Fraction(more) - charge * each)
+        bound += max(worth)
+    return bound
+
+
+def most_value(value, need_hz, bandwidth_hz):
+    """Most that devices which fit together are worth, over all sets of them."""
+    able = [(int(worth), need) for worth, need in zip(value, need_hz, strict=True) if need < np.inf]
+    sets = product((False, True), repeat=len(able))
+    chosen = ([pair for pair, taken in zip(able, each, strict=True) if taken] for each in sets)
+    return max(sum(worth for worth, _ in each) for each in chosen if fsum(need for _, need in each) <= bandwidth_hz)

@@ -8,7 +8,7 @@ import numpy as np
 from lola.files.formats import FormatError, integers, numbers
 from lola.problem import Problem
 from lola.solvers.checks import BoolArray, FloatArray
-from lola.solvers.errors import VerificationError
+from lola.solvers.checks import require as require
 
 # Numbers that are computed again here by the formula they came from may differ by a few roundings.
 ROUNDING = 1e-12
@@ -16,12 +16,6 @@ ROUNDING = 1e-12
 LARGEST = 1e200
 # Devices checked at a time, so that a city's fleet needs no K×L array.
 CHUNK = 1 << 15
-
-
-def require(holds: object, line: str, detail: str) -> None:
-    """Raise `VerificationError` where something does not hold: the line of the check, then what is wrong."""
-    if not holds:
-        raise VerificationError(f"{line}: {detail}")
 
 
 def check_array(line: str, name: str, value: object, dtype: type, size: int | tuple[int, ...] | None) -> None:

@@ -1,0 +1,222 @@
+"""Devices that share a spectrum: against brute force, HiGHS, and by their own bound; and the rules to compare with."""
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+import lola
+from lola.solvers import device_selection, greedy_selection, knapsack
+
+NEEDS = ("real", "tenths", "integers", "wide", "as the value", "huge", "tiny")
+
+
+def instance(rng, n_devices, needs):
+    value = rng.integers(0, rng.choice([2, 8, 100, 10**6]), n_devices)
+    need = {
+        "real": lambda: rng.random(n_devices) + 1e-3,
+        "tenths": lambda: rng.integers(1, 6, n_devices) * 0.1,
+        "integers": lambda: rng.integers(1, 9, n_devices) * 1.0,
+        "wide": lambda: np.exp(rng.normal(size=n_devices) * 7),
+        "as the value": lambda: value * 1.1 + 0.1,
+        "huge": lambda: rng.random(n_devices) * 1e45 + 1e43,
+        "tiny": lambda: rng.random(n_devices) * 1e-45 + 1e-47,
+    }[needs]()
+    able = rng.random(n_devices) < 0.9
+    budgets = [rng.random() * need.sum(), need.sum(), need.min() / 2, need[0] + need[-1], need.max()]
+    return value, np.where(able, need, np.inf), float(rng.choice(budgets))
+
+
+def check(value, need, bandwidth):
+    """The devices fit, are worth what is said, and the price bounds all in exact numbers."""
+    chosen = device_selection(value, need, bandwidth)
+    chosen.verify(value, need, bandwidth)
+    assert chosen.selected.dtype == np.int64
+    assert math.fsum(need[chosen.selected]) <= bandwidth
+    assert isinstance(chosen.objective, int)
+    assert chosen.objective == value[chosen.selected].sum() <= chosen.upper_bound
+    price = Fraction(chosen.price)
+    beyond = [int(v) - price * Fraction(n) for v, n in zip(value, need, strict=True) if n <= bandwidth]
+    assert price * Fraction(bandwidth) + sum(max(each, Fraction(0)) for each in beyond) < chosen.upper_bound + 1
+    return chosen
+
+
+def test_optimal_against_brute_force(instances):
+    """5,000 of them with LOLA_TEST_FACTOR=10."""
+    rng = np.random.default_rng(55)
+    proven = beaten = 0
+    for _ in range(instances(500)):
+        value, need, bandwidth = instance(rng, int(rng.integers(1, 9)), rng.choice(NEEDS))
+        chosen = check(value, need, bandwidth)
+        assert chosen.objective == naive.most_value(value, need, bandwidth), (value, need, bandwidth)
+        proven += chosen.objective == chosen.upper_bound
+        greedy = greedy_selection(value / need, need, bandwidth)
+        assert math.fsum(need[greedy]) <= bandwidth
+        beaten += value[greedy].sum() < chosen.objective
+    assert proven > 5
+    assert beaten > 0
+
+
+def test_optimal_against_somebody_elses_solver(instances):
+    """HiGHS heeds the bandwidth to 1e-6 only; with integer needs, and half of one to spare, that is exact."""
+    rng = np.random.default_rng(56)
+    for number in range(instances(16)):
+        n_devices = int(rng.integers(20, 200))
+        value, need = rng.integers(0, 300, n_devices), rng.integers(1, 10_000, n_devices) * 1.0
+        if number % 2:
+            need = value + rng.integers(10, 20, n_devices) * 1.0  # strongly correlated: bounds say little
+        bandwidth = float(rng.integers(1, int(need.sum()))) + 0.5
+        answer = milp(
+            -value.astype(float),
+            constraints=LinearConstraint(need[None], -np.inf, bandwidth),
+            integrality=1,
+            bounds=Bounds(0.0, 1.0),
+            options={"mip_rel_gap": 0.0},
+        )
+        assert answer.status == 0
+        assert check(value, need, bandwidth).objective == round(-answer.fun)
+
+
+def test_a_city_of_devices():
+    rng = np.random.default_rng(57)
+    value, need = rng.integers(0, 100, 20_000), rng.exponential(size=20_000) * 1e5
+    chosen = device_selection(value, need, need.sum() / 10)
+    chosen.verify(value, need, need.sum() / 10)
+    assert chosen.objective == chosen.upper_bound
+
+
+def test_the_greedy_rule_misses_the_bound_by_less_than_one_device(instances):
+    """The article's "score times rate": less than one value below the bound, and that may be nearly all."""
+    rng = np.random.default_rng(58)
+    for _ in range(instances(100)):
+        value, need, bandwidth = instance(rng, int(rng.integers(1, 60)), rng.choice(NEEDS))
+        able = need <= bandwidth
+        greedy = value[greedy_selection(value / need, need, bandwidth)].sum()
+        bound = device_selection(value, need, bandwidth).upper_bound
+        assert greedy > bound - value[able].max(initial=0) - 1 or not able.any()
+    value, need = np.array([1, 100]), np.array([1.0, 101.0])
+    assert greedy_selection(value / need, need, 101.0).tolist() == [0]
+    assert device_selection(value, need, 101.0).selected.tolist() == [1]
+
+
+def test_greedy_by_other_priorities():
+    need = [3.0, 1.0, 2.0, np.inf]
+    assert greedy_selection([5, 1, 3, 9], need, 4.0).tolist() == [0, 1]
+    assert greedy_selection([1 / 3, 1, 1 / 2, 0], need, 4.0).tolist() == [1, 2]
+    assert greedy_selection([1, 1, 1, 1], need, 3.0).tolist() == [0]
+
+
+def test_needs_are_added_up_exactly_and_rounded_once():
+    """As math.fsum does: ten of 0.1 are 1, though one after the other they are less; 0.1 + 0.2 is more than 0.3."""
+    assert device_selection([1] * 10, [0.1] * 10, 1.0).objective == 10
+    assert device_selection([1, 1], [0.1, 0.2], 0.3).objective == 1
+    assert device_selection([1, 1], [0.1, 0.2], 0.1 + 0.2).objective == 2
+    assert device_selection([3, 1, 1], [1.0, 1e-17, 1e-17], 1.0).objective == 5  # what is lost in rounding fits
+
+
+def test_nothing_fits_or_nothing_is_worth_anything():
+    for value, need in (([5, 5], [2.0, np.inf]), ([0, 0], [0.5, 0.5])):
+        chosen = device_selection(value, need, 1.0)
+        assert (chosen.selected.tolist(), chosen.objective, chosen.upper_bound, chosen.price) == ([], 0, 0, 0.0)
+
+
+small = st.integers(0, 2**32 - 1).map(
+    lambda seed: instance(np.random.default_rng(seed), 1 + seed % 12, NEEDS[seed // 12 % len(NEEDS)])
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(small, st.randoms(use_true_random=False))
+def test_permuting_devices_changes_nothing(problem, random):
+    value, need, bandwidth = problem
+    order = list(range(value.size))
+    random.shuffle(order)
+    permuted = device_selection(value[order], need[order], bandwidth)
+    assert permuted.objective == device_selection(value, need, bandwidth).objective
+
+
+@settings(deadline=None, max_examples=60)
+@given(small, st.floats(1.0, 3.0))
+def test_more_bandwidth_and_another_device_never_hurt(problem, factor):
+    value, need, bandwidth = problem
+    best = device_selection(value, need, bandwidth).objective
+    assert device_selection(value, need, bandwidth * factor).objective >= best
+    assert device_selection(np.append(value, 3), np.append(need, bandwidth), bandwidth).objective >= max(best, 3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(small, st.integers(-10, 10), st.integers(1, 5))
+def test_scaling_scales(problem, of_need, of_value):
+    value, need, bandwidth = problem
+    plain = device_selection(value, need, bandwidth)
+    scaled = device_selection(value * of_value, need * 2.0**of_need, bandwidth * 2.0**of_need)
+    assert scaled.objective == plain.objective * of_value
+
+
+def test_what_was_tampered_with_is_told():
+    value, need = np.array([7, 4, 4, 9]), np.array([3.0, 2.0, 2.0, np.inf])
+    chosen = device_selection(value, need, 4.0)
+    for message, change in (
+        (r"selected: distinct devices are wanted, rising, got \[2 1\]", {"selected": np.array([2, 1])}),
+        (r"selected: distinct devices are wanted, rising, got \[1 1\]", {"selected": np.array([1, 1])}),
+        (r"selected: distinct devices are wanted, rising, got \[1 4\]", {"selected": np.array([1, 4])}),
+        ("bandwidth: the devices need 5 Hz, more than 4.0", {"selected": np.array([0, 1])}),
+        ("bandwidth: the devices need inf Hz, more than 4.0", {"selected": np.array([3])}),
+        ("objective: the devices are worth 7, not 8", {"selected": np.array([0])}),
+        ("price: must be finite and >= 0, got -0.5", {"price": -0.5}),
+        ("price: must be finite and >= 0, got inf", {"price": np.inf}),
+        ("proof: the price only shows 9, not 8", {"upper_bound": 8}),
+        ("proof: the price only shows 15, not 9", {"price": 0.0}),
+    ):
+        with pytest.raises(lola.VerificationError, match=message):
+            replace(chosen, **change).verify(value, need, 4.0)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"value": [1.0, 2.0]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        ({"value": [1]}, r"value must have 2 entries, as many as need_hz; got shape \(1,\)"),
+        ({"value": [[1, 2]]}, r"value must have 2 entries, as many as need_hz; got shape \(1, 2\)"),
+        ({"value": [1, -1]}, r"value must be >= 0 with a sum up to 2\*\*53, got from -1 to 1; leave out devices"),
+        ({"value": [1, 2**53]}, r"value must be >= 0 with a sum up to 2\*\*53, got from 1 to .*, or count in larger"),
+        ({"need_hz": [1.0, 0.0]}, "need_hz must hold numbers > 0 .*, got 0.0 at index 1; correct it"),
+        (
+            {"need_hz": [np.nan, 1.0]},
+            r"need_hz must hold numbers > 0 \(from .*, inf for a device that cannot\), got nan",
+        ),
+        ({"need_hz": [1.0, 1e60]}, r"need_hz must hold numbers > 0 \(from 1e-50 to 1e50, .* got 1e\+60 at index 1"),
+        ({"need_hz": []}, r"need_hz must hold numbers > 0 .*, got none; correct it"),
+        ({"need_hz": [[1.0]]}, r"need_hz must have 1 axis\(es\), got shape \(1, 1\)"),
+        ({"bandwidth_hz": 0.0}, "bandwidth_hz must be finite and > 0, got 0.0"),
+        ({"bandwidth_hz": "1 MHz"}, "bandwidth_hz must be a number, got str: '1 MHz'"),
+    ],
+)
+def test_bad_arguments_are_refused(change, message):
+    asked = {"value": [1, 2], "need_hz": [1.0, 2.0], "bandwidth_hz": 2.0} | change
+    with pytest.raises(lola.LolaError, match=message):
+        device_selection(**asked)
+
+
+def test_bad_priorities_are_refused():
+    with pytest.raises(lola.LolaError, match="priority must hold 2 numbers, as many as need_hz, got 1, 0 of them NaN"):
+        greedy_selection([1.0], [1.0, 2.0], 1.0)
+    with pytest.raises(
+        lola.LolaError, match="priority must hold 2 numbers, .*, got 2, 1 of them NaN; give each device"
+    ):
+        greedy_selection([1.0, np.nan], [1.0, 2.0], 1.0)
+
+
+def test_a_table_that_is_too_large_is_refused_before_it_is_made(monkeypatch):
+    """Values in proportion to needs, none of which fill the spectrum: any total may be the best."""
+    monkeypatch.setattr(knapsack, "MOST_BYTES", 10_000)
+    value = 2 * np.random.default_rng(59).integers(1, 10_000, 40)
+    message = "value: a table of 40 devices and .* totals may take at most 0.01 MB, got .* MB; count value in larger"
+    with pytest.raises(lola.LolaError, match=message):
+        device_selection(value, value * 1.0, float(value.sum() // 4 * 2 + 1))
