@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from lola.solvers.checks import expect
 from lola.solvers.deadline_boxes import DeadlineRanks
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.errors import LolaValueError
+from lola.solvers.multiple_choice_knapsack import RankAllocation
 
 if TYPE_CHECKING:
     from lola.ranks.plan import RankPlan
@@ -72,21 +74,26 @@ def _check_numbers(plan: RankPlan, importance: Importance) -> None:
 
 
 def _check_budget(plan: RankPlan, importance: Importance) -> None:
-    budget, price = plan.budget, plan.price
+    budget, price, least = plan.budget, plan.price, plan.min_rank
     require(budget is not None and price is not None, "budget", "it and a price were wanted, got none")
     assert budget is not None
     assert price is not None
-    spent, alike = int(plan.parameters.sum()), plan.uniform_rank * int(importance.cost.sum())
-    require(spent <= budget, "budget", f"{spent} parameters are more than {budget:.17g}")
+    alike = plan.uniform_rank * int(importance.cost.sum())
     require(alike <= budget, "uniform_rank", f"{alike} parameters are more than {budget:.17g}")
-    require(0 <= price < np.inf, "proof", f"a price >= 0 was wanted, got {price!r}")
-    worth = np.concatenate([np.zeros((importance.n_blocks, 1)), np.cumsum(importance.gain, axis=1)], axis=1)
-    paid = worth - price * importance.cost[:, None] * np.arange(importance.max_rank + 1)
-    bound = float(paid[:, plan.min_rank :].max(axis=1).sum() + price * budget)
-    slack = _SUMS * float(np.abs(importance.gain).sum() + price * budget)
-    require(
-        bound <= plan.upper_bound + slack, "proof", f"the price allows {bound!r}, the bound is {plan.upper_bound!r}"
-    )
+    first = np.full_like(plan.rank, least)
+    beyond = budget - int(importance.parameters(first).sum())
+    require(beyond >= 0, "budget", f"not even rank {least} of every block fits {budget:.17g} parameters")
+    if least == importance.max_rank:
+        return
+    sure = importance.worth(first)  # what is chosen lies beyond it
+    chosen = np.arange(importance.max_rank) < plan.rank[:, None]
+    chosen[:, :least] = False
+    RankAllocation(
+        rank=plan.rank - least,
+        objective=math.fsum(importance.gain[chosen]),
+        price=price,
+        upper_bound=plan.upper_bound - sure + ROUNDING * abs(sure),
+    ).verify(importance.gain[:, least:], importance.cost, beyond)
 
 
 def _check_deadline(plan: RankPlan, importance: Importance, problem: Problem) -> None:

@@ -128,7 +128,13 @@ def test_all_follows_from_the_seed_and_progress_is_told(tmp_path):
     model, said = tiny_model(tmp_path).train(), []
     once, again, other = (
         measure_importance(
-            model, batches(), measure="sensitivity", max_rank=2, steps=2, seed=seed, progress=lambda *at: said.append(at)
+            model,
+            batches(),
+            measure="sensitivity",
+            max_rank=2,
+            steps=2,
+            seed=seed,
+            progress=lambda *at: said.append(at),
         )
         for seed in (0, 0, 1)
     )
@@ -153,7 +159,11 @@ def test_more_ranks_than_a_module_is_wide_are_worth_nothing(tmp_path):
         ({"blocks": ["a"]}, TypeError, "blocks must be a path within the model, which is copied, got list"),
         ({"model": "bert"}, TypeError, r"model must be a torch module or a lola.models.Depths, got str"),
         ({"learning_rate": 1e30, "steps": 4}, ModelError, "a finite loss was wanted to learn from, got nan"),
-        ({"loss": lambda model, batch: 0 * model(**batch).loss}, ModelError, "nothing was learnt: every rank is worth 0"),
+        (
+            {"loss": lambda model, batch: 0 * model(**batch).loss},
+            ModelError,
+            "nothing was learnt: every rank is worth 0",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused(tmp_path, changes, kind, message):
