@@ -210,7 +210,7 @@ def _backward(depths: Depths, batch: Batch, loss: Loss) -> None:
     depths.model.zero_grad(set_to_none=True)
     value = loss(depths.model, batch)
     if not torch.isfinite(value):
-        raise ModelError(f"a finite loss was wanted to learn from, got {float(value)}; lower the learning rate")
+        raise ModelError(f"a finite loss was wanted to learn from, got {value.item():g}; lower the learning rate")
     value.backward()
 
 

@@ -19,6 +19,8 @@ SHOWN = {
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
     **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule", "StageProfile", "load_stages")},
     **{name: getattr(lola, name) for name in (*CHAINS, "HorizonProblem", "load_horizon")},
+    **{name: getattr(lola, name) for name in ("Importance", "allocate_ranks", "load_importance", "load_ranks")},
+    "RankPlan.verify": lola.RankPlan.verify,
     "Chain.verify": lola.Chain.verify,
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
