@@ -94,8 +94,7 @@ TARGETS = (
     Target("lola/devices/*.py", ("tests/devices/test_faults.py", "tests/devices"), USUAL),
     Target("lola/chains/horizon.py", ("tests/test_horizon_proofs.py", "tests/test_horizon_command.py"), USUAL),
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
-    Target("lola/chains/*.py", ("tests/chains",), USUAL),
-    Target("lola/air/*.py", ("tests/air",), USUAL),
+    *(Target(f"lola/{folder}/*.py", (f"tests/{folder}",), USUAL) for folder in ("chains", "air")),
     Target(
         "lola/adapters/quarantine.py", ("tests/adapters/test_quarantine.py", "tests/devices/test_influence.py"), USUAL
     ),
@@ -316,8 +315,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="judge none; write the page from what is there")
     parser.add_argument("--fresh", action="store_true", help="forget all earlier results")
     options = parser.parse_args()
-    unknown = sorted(set(options.files) - set(files()))
-    if unknown:
+    if unknown := sorted(set(options.files) - set(files())):
         parser.error(f"{', '.join(unknown)}: not among the files to mutate, which are {', '.join(files())}")
     results = json.loads(STATE.read_text()) if STATE.exists() and not options.fresh else {}
     try:
