@@ -159,7 +159,7 @@ def test_a_device_that_drops_out_neither_sends_nor_learns_and_its_data_are_left_
     mean = sum(places(before[device]) for device in record.devices_used) / len(record.devices_used)
     fresh.scheme.classifier.model.eval()
     loss = with_prompt(fresh.scheme.classifier.model, mean, union(session.data, of=record.devices_used)).loss
-    assert record.loss == pytest.approx(float(loss), rel=1e-12)
+    assert record.loss == pytest.approx(loss.item(), rel=1e-12)
 
 
 def test_what_is_not_finite_is_refused_on_a_device_and_at_the_server(tmp_path):
@@ -193,7 +193,7 @@ def test_a_head_may_stay_frozen_and_the_mean_prompt_is_what_is_evaluated(tmp_pat
         evaluate=lambda: {"size": scheme.prompt().norm()},
     )
     (record,) = session.run(1)
-    assert record.scores["size"] != pytest.approx(float(mean.norm()), rel=1e-6)
+    assert record.scores["size"] != pytest.approx(mean.norm().item(), rel=1e-6)
     assert all(torch.equal(a, b) for a, b in zip(head, frozen.model.classifier.parameters(), strict=True))
 
 
@@ -213,7 +213,7 @@ def test_the_mean_of_embedded_data_is_mixup_and_no_mean_gradient(tmp_path):
     mean = sum(gradient(*half) for half in halves) / 2
     torch.testing.assert_close(gradient(words, targets), mean, rtol=1e-9, atol=1e-12)
     mixed = gradient(*(sum(parts) / 2 for parts in zip(*halves, strict=True)))
-    assert float((mixed - mean).norm() / mean.norm()) > 0.1
+    assert ((mixed - mean).norm() / mean.norm()).item() > 0.1
 
 
 def encoders_of(folder, **changes):
