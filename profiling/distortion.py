@@ -91,8 +91,8 @@ def _states(depths: Depths, batch: Batch) -> "list[torch.Tensor]":
     mask = batch.get("attention_mask")
 
     def note(module: int, hidden: "torch.Tensor", _: object) -> "torch.Tensor":
-        of_text = mask is not None and mask.shape == hidden.shape[:2]
-        states.append((hidden[mask.bool()] if of_text else hidden).double())
+        of_text = hidden if mask is None or mask.shape != hidden.shape[:2] else hidden[mask.bool()]
+        states.append(of_text.double())
         return hidden
 
     with ModuleChain(depths).cut_by(note):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lola.adapters.clusters import Answer, mean_gradients, shares
 from lola.adapters.shards import ShardedData
@@ -72,7 +72,8 @@ def prompt_encoder(
         encoder_hidden_size=positive_integer("hidden", width if hidden is None else hidden),
     )
     with seeded(seed):
-        return PromptEncoder(config).to(words.device, words.dtype)
+        encoder = PromptEncoder(config)  # type: ignore[no-untyped-call]
+    return encoder.to(words.device, words.dtype)
 
 
 class AssistedScheme(Scheme):
@@ -229,7 +230,7 @@ def _prompt_of(encoder: PromptEncoder) -> torch.Tensor:
 
 def _words(model: nn.Module) -> torch.Tensor:
     """Return the weights of a model's word embeddings."""
-    embedding = getattr(model, "get_input_embeddings", lambda: None)()
+    embedding: Any = getattr(model, "get_input_embeddings", lambda: None)()
     if getattr(embedding, "weight", None) is None:
         raise ModelError(f"a model with word embeddings was wanted, got {type(model).__name__}; take one of texts")
     weight: torch.Tensor = embedding.weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from lola.deft.ensemble import Effectiveness, PromptEnsemble, effectiveness
 from lola.deft.prompted import draw_prompt
 from lola.deft.scheme import FederatedRound, Outcome, Scheme
 from lola.deft.tuning import LEARNING_RATE, train_prompt
-from lola.solvers import device_selection, greedy_selection
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, real_number, seed_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -24,14 +23,7 @@ if TYPE_CHECKING:
 
     from lola.adapters.tunables import Tunables
 
-Selection = Callable[[IntArray, FloatArray, float], IntArray]
-# By name, who is selected, of wrong answers, hertz needed and hertz that there are.
-SCHEDULERS: dict[str, Selection] = {
-    "exact": lambda wrong, need_hz, bandwidth_hz: device_selection(wrong, need_hz, bandwidth_hz).selected,
-    "ratio": lambda wrong, need_hz, bandwidth_hz: greedy_selection(wrong / need_hz, need_hz, bandwidth_hz),
-    "score": greedy_selection,
-    "channel": lambda wrong, need_hz, bandwidth_hz: greedy_selection(1.0 / need_hz, need_hz, bandwidth_hz),
-}
+SCHEDULERS = ("exact", "ratio", "score", "channel")
 
 
 class BoostingScheme(Scheme):
@@ -168,7 +160,7 @@ class BoostingScheme(Scheme):
         candidates = np.array([k for k, test in tests.items() if test.score < self.threshold], dtype=np.int64)
         need_hz = self.need_hz(work)[candidates]
         wrong = np.array([tests[k].wrong for k in candidates.tolist()], dtype=np.int64)
-        selected = SCHEDULERS[self.scheduler](wrong, need_hz, self.bandwidth_hz) if candidates.size else candidates
+        selected = selected_by(self.scheduler, wrong, need_hz, self.bandwidth_hz) if candidates.size else candidates
         self._numbers = {
             "prompts": float(len(self.ensemble)),
             "satisfied": float(len(tests) - len(candidates)),
@@ -243,3 +235,13 @@ class BoostingScheme(Scheme):
         }
         self._answered[device] = answered
         return effectiveness(list(answered.values()), rows["labels"])
+
+
+def selected_by(scheduler: str, wrong: IntArray, need_hz: FloatArray, bandwidth_hz: float) -> IntArray:
+    """Return which candidates a scheduler selects, of so many wrong answers and hertz each, for so many hertz."""
+    from lola.solvers import device_selection, greedy_selection
+
+    if scheduler == "exact":
+        return device_selection(wrong, need_hz, bandwidth_hz).selected
+    priority = {"ratio": wrong / need_hz, "score": wrong, "channel": 1.0 / need_hz}[scheduler]
+    return greedy_selection(priority, need_hz, bandwidth_hz)

@@ -18,7 +18,7 @@ from lola.deft import (
     draw_prompt,
     train_prompt,
 )
-from lola.deft.boosting import SCHEDULERS
+from lola.deft.boosting import SCHEDULERS, selected_by
 from lola.deft.ensemble import effectiveness
 
 DEVICES, ROWS = 4, 24
@@ -103,11 +103,11 @@ def test_all_are_satisfied_after_a_few_rounds_in_which_the_most_wrong_answers_ar
 
 def test_the_schedulers_select_what_their_names_say():
     wrong, need_hz = np.array([5, 9, 5, 6]), np.array([2.0, 6.0, 3.0, np.inf])
-    selected = {name: select(wrong, need_hz, 6.0).tolist() for name, select in SCHEDULERS.items()}
+    selected = {name: selected_by(name, wrong, need_hz, 6.0).tolist() for name in SCHEDULERS}
     assert selected == {"exact": [0, 2], "ratio": [0, 2], "score": [1], "channel": [0, 2]}
     # By wrong answers a hertz, 7 of 3 come first and leave no room for twice 4 of 2.
     wrong, need_hz = np.array([7, 4, 4]), np.array([3.0, 2.0, 2.0])
-    selected = {name: select(wrong, need_hz, 4.0).tolist() for name, select in SCHEDULERS.items()}
+    selected = {name: selected_by(name, wrong, need_hz, 4.0).tolist() for name in SCHEDULERS}
     assert selected == {"exact": [1, 2], "ratio": [0], "score": [0], "channel": [1, 2]}
 
 
