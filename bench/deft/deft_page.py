@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import deft_runs_page
 import numpy as np
 from deft_plots import draw
 from one_device import AT_DB, BANDWIDTH_HZ, BITS, PRINTED_RATIO, PROMPT_TOKENS, WIDTH
@@ -31,9 +32,16 @@ def blocks(results: Record) -> list[str]:
     """Return what was measured as blocks of Markdown."""
     where = dict.fromkeys(f"{part['machine']}, {part['date']}" for part in results.values())
     versions = dict.fromkeys(", ".join(f"{k} {v}" for k, v in part["versions"].items()) for part in results.values())
-    sections = {"one-device": one_device}
-    told = [tell(results[part]) for part, tell in sections.items() if part in results]
-    told.insert(1, many_devices())
+    sections = (
+        ("one-device", one_device),
+        ("one-device", lambda _: many_devices()),
+        ("many-devices", deft_runs_page.many_devices),
+        ("many-devices", deft_runs_page.fusion),
+        ("ranks", deft_runs_page.ranks),
+        ("emulator", deft_runs_page.emulator),
+        ("boosting", deft_runs_page.boosting),
+    )
+    told = [tell(results[part]) for part, tell in sections if part in results]
     return [say("head", machine="; ".join(where), versions="; ".join(versions)), *told]
 
 

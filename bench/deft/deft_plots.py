@@ -5,6 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from boosted_prompts import SCHEDULERS
+from deft_runs_page import by_seed, spread
+from fused_prompts import AIR, DIGITAL, SCRATCH
+from glue_rows import NAMES
+from rank_budgets import MEASURES, UNIFORM
+
 from lola.figures.picture import import_figure, save_figure
 
 BLUE, ORANGE, RED, GREY = "#33608c", "#e8a33d", "#b0473a", "#777777"
@@ -15,10 +22,17 @@ Record = dict[str, Any]
 def draw(results: Record, plots: Path) -> None:
     """Draw what was measured."""
     plots.mkdir(exist_ok=True)
-    drawn = {"one-device": draw_one_device}
-    for part, draw_part in drawn.items():
+    drawn = {
+        "one-device": ("one-device", draw_one_device),
+        "many-devices": ("many-devices", draw_many_devices),
+        "fusion": ("many-devices", draw_fusion),
+        "ranks": ("ranks", draw_ranks),
+        "emulator": ("emulator", draw_emulator),
+        "boosting": ("boosting", draw_boosting),
+    }
+    for name, (part, draw_part) in drawn.items():
         if part in results:
-            save_figure(draw_part(results[part]), plots / f"{part}.png")
+            save_figure(draw_part(results[part]), plots / f"{name}.png")
 
 
 def framed(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
@@ -52,4 +66,92 @@ def draw_one_device(data: Record) -> Any:
     axes.set_yticks([], minor=True)
     axes.set_title("sizes that the article does not print are fitted", loc="left", fontsize=10)
     axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def draw_curve(axes: Any, values: np.ndarray, label: str, colour: str, mark: str = "o-") -> None:
+    """Draw the mean over seeds by epoch, with its standard error."""
+    epochs = np.arange(values.shape[1])
+    axes.errorbar(epochs, values.mean(axis=0), spread(values), fmt=mark, color=colour, capsize=3, label=label)
+
+
+def draw_many_devices(data: Record) -> Any:
+    """Draw Fig. 6: accuracy (solid) and the air's seconds (dashed) by epoch."""
+    figure, axes = framed()
+    other = axes.twinx()
+    other.spines["top"].set_visible(False)
+    for arm, colour in ((DIGITAL, ORANGE), (AIR, BLUE)):
+        draw_curve(axes, by_seed(data["runs"], "accuracy", arm=arm), f"{arm}: accuracy", colour)
+        seconds = by_seed(data["runs"], "clock_s", arm=arm)[0]
+        other.plot(range(1, len(seconds)), seconds[1:], "s--", color=colour, markersize=4)
+        axes.plot([], [], "s--", color=colour, markersize=4, label=f"{arm}: seconds on the air")
+    axes.axhline(data["majority"], color=GREY, ls=":", lw=1)
+    axes.annotate("majority", (0, data["majority"]), (0, -3), textcoords="offset points", color=GREY, va="top")
+    axes.set(xlabel="epochs", ylabel=f"accuracy on {NAMES[data['target']]}")
+    other.set(ylabel="seconds on the air, of all epochs so far", yscale="log")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def draw_fusion(data: Record) -> Any:
+    """Draw accuracy by epoch, from scratch and by transfer."""
+    figure, axes = framed()
+    arms = ((SCRATCH, "from scratch", GREY), (DIGITAL, "transfer, digital", ORANGE), (AIR, "transfer, AirComp", BLUE))
+    for arm, label, colour in arms:
+        draw_curve(axes, by_seed(data["runs"], "accuracy", arm=arm), label, colour, "s--" if arm == SCRATCH else "o-")
+    axes.axhline(data["majority"], color=GREY, ls=":", lw=1, label="the majority class")
+    axes.set(xlabel="epochs", ylabel=f"accuracy on {NAMES[data['target']]}")
+    axes.set_title("mean over seeds; bars: one standard error", loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def draw_ranks(data: Record) -> Any:
+    """Draw the mean rank of each depth."""
+    figure = import_figure()(figsize=(8.0, 3.6), layout="constrained")
+    axes_of = figure.subplots(1, len(data["tasks"]), sharey=True, squeeze=False)[0]
+    for axes, task in zip(axes_of, data["tasks"], strict=True):
+        tidy(axes)
+        for place, (arm, colour) in enumerate(zip((UNIFORM, *MEASURES), (GREY, BLUE, ORANGE), strict=True)):
+            mean = by_seed(data["runs"], "rank", task=task, arm=arm).mean(axis=0)
+            depths = np.arange(1, len(mean) + 1)
+            axes.bar(depths + 0.27 * (place - 1), mean, 0.25, color=colour, label=arm)
+        axes.set(xlabel="depth, 1 nearest the output", xticks=depths)
+        axes.set_title(NAMES[task], loc="left", fontsize=10)
+    axes_of[0].set_ylabel("rank, mean over seeds")
+    figure.legend(*axes_of[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def draw_emulator(data: Record) -> Any:
+    """Draw accuracy by the share of blocks kept."""
+    figure, axes = framed(6.5)
+    counts = sorted({run["n_kept"] for run in data["runs"]})
+    share = np.array(counts) / data["blocks"]
+    for name, label, colour, mark in (
+        ("accuracy", "whole model", BLUE, "o-"),
+        ("emulator_accuracy", "emulator alone", ORANGE, "s--"),
+    ):
+        values = np.stack([by_seed(data["runs"], name, n_kept=count) for count in counts], axis=1)
+        axes.errorbar(share, values.mean(axis=0), spread(values), fmt=mark, color=colour, capsize=3, label=label)
+    axes.axhline(data["majority"], color=GREY, ls=":", lw=1, label="the majority class")
+    axes.set(xlabel="share of blocks kept", ylabel=f"accuracy on {NAMES[data['task']]}")
+    axes.set_xticks(share, [f"{count}/{data['blocks']}" for count in counts])
+    axes.set_title("mean over seeds; bars: one standard error", loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def draw_boosting(data: Record) -> Any:
+    """Draw how many devices are satisfied after each round, the mean over seeds; who was done stays so."""
+    figure, axes = framed(6.5)
+    most, devices = data["scale"]["rounds"] + 1, data["scale"]["devices"]
+    styles = zip(SCHEDULERS, ((BLUE, "o-"), (ORANGE, "s--"), (RED, "^:")), strict=True)
+    for scheduler, (colour, mark) in styles:
+        runs = [run["satisfied"] for run in data["runs"] if run["scheduler"] == scheduler]
+        padded = np.array([run + [run[-1]] * (most - len(run)) for run in runs])
+        axes.plot(padded.mean(axis=0), mark, color=colour, label=scheduler)
+    axes.axhline(devices, color=GREY, lw=1)
+    axes.set(xlabel="rounds of new prompts", ylabel=f"satisfied devices of {devices}, mean over seeds", ylim=(0, None))
+    axes.legend(frameon=False, fontsize=9, loc="lower right", handlelength=3)
     return figure

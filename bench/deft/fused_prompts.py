@@ -53,7 +53,7 @@ def run(folder: str, glue: str) -> Record:
             if arm in uplinks:
                 told = fused(classifier, sources, own, data, dev, seed, uplinks[arm])
             else:
-                told = {"accuracy": from_scratch(classifier, own, data, dev)}
+                told = from_scratch(classifier, own, data, dev)
             runs.append({"seed": seed, "arm": arm} | told)
             print(runs[-1], flush=True)
     return {
@@ -113,29 +113,36 @@ def fused(
         evaluate=lambda: {"accuracy": accuracy(classifier, scheme.prompt(), dev)},
     )
     began = accuracy(classifier, scheme.prompt(), dev)
-    records = session.run(epoch * SCALE["epochs"])
+    records = list(session.run(epoch * SCALE["epochs"]))
     of_epochs = records[epoch - 1 :: epoch]
     return {
         "accuracy": [began, *(record.scores["accuracy"] for record in of_epochs)],
         "clock_s": [0.0, *(record.clock_s for record in of_epochs)],
-        "loss": [float(np.mean([r.loss for r in records[i : i + epoch]])) for i in range(0, len(records), epoch)],
+        "loss": by_epoch([record.loss for record in records]),
         "mse": float(np.mean([record.uplink_mse for record in records])),
         "weights": records[-1].numbers,
     }
 
 
-def from_scratch(classifier: PromptedClassifier, own: torch.Tensor, data: ShardedData, dev: Record) -> list[float]:
+def from_scratch(classifier: PromptedClassifier, own: torch.Tensor, data: ShardedData, dev: Record) -> Record:
     """Train the prompt alone, on the batches that the rounds of a session draw."""
     prompt = own.clone().requires_grad_()
     optimizer = torch.optim.Adam([prompt, *classifier.head], lr=SCALE["learning_rate"])
-    scores, epoch = [accuracy(classifier, own, dev)], SCALE["rows"] // BATCH_SIZE
+    scores, losses, epoch = [accuracy(classifier, own, dev)], [], SCALE["rows"] // BATCH_SIZE
     for iteration in range(epoch * SCALE["epochs"]):
         optimizer.zero_grad()
-        with_prompt(classifier.model, prompt, next(data.batches(0, iteration))).loss.backward()
+        loss = with_prompt(classifier.model, prompt, next(data.batches(0, iteration))).loss
+        loss.backward()
         optimizer.step()
+        losses.append(float(loss.detach()))
         if (iteration + 1) % epoch == 0:
             scores.append(accuracy(classifier, prompt.detach(), dev))
-    return scores
+    return {"accuracy": scores, "loss": by_epoch(losses)}
+
+
+def by_epoch(losses: list[float]) -> list[float]:
+    """Return the mean of each epoch."""
+    return np.reshape(losses, (SCALE["epochs"], -1)).mean(axis=1).tolist()
 
 
 def accuracy(classifier: PromptedClassifier, prompt: torch.Tensor, dev: Record) -> float:

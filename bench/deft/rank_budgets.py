@@ -12,9 +12,9 @@ from lola.models import attach_lora
 from lola.profiling import measure_importance
 from lola.tasks import read_glue
 
-TASKS = {"sst2": {"rows": 960, "epochs": 2}, "mrpc": {"rows": 640, "epochs": 3}}
+TASKS = {"sst2": {"rows": 640, "epochs": 2}, "mrpc": {"rows": 640, "epochs": 2}}
 UNIFORM, MEASURES = "uniform", ("singular", "sensitivity")
-SCALE = {"seeds": 3, "uniform_rank": 2, "max_rank": 8, "measured_steps": 30, "learning_rate": 1e-3}
+SCALE = {"seeds": 3, "uniform_rank": 2, "max_rank": 8, "measured_steps": 20, "learning_rate": 1e-3}
 
 Record = dict[str, Any]
 
@@ -27,9 +27,8 @@ def run(folder: str, glue: str) -> Record:
         train, dev = encode(encoder, corpus.train), encode(encoder, corpus.dev)
         for seed in range(SCALE["seeds"]):
             rows = drawn(train, scale["rows"], seed)
-            ranks = {UNIFORM: [SCALE["uniform_rank"]] * 6} | {
-                measure: ranks_by(measure, encoder, rows, seed) for measure in MEASURES
-            }
+            ranks = {measure: ranks_by(measure, encoder, rows, seed) for measure in MEASURES}
+            ranks[UNIFORM] = [SCALE["uniform_rank"]] * len(ranks[MEASURES[0]])
             for arm, rank in ranks.items():
                 accuracy = trained(encoder, rank, rows, dev, seed, scale["epochs"])
                 runs.append({"task": task, "seed": seed, "arm": arm, "rank": rank, "accuracy": accuracy})

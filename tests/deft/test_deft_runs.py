@@ -1,0 +1,84 @@
+"""The training behind the page of DEFT, on a tiny model and a few rows: every part runs, twice to the same end."""
+
+import boosted_prompts
+import deft_plots
+import deft_runs_page
+import fused_prompts
+import glue_rows
+import kept_blocks
+import numpy as np
+import pytest
+import rank_budgets
+from tiny_models import save_checkpoint
+
+from lola.tasks.glue import GLUE
+
+ROWS = 60
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Save a model and tasks, a word of each text telling its class, and make every run small."""
+    for task in ("sst2", "mrpc", "qqp", "mnli"):
+        folder = tmp_path / "glue" / GLUE[task].folder
+        folder.mkdir(parents=True)
+        labels = [GLUE[task].labels[n % GLUE[task].n_labels] for n in range(ROWS)]
+        pair = "w3" if len(GLUE[task].hub_columns) == 2 else ""
+        lines = [f"{n}\tw{n % 7} w{n % GLUE[task].n_labels}\t{pair}\t{label}" for n, label in enumerate(labels)]
+        for split in ("train", "dev"):
+            (folder / f"{split}.tsv").write_text("idx\tsentence1\tsentence2\tlabel\n" + "\n".join(lines) + "\n")
+    monkeypatch.setenv("LOLA_DEFT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(glue_rows, "LENGTH", 12)
+    monkeypatch.setitem(glue_rows.PAIRS, "rows", 32)
+    for module, changes in (
+        (fused_prompts, {"seeds": 2, "rows": 32, "epochs": 2, "source_rows": 16}),
+        (rank_budgets, {"seeds": 2, "measured_steps": 2, "max_rank": 3}),
+        (kept_blocks, {"seeds": 2, "rows": 8, "batch_size": 4, "rounds": 2, "measured_batches": 1}),
+        (boosted_prompts, {"seeds": 2, "read": 60, "devices": 2, "rows": 8, "held_out": 4, "general_rows": 16}),
+    ):
+        for name, value in changes.items():
+            monkeypatch.setitem(module.SCALE, name, value)
+    monkeypatch.setitem(boosted_prompts.SCALE, "rounds", 2)
+    monkeypatch.setattr(fused_prompts, "SOURCES", ("qqp", "qqp", "mnli"))
+    monkeypatch.setattr(rank_budgets, "TASKS", {"sst2": {"rows": 32, "epochs": 1}})
+    return save_checkpoint(tmp_path / "model"), str(tmp_path / "glue")
+
+
+def test_prompts_are_fused_over_either_uplink_or_trained_alone(folders):
+    told = fused_prompts.run(*folders)
+    assert [run["arm"] for run in told["runs"]] == 2 * [fused_prompts.DIGITAL, fused_prompts.AIR, fused_prompts.SCRATCH]
+    digital, analog = told["runs"][:2]
+    assert digital["clock_s"][-1] / analog["clock_s"][-1] == pytest.approx(3 * 8 / np.log2(101), rel=1e-9)
+    assert all(len(run["accuracy"]) == 1 + len(run["loss"]) == 3 for run in told["runs"])
+    assert digital["loss"] != analog["loss"]
+    assert digital["loss"][0] == pytest.approx(analog["loss"][0], rel=0.2)
+    assert "FusionScheme" in deft_runs_page.many_devices(told)
+    assert "by transfer" in deft_runs_page.fusion(told)
+    assert fused_prompts.run(*folders)["runs"] == told["runs"]  # from the cache now
+
+
+def test_ranks_are_spent_as_the_uniform_ones(folders, tmp_path):
+    told = rank_budgets.run(*folders)
+    assert {run["arm"] for run in told["runs"]} == {rank_budgets.UNIFORM, *rank_budgets.MEASURES}
+    assert {sum(run["rank"]) for run in told["runs"]} == {3 * rank_budgets.SCALE["uniform_rank"]}
+    assert "SST-2" in deft_runs_page.ranks(told)
+    assert deft_plots.draw_ranks(told)
+
+
+def test_fewer_blocks_are_kept_and_all(folders):
+    told = kept_blocks.run(*folders)
+    assert [run["n_kept"] for run in told["runs"]] == [2, 3, 2, 3]
+    two, three = told["runs"][:2]
+    assert two["emulator_bits"] < three["emulator_bits"]
+    assert (three["kept"], three["distortion"]) == ([1, 2, 3], 0)
+    assert three["accuracy"] == three["emulator_accuracy"]
+    assert "Emulator" in deft_runs_page.emulator(told)
+
+
+def test_prompts_are_boosted_by_each_scheduler(folders):
+    told = boosted_prompts.run(*folders)
+    assert [run["scheduler"] for run in told["runs"]] == 2 * [*boosted_prompts.SCHEDULERS]
+    for run in told["runs"]:
+        assert 1 <= len(run["prompts"]) <= 3
+        assert all(sum(pair) == 2 for pair in zip(run["satisfied"], run["candidates"], strict=True))
+    assert "FlyBoosting" in deft_runs_page.boosting(told)
