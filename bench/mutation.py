@@ -68,9 +68,8 @@ TARGETS = (
     Target("lola/tasks/glue.py", ("tests/adapters/test_glue.py",), USUAL),
     Target("lola/tasks/texts.py", ("tests/adapters/test_text.py",), USUAL),
     Target("lola/tasks/export.py", ("tests/adapters/test_export_command.py",), USUAL),
-    Target(
-        "lola/tasks/folder.py", ("tests/adapters/test_train_command.py", "tests/adapters/test_export_command.py"), USUAL
-    ),
+    Target("lola/tasks/folder.py", tuple(f"tests/adapters/test_{n}_command.py" for n in ("train", "export")), USUAL),
+    *(Target(f"lola/{own}.py", ("tests/ranks",), USUAL) for own in ("ranks/*", "tasks/importance")),
     *(
         Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
         for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
@@ -136,7 +135,8 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
-    folders = ("solvers", "solvers/oracle", "lola/proofs", "lola/adapters", "lola/chains", "lola/devices", "lola/tasks")
+    of_lola = (f"lola/{name}" for name in ("proofs", "adapters", "chains", "devices", "tasks", "ranks"))
+    folders = ("solvers", "solvers/oracle", *of_lola)
     paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")
 
