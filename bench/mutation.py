@@ -57,7 +57,7 @@ class Mutant(NamedTuple):
 def files() -> list[str]:
     """Return the files to mutate, relative to the root."""
     paths = [ROOT / "lola/verification.py"]
-    of_lola = ("proofs", "adapters", "air", "chains", "deft", "devices", "tasks")
+    of_lola = ("proofs", "adapters", "air", "chains", "deft", "devices", "ranks", "tasks")
     folders = ("solvers", "solvers/oracle", *(f"lola/{name}" for name in of_lola))
     paths += [path for folder in folders for path in (ROOT / folder).glob("*.py")]
     return sorted(str(path.relative_to(ROOT)) for path in paths if path.name != "__init__.py")

@@ -36,6 +36,7 @@ TARGETS = (
     Target(
         "lola/tasks/folder.py", ("tests/adapters/test_train_command.py", "tests/adapters/test_export_command.py"), USUAL
     ),
+    *(Target(f"lola/{own}.py", ("tests/ranks",), USUAL) for own in ("ranks/*", "tasks/importance")),
     *(
         Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
         for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
