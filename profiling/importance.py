@@ -217,7 +217,7 @@ def _backward(depths: Depths, batch: Batch, loss: Loss) -> None:
 def _squared_singular_values(layer: _Layer) -> FloatArray:
     """Return those of an adapter's update, (rank,), falling; by way of two small triangles, not of the product."""
     down, up = (np.asarray(part.detach().cpu().double()) for part in (layer.down, layer.up))
-    triangles = np.linalg.qr(up, mode="r") @ np.linalg.qr(down.T, mode="r").T
+    triangles = np.linalg.qr(up).R @ np.linalg.qr(down.T).R.T
     values = np.zeros(len(down))  # a module narrower than the rank has fewer
     found = np.linalg.svd(layer.scaling * triangles, compute_uv=False)
     values[: len(found)] = found**2

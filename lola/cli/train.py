@@ -65,7 +65,7 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=32, help="texts in a batch (default 32)")
     parser.add_argument("--seq", type=int, default=128, help="tokens of a text at most (default 128)")
     parser.add_argument("--rank", type=int, default=8, metavar="R", help="of LoRA (default 8)")
-    parser.add_argument("--ranks", metavar="r.json", help="a rank of each block, from lola ranks --json, instead")
+    parser.add_argument("--ranks", metavar="r.json", help="a rank of each block instead, as lola ranks saves them")
     parser.add_argument("--lora-alpha", type=float, metavar="A", help="of the largest rank (default: twice that)")
     parser.add_argument(
         "--freeze-head", action="store_true", help="do not train the classifier head; then all blocks upload the same"
