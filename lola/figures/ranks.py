@@ -28,16 +28,18 @@ def draw_ranks(plan: RankPlan, importance: Importance) -> "Figure":
     ImportError
         If matplotlib is missing; it names the extra to install.
     """
+    figure_class = import_figure()
+    from matplotlib.ticker import MaxNLocator
+
     depth = np.arange(1, importance.n_blocks + 1)
     height = float(np.clip(2.0 + 0.3 * importance.n_blocks, 3.8, 12.0))
-    figure = import_figure()(figsize=(10.5, height), layout="constrained")
+    figure = figure_class(figsize=(10.5, height), layout="constrained")
     worth, ranks = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     _draw_worth(worth, plan, importance)
     bars = ranks.barh(depth, plan.rank, 0.7, color=_BAR)
     ranks.bar_label(bars, plan.rank.tolist(), padding=3)
     ranks.axvline(plan.uniform_rank, color=_UNIFORM, linewidth=2, label=f"one rank for all: {plan.uniform_rank}")
     ranks.set_xlim(0, 1.12 * max(int(plan.rank.max()), plan.uniform_rank, 1))
-    ranks.xaxis.get_major_locator().set_params(integer=True)
     ranks.set_xlabel("rank of LoRA")
     limit = f"of {plan.budget:,.6g}" if plan.budget is not None else f"by {plan.deadline_s:.4g} s"
     ranks.set_title(f"{plan.parameters.sum():,} parameters {limit}", loc="left", fontsize="medium")
@@ -49,6 +51,8 @@ def draw_ranks(plan: RankPlan, importance: Importance) -> "Figure":
     names, fonts = lettering(texts, _LONGEST_NAME)
     if names and importance.n_blocks <= _MOST_NAMES:
         worth.set_yticks(depth, names, fontfamily=fonts)
+    for axes in (worth, ranks):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     worth.set_ylabel("depth, 1 nearest the output")
     worth.set_ylim(importance.n_blocks + 0.5, 0.5)
     (origin,), fonts = lettering([str(importance.provenance or "unknown provenance")], _LONGEST_TITLE)
@@ -71,4 +75,3 @@ def _draw_worth(axes: "Axes", plan: RankPlan, importance: Importance) -> None:
     axes.set_title(f"left of the line: chosen, {share:.1f} % of the worth of all", loc="left", fontsize="medium")
     axes.set_xlabel("number of the rank")
     axes.set_xlim(0.5, most + 0.6)
-    axes.xaxis.get_major_locator().set_params(integer=True)
