@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, duration_s, frozen, real_or_complex, require, shown, vector
+from lola.solvers.checks import FloatArray, frozen, nonnegative_number, real_or_complex, require, shown, vector
 from lola.solvers.errors import InfeasibleError, LolaTypeError
 
 # Sums of a few hundred numbers, and products that are formed again from rounded factors, agree this well.
@@ -175,7 +175,7 @@ def _inputs(channel_gain: ArrayLike, power: ArrayLike, weight: ArrayLike, noise_
     gain = vector("channel_gain", magnitude, positive=False)
     most = vector("power", power, ("channel_gain", gain))
     wanted = vector("weight", weight, ("channel_gain", gain), positive=False)
-    return _Inputs(gain, most, wanted, duration_s("noise_power", noise_power))
+    return _Inputs(gain, most, wanted, nonnegative_number("noise_power", noise_power))
 
 
 def _least_unbiased(inputs: _Inputs) -> float:

@@ -157,8 +157,8 @@ def positive_number(name: str, value: object) -> float:
     return number
 
 
-def duration_s(name: str, value: object) -> float:
-    """Return `value` as a float, or say why it is not a finite number of seconds, zero allowed."""
+def nonnegative_number(name: str, value: object) -> float:
+    """Return `value` as a float, or say why it is neither zero nor a positive number of usual size."""
     return 0.0 if real_number(name, value) == 0 else positive_number(name, value)
 
 

@@ -12,8 +12,8 @@ from lola.solvers.checks import (
     SMALLEST,
     ComplexArray,
     FloatArray,
-    duration_s,
     frozen,
+    nonnegative_number,
     positive_number,
     real_or_complex,
     require,
@@ -155,7 +155,7 @@ def _inputs(
     matrix: ArrayLike, channel: ArrayLike, power: float, noise_power: float
 ) -> tuple[FloatArray | ComplexArray, FloatArray | ComplexArray, float, float]:
     wanted, through = _finite("matrix", matrix), _finite("channel", channel)
-    return wanted, through, positive_number("power", power), duration_s("noise_power", noise_power)
+    return wanted, through, positive_number("power", power), nonnegative_number("noise_power", noise_power)
 
 
 def _finite(name: str, value: ArrayLike) -> FloatArray | ComplexArray:
