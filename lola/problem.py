@@ -19,8 +19,8 @@ from lola.solvers.checks import (
     BoolArray,
     FloatArray,
     IntArray,
-    duration_s,
     expect,
+    nonnegative_number,
     positive_integer,
     positive_number,
     shown,
@@ -173,7 +173,7 @@ class Problem:
         object.__setattr__(self, "local_steps", positive_integer("local_steps", local_steps))
         width = None if subcarrier_hz is None else positive_number("subcarrier_hz", subcarrier_hz)
         object.__setattr__(self, "subcarrier_hz", width)
-        object.__setattr__(self, "broadcast_s", duration_s("broadcast_s", broadcast_s))
+        object.__setattr__(self, "broadcast_s", nonnegative_number("broadcast_s", broadcast_s))
         object.__setattr__(self, "pinned", self._pairs("pinned", pinned))
         object.__setattr__(self, "forbidden", self._pairs("forbidden", forbidden))
         for axis, what in enumerate(("device", "depth")):

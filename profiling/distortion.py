@@ -64,7 +64,8 @@ def measure_distortion(depths: Depths, batches: Iterable[Batch]) -> FloatArray:
         training = depths.model.training
         depths.model.eval()
         try:
-            for n_batches, batch in enumerate(batches, start=1):
+            for batch in batches:
+                n_batches += 1
                 states = _states(depths, batch)
                 size += [float(state.square().sum()) for state in states]
                 for first in range(n_states):
@@ -90,8 +91,8 @@ def _states(depths: Depths, batch: Batch) -> "list[torch.Tensor]":
     mask = batch.get("attention_mask")
 
     def note(module: int, hidden: "torch.Tensor", _: object) -> "torch.Tensor":
-        of_text = mask is not None and mask.shape == hidden.shape[:2]
-        states.append((hidden[mask.bool()] if of_text else hidden).double())
+        of_text = hidden if mask is None or mask.shape != hidden.shape[:2] else hidden[mask.bool()]
+        states.append(of_text.double())
         return hidden
 
     with ModuleChain(depths).cut_by(note):

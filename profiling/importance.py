@@ -210,14 +210,14 @@ def _backward(depths: Depths, batch: Batch, loss: Loss) -> None:
     depths.model.zero_grad(set_to_none=True)
     value = loss(depths.model, batch)
     if not torch.isfinite(value):
-        raise ModelError(f"a finite loss was wanted to learn from, got {float(value)}; lower the learning rate")
+        raise ModelError(f"a finite loss was wanted to learn from, got {value.item():g}; lower the learning rate")
     value.backward()
 
 
 def _squared_singular_values(layer: _Layer) -> FloatArray:
     """Return those of an adapter's update, (rank,), falling; by way of two small triangles, not of the product."""
     down, up = (np.asarray(part.detach().cpu().double()) for part in (layer.down, layer.up))
-    triangles = np.linalg.qr(up, mode="r") @ np.linalg.qr(down.T, mode="r").T
+    triangles = np.linalg.qr(up).R @ np.linalg.qr(down.T).R.T
     values = np.zeros(len(down))  # a module narrower than the rank has fewer
     found = np.linalg.svd(layer.scaling * triangles, compute_uv=False)
     values[: len(found)] = found**2

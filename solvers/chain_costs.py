@@ -14,7 +14,7 @@ from lola.solvers.checks import (
     BoolArray,
     FloatArray,
     IntArray,
-    duration_s,
+    nonnegative_number,
     per_block,
     positive_integer,
     real_array,
@@ -145,7 +145,7 @@ def chain_costs(
     there, back = (
         _bits(name, bits, n_modules) for name, bits in (("hop_bits", hop_bits), ("return_bits", return_bits))
     )
-    ring = duration_s("ring_bits", ring_bits)
+    ring = nonnegative_number("ring_bits", ring_bits)
     pace = vector("speed", speed)
     offered = vector("client_memory_bytes", client_memory_bytes, ("speed", pace), positive=False)
     n_clients = pace.size

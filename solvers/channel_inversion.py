@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, duration_s, frozen, real_or_complex, shown, vector
-from lola.solvers.errors import InfeasibleError, LolaTypeError, require
+from lola.solvers.checks import FloatArray, frozen, nonnegative_number, real_or_complex, require, shown, vector
+from lola.solvers.errors import InfeasibleError, LolaTypeError
 
 # Sums of a few hundred numbers, and products that are formed again from rounded factors, agree this well.
 _ROUNDING = 1e-12
@@ -175,7 +175,7 @@ def _inputs(channel_gain: ArrayLike, power: ArrayLike, weight: ArrayLike, noise_
     gain = vector("channel_gain", magnitude, positive=False)
     most = vector("power", power, ("channel_gain", gain))
     wanted = vector("weight", weight, ("channel_gain", gain), positive=False)
-    return _Inputs(gain, most, wanted, duration_s("noise_power", noise_power))
+    return _Inputs(gain, most, wanted, nonnegative_number("noise_power", noise_power))
 
 
 def _least_unbiased(inputs: _Inputs) -> float:
@@ -199,18 +199,19 @@ def _least(inputs: _Inputs) -> tuple[float, FloatArray]:
     shortfall[reach > 0] = 0.0
     if not heard.size:
         return 0.0, shortfall
-    # Equal devices aside, this order does not depend on that of the devices, and so neither do roundings.
-    order = heard[np.lexsort((reach[heard], reach[heard] / inputs.weight[heard]))]
+    # But for equal devices, this order does not depend on that of the arguments, and so neither do roundings.
+    order = heard[np.lexsort((inputs.weight[heard], reach[heard], reach[heard] / inputs.weight[heard]))]
     g, w = reach[order], inputs.weight[order]
     scales = np.cumsum(w * g) / (inputs.noise + np.cumsum(g * g))
     last = int(np.argmax(scales))
     scale, g, w = float(scales[last]), g[: last + 1], w[: last + 1]
     missing = np.maximum(w - scale * g, 0.0)
     # Little is missing where there is little noise, and the difference has lost its digits. F'(a) = 0 still has them:
-    # Σ g·missing = σ²a gives that of the strongest device, where the others' roundings count least.
-    strongest = int(np.argmax(g))
-    missing[strongest] = 0.0
-    missing[strongest] = max((scale * inputs.noise - float(g @ missing)) / g[strongest], 0.0)
+    # Σ g·missing = σ²a gives that of the strongest devices, where the others' roundings count least.
+    strongest = g == g.max()
+    apart = w[strongest] - w[strongest][0]
+    theirs = scale * inputs.noise - float(g[~strongest] @ missing[~strongest])
+    missing[strongest] = np.maximum((theirs / g.max() - apart.sum()) / apart.size + apart, 0.0)
     shortfall[order[: last + 1]] = missing
     return scale, shortfall
 

@@ -93,7 +93,9 @@ def real_or_complex(name: str, value: ArrayLike, ndim: int) -> FloatArray | Comp
         is_complex = False
     if not is_complex:
         return real_array(name, value, ndim)
-    return real_array(name, np.real(value), ndim) + 1j * real_array(name, np.imag(value), ndim)
+    for part in (np.real(value), np.imag(value)):
+        real_array(name, part, ndim)
+    return np.ascontiguousarray(value, dtype=np.complex128)
 
 
 def sized(name: str, value: ArrayLike, like: tuple[str, FloatArray] | None) -> FloatArray:
@@ -155,8 +157,8 @@ def positive_number(name: str, value: object) -> float:
     return number
 
 
-def duration_s(name: str, value: object) -> float:
-    """Return `value` as a float, or say why it is not a finite number of seconds, zero allowed."""
+def nonnegative_number(name: str, value: object) -> float:
+    """Return `value` as a float, or say why it is neither zero nor a positive number of usual size."""
     return 0.0 if real_number(name, value) == 0 else positive_number(name, value)
 
 

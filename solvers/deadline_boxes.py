@@ -99,10 +99,12 @@ class DeadlineRanks:
     def _check_round(self, inputs: RankInputs) -> None:
         """Check ranks, devices, bandwidths and the latency."""
         n_blocks, n_devices = inputs.compute.shape
-        for name in ("rank", "device_of_block", "bandwidth_hz"):
+        for name, kind in {"rank": np.int64, "device_of_block": np.int64, "bandwidth_hz": np.float64}.items():
             value = getattr(self, name)
-            if value.shape != (n_blocks,):
-                raise VerificationError(f"{name}: has shape {value.shape}, wanted ({n_blocks},)")
+            if value.shape != (n_blocks,) or value.dtype != kind:
+                raise VerificationError(
+                    f"{name}: is of {value.dtype} and shape {value.shape}, wanted {kind.__name__} and ({n_blocks},)"
+                )
         if ((self.rank < inputs.min_rank) | (self.rank >= inputs.worth.shape[1])).any():
             raise VerificationError(f"rank: must lie between {inputs.min_rank} and {inputs.worth.shape[1] - 1}")
         bits = inputs.bits[np.arange(n_blocks), self.rank]
@@ -113,8 +115,11 @@ class DeadlineRanks:
             raise VerificationError("device_of_block: a block that uploads nothing must have -1")
         if inputs.equal and (self.bandwidth_hz[bits > 0] != inputs.share).any():
             raise VerificationError(f"bandwidth_hz: the equal share is {inputs.share:.17g}")
-        if not ((self.bandwidth_hz >= 0).all() and total(self.bandwidth_hz) <= inputs.bandwidth * (1 + CLOSED)):
-            raise VerificationError(f"bandwidth_hz: shares must be >= 0 and sum to {inputs.bandwidth:.17g} at most")
+        fair = ((self.bandwidth_hz > 0) == (bits > 0)) & (self.bandwidth_hz >= 0)
+        if not (fair.all() and total(self.bandwidth_hz) <= inputs.bandwidth * (1 + CLOSED)):
+            raise VerificationError(
+                f"bandwidth_hz: shares must be > 0 (0 for a block left out) and sum to {inputs.bandwidth:.17g} at most"
+            )
         latency = _latency(inputs, self.rank, self.device_of_block, self.bandwidth_hz)
         if latency != self.latency_s or latency > inputs.deadline:
             raise VerificationError(
@@ -239,36 +244,34 @@ def _infeasible(inputs: RankInputs, options: Options) -> InfeasibleError:
         return InfeasibleError(
             f"{start}{must.size} blocks need a device each, and there are {n_devices}; add devices, or let blocks "
             "without fixed bits be left out (min_rank=0)",
-            must,
+            must.tolist(),
             n_devices,
         )
     try:
         shortest = _least_deadline(inputs, must)
     except InfeasibleError as hall:
-        blocks = must[list(hall.violator)]
-        return InfeasibleError(
-            f"{start}block(s) {', '.join(map(str, blocks))} need {blocks.size} device(s), and {hall.partners} have a "
-            "finite compute_s for any of them, whatever the deadline; add devices, or memory",
-            blocks,
-            hall.partners,
+        return _too_few(
+            start, must, hall, "have a finite compute_s for any of them, whatever the deadline; add devices, or memory"
         )
     mend = f"a deadline_s of {shortest:.6g} would do; or add bandwidth or devices, or lower min_rank"
     try:
         least_need = linear_assignment(need[must, :n_devices]).objective
     except InfeasibleError as hall:
-        blocks = must[list(hall.violator)]
-        return InfeasibleError(
-            f"{start}block(s) {', '.join(map(str, blocks))} need {blocks.size} device(s), and {hall.partners} could "
-            f"end any of them by {inputs.deadline:.6g} s; {mend}",
-            blocks,
-            hall.partners,
-        )
+        return _too_few(start, must, hall, f"could end any of them by {inputs.deadline:.6g} s; {mend}")
     return InfeasibleError(
         f"{start}the blocks need {least_need:.6g} Hz to end by {inputs.deadline:.6g} s, and there are "
         f"{inputs.bandwidth:.6g}; {mend}",
         (),
         n_devices,
     )
+
+
+def _too_few(start: str, must: IntArray, hall: InfeasibleError, able: str) -> InfeasibleError:
+    """Name the blocks of a Hall violator among those that need a device."""
+    blocks = must[list(hall.violator)]
+    depths = ", ".join(map(str, blocks + 1))
+    need = f"{start}depth(s) {depths} need {blocks.size} device(s), and {hall.partners} {able}"
+    return InfeasibleError(need, blocks.tolist(), hall.partners)
 
 
 def _least_deadline(inputs: RankInputs, must: IntArray) -> float:

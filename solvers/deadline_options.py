@@ -39,7 +39,7 @@ class RankInputs(NamedTuple):
     @property
     def share(self) -> float:
         """The bandwidth of every block, in hertz, where it is split equally."""
-        return self.bandwidth / self.worth.shape[0]
+        return self.bandwidth / int(self.worth.shape[0])
 
 
 class Options(NamedTuple):
@@ -73,10 +73,10 @@ def rank_inputs(
         raise LolaValueError(f"gain is empty: shape {gains.shape}; at least one block and one rank are needed")
     bad = ~(np.abs(gains) <= LARGEST)
     if bad.any():
-        block, rank = np.argwhere(bad)[0]
+        row, column = np.argwhere(bad)[0]
         raise LolaValueError(
-            f"gain must be finite (from -1e50 to 1e50), got {gains[block, rank]} for rank {rank + 1} of block {block}; "
-            "lower min_rank, or give a small gain, where a rank is of no use"
+            f"gain must be finite (from -1e50 to 1e50), got {gains[row, column]} at row {row}, "
+            f"column {column}; give 0 where a rank is worth nothing"
         )
     efficiency = vector("spectral_efficiency", spectral_efficiency)
     compute = real_array("compute_s", compute_s, 2)
@@ -87,10 +87,10 @@ def rank_inputs(
         )
     bad = ~((compute == 0) | ((compute >= SMALLEST) & (compute <= LARGEST)) | (compute == np.inf))
     if bad.any():
-        block, device = np.argwhere(bad)[0]
+        row, column = np.argwhere(bad)[0]
         raise LolaValueError(
             f"compute_s must be >= 0 (zero or from 1e-50 to 1e50), or inf where a device cannot take a block; got "
-            f"{compute[block, device]} for block {block} on device {device}"
+            f"{compute[row, column]} at row {row}, column {column}"
         )
     per_rank = vector("rank_bits", per_block("rank_bits", rank_bits, n_blocks), ("gain", gains[:, 0]))
     fixed = vector("fixed_bits", per_block("fixed_bits", fixed_bits, n_blocks), ("gain", gains[:, 0]), positive=False)

@@ -9,11 +9,11 @@ import numpy as np
 from lola.solvers._jit import kernel
 from lola.solvers.checks import FloatArray, IntArray
 from lola.solvers.deadline_options import Options, total
-from lola.solvers.deadline_proof import CLOSED, RankProof, bounds, halves, magnitude
+from lola.solvers.deadline_proof import CLOSED, RankProof, bounds, halves, least_difference, magnitude
 from lola.solvers.newton import assign_blocks
 
 # A price that makes the spectrum worth so many times all gains drowns them in roundings.
-_DEAREST = 1e3
+_DEAREST = 1e2
 
 
 class Choice(NamedTuple):
@@ -41,19 +41,20 @@ class RankSearch:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.magnitude = magnitude(options)
+        self.difference = least_difference(options)
         self.best = Choice(np.zeros(0, np.int64), -np.inf, np.inf)
 
     def run(self, most_nodes: int) -> tuple[float, RankProof]:
         """Find the best options, and return a bound with the tree that proves it; `best` stays empty if none fit."""
         boxes = [(np.arange(self.options.block.size), 0.0)]
-        splits, prices, device_prices = [], [], []
-        upper = -np.inf
+        splits: list[tuple[int, int]] = []
+        prices, device_prices, upper = [], [], -np.inf
         while boxes:
             box, price = boxes.pop()
             relaxed = self._relax(box, price)
             prices.append(relaxed.price)
             device_prices.append(relaxed.device_price)
-            if relaxed.bound <= self._enough or len(splits) + len(boxes) >= most_nodes:
+            if relaxed.bound <= self._enough or len(splits) + len(boxes) + 3 > most_nodes:
                 splits.append((-1, 0))
                 upper = max(upper, relaxed.bound)
                 continue
@@ -67,7 +68,7 @@ class RankSearch:
     @property
     def _enough(self) -> float:
         """What a bound must not exceed for nothing in its box to be worth more than the best choice so far."""
-        return self.best.worth + CLOSED * self.magnitude
+        return self.best.worth + self.difference
 
     def _relax(self, box: IntArray, price: float) -> _Relaxed:
         """Seek the prices that allow a box least, until they close it or no others allow less.

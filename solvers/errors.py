@@ -58,12 +58,6 @@ class VerificationError(LolaError):
     """A schedule does not hold; the message names the first line that fails."""
 
 
-def require(holds: object, line: str, detail: str) -> None:
-    """Raise `VerificationError` where something does not hold: the line of the check, then what is wrong."""
-    if not holds:
-        raise VerificationError(f"{line}: {detail}")
-
-
 class TimeLimitError(LolaValueError):
     """A solver was stopped by its time limit before it had proven anything; the message says what may help."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._jit import kernel
-from lola.solvers.checks import LARGEST, SMALLEST, FloatArray, IntArray, positive_integer, real_array, require
+from lola.solvers.checks import LARGEST, FloatArray, IntArray, positive_integer, real_array, require
 from lola.solvers.errors import InfeasibleError, LolaValueError
 
 # Sums of the same numbers in another order may differ by so much.
@@ -133,11 +133,11 @@ def _hops(distortion: ArrayLike) -> FloatArray:
             f"got {cost.shape}; give each block a row and a column"
         )
     cost[np.tri(size, k=-1, dtype=np.bool_)] = np.inf
-    outside = ~((cost == 0) | ((cost >= SMALLEST) & (cost <= LARGEST)) | (cost == np.inf))
+    outside = ~((cost >= 0) & (cost <= LARGEST) | (cost == np.inf))
     if outside.any():
         i, j = np.argwhere(outside)[0]
         raise LolaValueError(
-            f"distortion must be >= 0 (zero or from 1e-50 to 1e50, inf where a hop may not be), got {cost[i, j]} at "
+            f"distortion must be >= 0 (up to 1e50, or inf where a hop may not be), got {cost[i, j]} at "
             f"[{i}, {j}]; correct it, or add the same number to all: each emulator has as many hops"
         )
     return cost

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from lola.solvers.checks import (
     LARGEST,
-    SMALLEST,
     FloatArray,
     IntArray,
     per_block,
@@ -61,11 +60,11 @@ def rank_inputs(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankInputs:
     gains = real_array("gain", gain, 2)
     if gains.size == 0:
         raise LolaValueError(f"gain is empty, shape {gains.shape}; at least one block with one rank is needed")
-    inside = (gains == 0) | ((np.abs(gains) >= SMALLEST) & (np.abs(gains) <= LARGEST))
+    inside = np.abs(gains) <= LARGEST
     if not inside.all():
         block, column = np.argwhere(~inside)[0]
         raise LolaValueError(
-            f"gain must be finite (zero, or from 1e-50 to 1e50 in size), got {gains[block, column]} for rank "
+            f"gain must be finite, at most 1e50 in size, got {gains[block, column]} for rank "
             f"{column + 1} of block {block}; correct it, or rescale all gains"
         )
     costs = vector("cost", per_block("cost", cost, gains.shape[0]), ("gain", gains[:, 0]))

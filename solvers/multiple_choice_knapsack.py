@@ -14,8 +14,8 @@ from lola.solvers.multiple_choice_inputs import RankInputs, rank_inputs
 
 # Sums of rounded products may differ by so much; what is nearer to a bound is taken to meet it.
 _ROUNDING = 1e-12
-# Sums that may be looked at, of all blocks: some seconds, and at 40 bytes a third of a gigabyte.
-MOST_SUMS = 1 << 23
+# Sums that may be looked at, a quarter of them for one block: they take seconds, and less than half a gigabyte.
+MOST_SUMS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ class RankAllocation:
 def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllocation:
     """Give each block a rank, so that all are worth most under a budget.
 
-    Maximises Σ_l Σ_{i ≤ ρ_l} gain[of, i] subject to Σ_l cost_l·ρ_l ≤ budget and 0 ≤ ρ_l ≤ R. With squared singular
+    Maximises Σ_l Σ_{i ≤ ρ_l} gain[l, i] subject to Σ_l cost_l·ρ_l ≤ budget and 0 ≤ ρ_l ≤ R. With squared singular
     values as gains, the error of truncating every block to its rank is the total less the objective (Eckart, Young).
 
     Parameters
@@ -97,7 +97,7 @@ def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllo
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or more than 8 million sums would have to be looked at, as may be where
+        If an argument is not as described, or more than 16 million sums would have to be looked at, as may be where
         gains are all but proportional to costs that have no common unit.
 
     Notes
@@ -121,7 +121,7 @@ def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllo
     bound = blocks.bound(price)
     rank = _improve(blocks, price, bound, rank)
     objective = blocks.gains(rank)
-    met = bound <= objective * (1 + _ROUNDING)
+    met = bound <= objective * (1 + _ROUNDING)  # so a bound that is met says so, whatever its roundings
     return RankAllocation(rank, objective, price, objective if met else bound)
 
 
@@ -164,16 +164,16 @@ def _steps(gain, worth, highest):
     block, lower, upper = np.empty(n_most, np.int64), np.empty(n_most, np.int64), np.empty(n_most, np.int64)
     slope = np.empty(n_most)
     n = 0
-    for of in range(highest.size):
+    for row in range(highest.size):
         first = n
-        for i in range(highest[of]):
+        for i in range(highest[row]):
             # A single gain is its own slope, so that falling gains are never merged by a rounding.
-            start, steep = i, gain[of, i]
+            start, steep = i, gain[row, i]
             while n > first and slope[n - 1] < steep:
                 n -= 1
                 start = lower[n]
-                steep = (worth[of, i + 1] - worth[of, start]) / (i + 1 - start)
-            block[n], lower[n], upper[n], slope[n] = of, start, i + 1, steep
+                steep = (worth[row, i + 1] - worth[row, start]) / (i + 1 - start)
+            block[n], lower[n], upper[n], slope[n] = row, start, i + 1, steep
             n += 1
         while n > first and slope[n - 1] <= 0.0:
             n -= 1
@@ -214,11 +214,13 @@ def _improve(blocks: RankInputs, price: float, bound: float, rank: IntArray) -> 
         if weight.size == 0 or limit <= 0:
             break
         options = np.flatnonzero(loss[block] < limit)
-        looked_at += weight.size * options.size
-        if looked_at > MOST_SUMS:
+        of_block = weight.size * options.size
+        looked_at += of_block
+        if looked_at > MOST_SUMS or of_block > MOST_SUMS // 4:
             raise LolaValueError(
-                f"ranks under a budget: at most {MOST_SUMS} sums of costs can be looked at, got {looked_at} after "
-                f"{done} of {order.size} blocks; round cost up to multiples of a larger unit, so that sums coincide"
+                f"ranks under a budget: at most {MOST_SUMS} sums of costs can be looked at, a quarter of them for one "
+                f"block, got {looked_at} after {done} of {order.size} blocks, {of_block} for the last; round cost up "
+                "to multiples of a larger unit, so that sums coincide"
             )
         now = lost[:, None] + loss[block, options]
         heavy = weight[:, None] + weights[block, options]

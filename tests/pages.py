@@ -9,6 +9,7 @@ DATA = ("csv", "toml", "json")  # blocks that are files
 # What is appended to a command, so that it takes seconds; the last of two equal options counts.
 SMALL = {
     "simulate": ["--rounds=10"],
+    "ranks": ["--steps=2", "--batch=3", "--seq=16", "--threads=1"],
     "profile": ["--model=tiny", "--batch=1", "--seq=8", "--repeats=1", "--monotone=isotonic"],
     "train": ["--rounds=2", "--batch=3", "--seq=16", "--threads=1"],
 }

@@ -33,3 +33,12 @@ def texts(n_rows, *, seed=0):
 
 def sharded(columns, shards, *, batch_size=4, seed=0):
     return ShardedData(columns, shards, batch_size=batch_size, seed=seed)
+
+
+def local_task(device, n_rows):
+    """Texts of a device: one word says whose, and two words that are the same say the class, to each in its own way."""
+    columns = texts(n_rows, seed=device)
+    labels = (columns["input_ids"][:, 2] + device) % 2
+    columns["input_ids"][:, 1] = 3 + device
+    columns["input_ids"][:, 2:4] = (20 + 10 * labels + device)[:, None]
+    return {**columns, "labels": labels}

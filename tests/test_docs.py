@@ -32,7 +32,7 @@ import lola.adapters
 from lola.cli.main import main
 from lola.models.loading import CONFIGS
 
-COMMANDS = ("schedule", "split", "verify", "horizon", "simulate", "profile", "train")
+COMMANDS = ("schedule", "split", "verify", "horizon", "ranks", "simulate", "profile", "train")
 COMMANDS += ("serve", "device", "export", "certificates", "docs")
 # What the Python blocks of a page print, in turn.
 PRINTED = {

@@ -12,18 +12,24 @@ from lola.solvers import oracle
 ORACLES = ("bottleneck_milp", "chain_cp", "equal_split_matrix", "joint_bisection", "joint_misocp", "segment_milp")
 FIRST = ("Profile", "Fleet", "Problem", "schedule", "simulate", "load_fleet", "load_profile", "load_scenario")
 CHAINS = ("Clients", "Radio", "ChainProblem", "split", "split_clusters", "chain_metrics", "load_clients", "load_chain")
+DEFT = ("PromptedClassifier", "PromptEnsemble", "prompt_encoder", "with_prompt")
 LATENCIES = ("upload_s", "one_device_s", "centralised_s", "frequency_division_s", "air_computation_s")
 SHOWN = {
     **{name: getattr(solvers, name) for name in dir(solvers) if inspect.isfunction(getattr(solvers, name))},
     **{f"oracle.{name}": getattr(oracle, name) for name in ORACLES},
     **{name: getattr(lola, name) for name in (*FIRST, "compare", "load_schedule", "StageProfile", "load_stages")},
     **{name: getattr(lola, name) for name in (*CHAINS, "HorizonProblem", "load_horizon")},
+    **{name: getattr(lola, name) for name in ("Importance", "allocate_ranks", "load_importance", "load_ranks")},
+    "RankPlan.verify": lola.RankPlan.verify,
     "Chain.verify": lola.Chain.verify,
     **{f"Schedule.{name}": getattr(lola.Schedule, name) for name in ("verify", "rows", "segments")},
     "BlockTask": lola.adapters.BlockTask,
     "ModelChain": lola.adapters.ModelChain,
     **{name: getattr(lola.air, name) for name in LATENCIES},
-    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink")},
+    **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink", "OverTheAirLinear")},
+    **{name: getattr(lola.air, name) for name in ("put_over_the_air", "rayleigh_channel")},
+    **{name: getattr(lola.deft, name) for name in DEFT},
+    "measure_distortion": lola.profiling.measure_distortion,
 }
 
 
@@ -39,7 +45,7 @@ def test_the_example_runs(name, tmp_path, monkeypatch):
 
 def test_every_example_is_among_them():
     """A docstring with an example that nobody runs would rot."""
-    for package in (lola, lola.adapters, lola.air, lola.models, lola.profiling, lola.tasks, solvers):
+    for package in (lola, lola.adapters, lola.air, lola.deft, lola.models, lola.profiling, lola.tasks, solvers):
         for name in dir(package):
             documented = getattr(package, name)
             if inspect.isfunction(documented) or inspect.isclass(documented):

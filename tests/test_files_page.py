@@ -66,6 +66,18 @@ def plan(data, folder):
     return lola.load_horizon_plan(folder / "plan.json")
 
 
+def importance(data, folder):
+    (folder / "i.json").write_text(json.dumps(data))
+    return lola.load_importance(folder / "i.json")
+
+
+def ranks(data, folder):
+    """Return a plan, and what it is verified with."""
+    (folder / "r.json").write_text(json.dumps(data))
+    plan, asked, problem = lola.load_ranks(folder / "r.json")
+    return plan, (asked, problem)
+
+
 def toml(value):
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
@@ -115,6 +127,15 @@ def split_and_saved(folder):
     return json.loads((folder / "c.json").read_text())
 
 
+def due(folder):
+    """Return as JSON the ranks of the page's importance by a deadline for a round of the page's scenario."""
+    problem = scenario({"fleet": "fleet.csv", "profile": "profile.json", "bandwidth_hz": 6e6}, folder)
+    asked = importance(json.loads(FILES["importance.json"]), folder)
+    chosen = lola.allocate_ranks(asked, deadline_s=2.0, problem=problem)
+    lola.save_ranks(chosen, asked, folder / "r.json", problem=problem)
+    return json.loads((folder / "r.json").read_text())
+
+
 def shown(name):
     read = {".csv": lambda _: rows_of(name), ".json": json.loads, ".toml": tomllib.loads}[Path(name).suffix]
     return lambda folder: read(FILES[name])
@@ -137,6 +158,11 @@ PLACES = {
     "A model in `models`": (shown("horizon.toml"), horizon, ("models", 0)),
     "Plan: JSON": (shown("plan.json"), plan, ()),
     "`plan`, the answer of a horizon": (shown("plan.json"), plan, ("plan",)),
+    "Importance: JSON": (shown("importance.json"), importance, ()),
+    "Ranks: JSON": (shown("ranks.json"), ranks, ()),
+    "`plan` of ranks under a budget": (shown("ranks.json"), ranks, ("plan",)),
+    "`plan` of ranks by a deadline": (due, ranks, ("plan",)),
+    "`proof` of ranks by a deadline": (due, ranks, ("plan", "proof")),
     "Scenario: TOML": (shown("scenario.toml"), scenario, ()),
     "A pair in `pinned` or `forbidden`": (shown("scenario.toml"), scenario, ("forbidden", 0)),
     "Schedule: JSON": (shown("schedule.json"), schedule, ()),
@@ -239,6 +265,9 @@ def test_the_examples_are_one_instance(tmp_path):
     planned, case = plan(json.loads(FILES["plan.json"]), tmp_path)
     case.verify(planned)
     assert horizon(tomllib.loads(FILES["horizon.toml"]), tmp_path).plan().objective == planned.objective
+    allocated, (asked, _) = ranks(json.loads(FILES["ranks.json"]), tmp_path)
+    allocated.verify(asked)
+    assert asked.gain.tolist() == importance(json.loads(FILES["importance.json"]), tmp_path).gain.tolist()
     answer, problem = schedule(json.loads(FILES["schedule.json"]), tmp_path)
     answer.verify(problem)
     assert scenario(tomllib.loads(FILES["scenario.toml"]), tmp_path).digest() == problem.digest()

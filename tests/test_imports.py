@@ -39,6 +39,7 @@ MAY = {
         "lola.profile",
         "lola.chains.stages",
         "lola.evidence",
+        "lola.ranks.importance",
         "lola.solvers.checks",
         "lola.solvers.errors",
         "torch",

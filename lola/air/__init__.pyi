@@ -5,6 +5,10 @@ from lola.air.latency import centralised_s as centralised_s
 from lola.air.latency import frequency_division_s as frequency_division_s
 from lola.air.latency import one_device_s as one_device_s
 from lola.air.latency import upload_s as upload_s
+from lola.air.layers import OverTheAirLinear as OverTheAirLinear
+from lola.air.layers import rayleigh_channel as rayleigh_channel
+from lola.air.placement import Placement as Placement
+from lola.air.placement import put_over_the_air as put_over_the_air
 from lola.air.uplink import DigitalUplink as DigitalUplink
 from lola.air.uplink import PerfectUplink as PerfectUplink
 from lola.air.uplink import PlannedUplink as PlannedUplink

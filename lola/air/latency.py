@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.channel import spectral_efficiency
-from lola.solvers.checks import FloatArray, duration_s, positive_integer, positive_number
+from lola.solvers.checks import FloatArray, nonnegative_number, positive_integer, positive_number
 
 
 def upload_s(bits: float, snr_db: ArrayLike, bandwidth_hz: float) -> FloatArray:
@@ -75,7 +75,7 @@ def one_device_s(
     2.82 s
     """
     sent_bits = positive_number("upload_bits", upload_bits)
-    computed_s = duration_s("device_s", device_s) + duration_s("server_s", server_s)
+    computed_s = nonnegative_number("device_s", device_s) + nonnegative_number("server_s", server_s)
     return np.asarray(
         positive_integer("iterations", iterations) * (computed_s + upload_s(sent_bits, snr_db, bandwidth_hz))
     )
@@ -114,7 +114,7 @@ def centralised_s(
     >>> print(f"{lola.air.centralised_s(10.0, iterations=455, raw_bits=1e9, server_s=1e-4, bandwidth_hz=20e6):.2f} s")
     14.50 s
     """
-    computed_s = positive_integer("iterations", iterations) * duration_s("server_s", server_s)
+    computed_s = positive_integer("iterations", iterations) * nonnegative_number("server_s", server_s)
     return np.asarray(computed_s + upload_s(positive_number("raw_bits", raw_bits), snr_db, bandwidth_hz))
 
 

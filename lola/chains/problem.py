@@ -13,7 +13,7 @@ import numpy as np
 
 from lola.chains.clients import Clients, client_of, with_data
 from lola.chains.stages import StageProfile
-from lola.solvers.checks import FloatArray, IntArray, duration_s, expect, positive_integer, shown
+from lola.solvers.checks import FloatArray, IntArray, expect, nonnegative_number, positive_integer, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 Objective = Literal["sum", "max", "pipeline"]
@@ -140,7 +140,7 @@ class ChainProblem:
                 f"micro_batches must be at most the {stages.batch_size} examples of the stages' batch, got {parts}; "
                 "profile a larger batch"
             )
-        weight = duration_s("energy_weight", energy_weight)
+        weight = nonnegative_number("energy_weight", energy_weight)
         if weight and objective != "sum":
             raise LolaValueError(
                 f'energy_weight belongs to objective="sum", got {weight:g} with objective={objective!r}; '

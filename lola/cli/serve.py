@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     need_extras("train", "devices")
     wait_quietly()
     from lola.adapters.checkpoint import checkpoints
-    from lola.cli.train import bring_home, summarise
+    from lola.cli.train import bring_home, summarise, with_ranks
     from lola.devices import ServedDevices
     from lola.devices.timings import TimingsFile
     from lola.files.formats import plain
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
     from lola.tasks.serving import prepare_serving
     from lola.tasks.settings import TrainingSettings
 
-    settings = settings_of(TrainingSettings, options)
+    settings = settings_of(TrainingSettings, with_ranks(options))
     positive_integer("rounds", options.rounds)
     out = Path(options.out)
     check_folder(out, settings)

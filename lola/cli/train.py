@@ -65,7 +65,8 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=32, help="texts in a batch (default 32)")
     parser.add_argument("--seq", type=int, default=128, help="tokens of a text at most (default 128)")
     parser.add_argument("--rank", type=int, default=8, metavar="R", help="of LoRA (default 8)")
-    parser.add_argument("--lora-alpha", type=float, metavar="A", help="of LoRA (default: twice the rank)")
+    parser.add_argument("--ranks", metavar="r.json", help="a rank of each block instead, as lola ranks saves them")
+    parser.add_argument("--lora-alpha", type=float, metavar="A", help="of the largest rank (default: twice that)")
     parser.add_argument(
         "--freeze-head", action="store_true", help="do not train the classifier head; then all blocks upload the same"
     )
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     from lola.tasks.settings import TrainingSettings
     from lola.tasks.training import prepare_training
 
-    settings = settings_of(TrainingSettings, options)
+    settings = settings_of(TrainingSettings, with_ranks(options))
     positive_integer("rounds", options.rounds)
     out = Path(options.out)
     check_folder(out, settings)
@@ -113,6 +114,17 @@ def run(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         latest = next((path.name for path in reversed(checkpoints(out))), "the start")
         raise KeyboardInterrupt(f"the same command goes on from {latest} of {out}") from None
+
+
+def with_ranks(options: argparse.Namespace) -> argparse.Namespace:
+    """Return the options with the ranks that a file has, proven, in place of one for all blocks."""
+    if options.ranks is None:
+        return options
+    from lola.files.ranks import load_ranks
+
+    plan, importance, problem = load_ranks(options.ranks)
+    plan.verify(importance, problem)
+    return argparse.Namespace(**{**vars(options), "rank": tuple(plan.rank.tolist())})
 
 
 def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:

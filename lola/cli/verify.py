@@ -7,7 +7,9 @@ from lola.cli.common import MISOCP_SIZE
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
-    parser.add_argument("schedule", metavar="out.json", help="what lola schedule, lola split or lola horizon has saved")
+    parser.add_argument(
+        "schedule", metavar="out.json", help="what lola schedule, lola split, lola horizon or lola ranks has saved"
+    )
     parser.add_argument(
         "--oracle",
         choices=("milp", "misocp"),
@@ -30,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
     from lola.files.chains import CHAIN_FORMAT
     from lola.files.formats import is_of_format, plain
     from lola.files.horizons import HORIZON_FORMAT
+    from lola.files.ranks import RANKS_FORMAT
     from lola.files.schedules import load_schedule
 
     if is_of_format(options.schedule, CHAIN_FORMAT):
@@ -37,6 +40,9 @@ def run(options: argparse.Namespace) -> None:
         return
     if is_of_format(options.schedule, HORIZON_FORMAT):
         _verify_plan(options)
+        return
+    if is_of_format(options.schedule, RANKS_FORMAT):
+        _verify_ranks(options)
         return
     answer, problem = load_schedule(options.schedule)
     answer.verify(problem)
@@ -81,3 +87,17 @@ def _verify_plan(options: argparse.Namespace) -> None:
     problem.verify(plan)
     print(f"{plain(options.schedule)}: the plan holds, profit {plan.objective:.6g} in {problem.inputs.rounds} rounds")
     print(plan_proof_line(plan, problem))
+
+
+def _verify_ranks(options: argparse.Namespace) -> None:
+    from lola.cli.ranks import proof_line
+    from lola.files.formats import plain
+    from lola.files.ranks import load_ranks
+    from lola.solvers.errors import LolaValueError
+
+    if options.oracle:
+        raise LolaValueError(f"--oracle needs a schedule, got ranks, {options.schedule}; leave it out")
+    plan, importance, problem = load_ranks(options.schedule)
+    plan.verify(importance, problem)
+    print(f"{plain(options.schedule)}: the ranks hold, {plan.parameters.sum():,} parameters worth {plan.objective:.6g}")
+    print(proof_line(plan))

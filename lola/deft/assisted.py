@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lola.adapters.clusters import Answer, mean_gradients, shares
 from lola.adapters.shards import ShardedData
@@ -55,7 +55,7 @@ def prompt_encoder(
     >>> model = transformers.BertForSequenceClassification(config)
     >>> encoder = lola.deft.prompt_encoder(model, tokens=2, hidden=8, seed=0)
     >>> sum(parameter.numel() for parameter in encoder.parameters())
-    2892
+    2908
     """
     from peft import PromptEncoder, PromptEncoderConfig
 
@@ -72,7 +72,8 @@ def prompt_encoder(
         encoder_hidden_size=positive_integer("hidden", width if hidden is None else hidden),
     )
     with seeded(seed):
-        return PromptEncoder(config).to(words.device, words.dtype)
+        encoder = PromptEncoder(config)  # type: ignore[no-untyped-call]
+    return encoder.to(words.device, words.dtype)
 
 
 class AssistedScheme(Scheme):
@@ -111,7 +112,7 @@ class AssistedScheme(Scheme):
     ) -> None:
         if not isinstance(classifier, PromptedClassifier):
             raise LolaTypeError(
-                f"classifier must be a lola.deft.PromptedClassifier, got {type(classifier).__name__}; make it so"
+                f"classifier must be a lola.deft.PromptedClassifier, got {type(classifier).__name__}; make one"
             )
         self.classifier, self.weighted = classifier, bool(weighted)
         self.encoders = _checked(encoders, _words(classifier.model))
@@ -138,7 +139,7 @@ class AssistedScheme(Scheme):
         return len(self.encoders)
 
     def answer(self, work: FederatedRound, device: int) -> Answer:
-        """Compute the device's prompt; it weighs as many rows as its batches have. The loss is the server's: here, 0."""
+        """Compute the device's prompt; it weighs as many rows as its batches have. The server knows the loss."""
         self._prompts[device] = _prompt_of(self.encoders[device])
         rows = sum(len(batch["input_ids"]) for batch in work.batches(device))
         return Answer({_PROMPT: self._prompts[device].detach().clone()}, 0.0, rows)
@@ -229,7 +230,7 @@ def _prompt_of(encoder: PromptEncoder) -> torch.Tensor:
 
 def _words(model: nn.Module) -> torch.Tensor:
     """Return the weights of a model's word embeddings."""
-    embedding = getattr(model, "get_input_embeddings", lambda: None)()
+    embedding: Any = getattr(model, "get_input_embeddings", lambda: None)()
     if getattr(embedding, "weight", None) is None:
         raise ModelError(f"a model with word embeddings was wanted, got {type(model).__name__}; take one of texts")
     weight: torch.Tensor = embedding.weight

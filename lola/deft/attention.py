@@ -111,15 +111,15 @@ def pooled_texts(model: nn.Module, columns: Mapping[str, torch.Tensor], *, batch
     ValueError
         If there is no text, or a text has no token.
     """
+    import torch
+
     positive_integer("batch_size", batch_size)
     ids, mask = columns["input_ids"], columns["attention_mask"].bool()
     if not len(ids) or not mask.any(dim=1).all():
         raise LolaValueError(f"texts with a token each were wanted, got {len(ids)} rows, some masked; leave these out")
-    import torch
-
     embed, parts = model.get_input_embeddings(), []  # type: ignore[operator]
     with torch.no_grad():
-        for some, seen in zip(ids.split(batch_size), mask.split(batch_size), strict=True):
+        for some, seen in zip(torch.split(ids, batch_size), torch.split(mask, batch_size), strict=True):
             words = embed(some).masked_fill(~seen[:, :, None], -torch.inf)
             parts.append(words.amax(dim=1).sum(dim=0))
     return torch.stack(parts).sum(dim=0) / len(ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from lola.deft.ensemble import Effectiveness, PromptEnsemble, effectiveness
 from lola.deft.prompted import draw_prompt
 from lola.deft.scheme import FederatedRound, Outcome, Scheme
 from lola.deft.tuning import LEARNING_RATE, train_prompt
-from lola.solvers import device_selection, greedy_selection
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, real_number, seed_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -24,14 +23,7 @@ if TYPE_CHECKING:
 
     from lola.adapters.tunables import Tunables
 
-Selection = Callable[[IntArray, FloatArray, float], IntArray]
-# By name, who is selected, of wrong answers, hertz needed and hertz that there are.
-SCHEDULERS: dict[str, Selection] = {
-    "exact": lambda wrong, need_hz, bandwidth_hz: device_selection(wrong, need_hz, bandwidth_hz).selected,
-    "ratio": lambda wrong, need_hz, bandwidth_hz: greedy_selection(wrong / need_hz, need_hz, bandwidth_hz),
-    "score": greedy_selection,
-    "channel": lambda wrong, need_hz, bandwidth_hz: greedy_selection(1.0 / need_hz, need_hz, bandwidth_hz),
-}
+SCHEDULERS = ("exact", "ratio", "score", "channel")
 
 
 class BoostingScheme(Scheme):
@@ -41,8 +33,8 @@ class BoostingScheme(Scheme):
     is below the threshold it is a candidate, whose value is the number of its wrong answers, and whose need the hertz
     that carry a prompt in what its training leaves of the round. Whom the scheduler selects trains a prompt on its
     shard, from words drawn from the seed, and sends it. The server adds it to the ensemble or, at the limit, puts it in
-    place of the prompt without which the fewest answers of all who tested would be wrong. Nobody is asked once all are
-    satisfied.
+    place of the prompt without which the fewest answers of all who tested would be wrong. Once all are satisfied nobody
+    is asked: time to end the run.
 
     Parameters
     ----------
@@ -168,12 +160,12 @@ class BoostingScheme(Scheme):
         candidates = np.array([k for k, test in tests.items() if test.score < self.threshold], dtype=np.int64)
         need_hz = self.need_hz(work)[candidates]
         wrong = np.array([tests[k].wrong for k in candidates.tolist()], dtype=np.int64)
-        selected = SCHEDULERS[self.scheduler](wrong, need_hz, self.bandwidth_hz) if candidates.size else candidates
+        selected = selected_by(self.scheduler, wrong, need_hz, self.bandwidth_hz) if candidates.size else candidates
         self._numbers = {
-            "prompts": len(self.ensemble),
-            "satisfied": len(tests) - len(candidates),
-            "candidates": len(candidates),
-            "wrong": int(wrong.sum()),
+            "prompts": float(len(self.ensemble)),
+            "satisfied": float(len(tests) - len(candidates)),
+            "candidates": float(len(candidates)),
+            "wrong": float(wrong.sum()),
             "needed_hz": float(need_hz[selected].sum()),
         }
         return [int(device) for device in candidates[selected]]
@@ -188,7 +180,9 @@ class BoostingScheme(Scheme):
             )
         upload_bits = self.bits * self.ensemble.prompts[0].numel()
         bits_per_hz = efficiency * np.maximum(self.deadline_s - work.compute_s, 0.0)
-        return np.divide(upload_bits, bits_per_hz, out=np.full(n_devices, np.inf), where=bits_per_hz > 0)
+        need_hz = np.full(n_devices, np.inf)
+        np.divide(upload_bits, bits_per_hz, out=need_hz, where=bits_per_hz > 0)
+        return need_hz
 
     def deliver(self, devices: Sequence[int]) -> float:
         """Return the bits of the prompts that came in since the last round, which the server broadcasts."""
@@ -221,7 +215,7 @@ class BoostingScheme(Scheme):
 
     def kept(self) -> dict[str, Any]:
         """Return how many prompts there are, and how many of them are news to the devices."""
-        return {"prompts": len(self.ensemble), "news": self._news}
+        return {"prompts": float(len(self.ensemble)), "news": self._news}
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Make room for as many prompts."""
@@ -235,9 +229,19 @@ class BoostingScheme(Scheme):
         chosen = torch.from_numpy(self.held_out[device])
         rows = {name: column[chosen] for name, column in data.columns.items()}
         before = self._answered.get(device, {})
-        answered = {
+        answered: dict[torch.Tensor, torch.Tensor] = {
             prompt: before[prompt] if prompt in before else self.ensemble.classifier.probabilities(prompt, rows)
             for prompt in self.ensemble.prompts
         }
         self._answered[device] = answered
         return effectiveness(list(answered.values()), rows["labels"])
+
+
+def selected_by(scheduler: str, wrong: IntArray, need_hz: FloatArray, bandwidth_hz: float) -> IntArray:
+    """Return which candidates a scheduler selects, of so many wrong answers and hertz each, for so many hertz."""
+    from lola.solvers import device_selection, greedy_selection
+
+    if scheduler == "exact":
+        return device_selection(wrong, need_hz, bandwidth_hz).selected
+    priority = {"ratio": wrong / need_hz, "score": wrong, "channel": 1.0 / need_hz}[scheduler]
+    return greedy_selection(priority, need_hz, bandwidth_hz)

@@ -71,7 +71,7 @@ class PromptEnsemble:
 
     Examples
     --------
-    >>> import torch, transformers
+    >>> import torch, transformers, lola
     >>> sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
     >>> model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, intermediate_size=4))
     >>> prompts = [lola.deft.draw_prompt(model, tokens=2, seed=seed) for seed in range(3)]
@@ -92,9 +92,7 @@ class PromptEnsemble:
             raise LolaValueError(f"an ensemble must begin with 1…{limit} prompts, its limit, got {len(prompts)}")
         shapes = {tuple(prompt.shape) for prompt in prompts}
         if len(shapes) > 1:
-            raise LolaValueError(
-                f"the prompts of an ensemble must have one shape, got {sorted(shapes)}; cut the longer"
-            )
+            raise LolaValueError(f"an ensemble's prompts must have one shape, got {sorted(shapes)}; cut the longer")
         self.classifier, self.limit, self.lock = classifier, limit, threading.RLock()
         self.prompts = [_kept(prompt) for prompt in prompts]
 

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lola.adapters.clusters import Answer
+from lola.adapters.clusters import Answer, mean_gradients
 from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
 from lola.deft.attention import PromptAttention, pooled_prompt, pooled_texts
-from lola.deft.prompted import PromptedClassifier, with_prompt
+from lola.deft.prompted import PromptedClassifier
 from lola.deft.scheme import FederatedRound, Outcome, Scheme
-from lola.models.depths import Batch
+from lola.deft.tuning import loss_with_prompt
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class FusionScheme(Scheme):
     6.1; Asai, Salehi, Peters, Hajishirzi, *ATTEMPT* (2022), section 3.2, whose weights are by text, and here by task:
     see `PromptAttention`. The softmax is over the target and the sources that answer, so who drops out leaves its
     weight to the others; an iteration in which no source answers is lost. Not counted among what is sent are
-    the sources' pooled prompts, once, and a number of each in an iteration.
+    the sources' pooled prompts, once, and a number of each in an iteration. The uplink carries the mean of prompts by
+    their weights, which the server multiplies by the weights' sum: what a record's ``uplink_mse`` is of.
 
     A record's ``numbers`` are ``weight.target``, and ``weight.0`` … of the sources, 0 for who did not answer.
     """
@@ -89,6 +90,7 @@ class FusionScheme(Scheme):
         self.attention = PromptAttention(width, dtype=own.dtype) if attention is None else attention
         if self.attention.width != width:
             raise LolaValueError(f"the attention must be as wide as the prompts, {width}, got {self.attention.width}")
+        self.attention.network.to(own.device)
         self.classifier, self.lock = classifier, threading.RLock()
         self.sources = [prompt.detach().clone() for prompt in sources]
         self.own = torch.nn.Parameter(own.detach().clone())
@@ -113,8 +115,7 @@ class FusionScheme(Scheme):
 
     def all_named_parameters(self) -> dict[str, nn.Parameter]:
         """Return the same by name."""
-        of_attention = {f"attention.{name}": one for name, one in self.attention.network.named_parameters()}
-        return {"own": self.own, **of_attention, **{f"head.{i}": one for i, one in enumerate(self.classifier.head)}}
+        return {**self._beside(), **self._head()}
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -178,15 +179,22 @@ class FusionScheme(Scheme):
         mean, _ = work.receive([*answers.values()])
         own = self.own * (1 + weights[-1])
         arrived = mean["prompt"] * weights[:-1].detach().sum()
-        fused = (arrived + own.detach()).requires_grad_()
-        (of_fused, *of_head), loss = self._backward(fused, work.batches(0))
+        fused = torch.nn.Parameter(arrived + own.detach())
+        batches = work.batches(0)
+
+        def add(number: int, parts: float) -> float:
+            loss = loss_with_prompt(self.model, fused, batches[number]) / parts
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss.detach())
+
+        of_server = mean_gradients(self.model, {"fused": fused, **self._head()}, batches, add)
+        of_fused, of_head = of_server.tensors.pop("fused"), of_server.tensors
         # What each source computes by itself, from the one gradient that is broadcast.
         products = [(of_fused * self.sources[source]).sum() for source in answers]
         of_weights = torch.stack([*products, torch.zeros_like(products[0])])
-        beside = {name: one for name, one in self.all_named_parameters().items() if not name.startswith("head.")}
+        beside = self._beside()
         of_beside = torch.autograd.grad([weights, own], [*beside.values()], [of_weights, of_fused])
-        heads = {f"head.{i}": gradient for i, gradient in enumerate(of_head)}
-        return {**dict(zip(beside, of_beside, strict=True)), **heads}, loss
+        return {**dict(zip(beside, of_beside, strict=True)), **of_head}, of_server.loss
 
     def weights(self, sources: Sequence[int]) -> torch.Tensor:
         """Return the attention's weights of some sources and, last, of the target, (n + 1,); they sum to one."""
@@ -211,23 +219,19 @@ class FusionScheme(Scheme):
                 fused = fused + weight * prompt
         return fused
 
+    def _beside(self) -> dict[str, nn.Parameter]:
+        """Return what is trained beside the model."""
+        of_attention = {f"attention.{name}": one for name, one in self.attention.network.named_parameters()}
+        return {"own": self.own, **of_attention}
+
+    def _head(self) -> dict[str, nn.Parameter]:
+        """Return what is trained of the model, by its names there."""
+        heads = {id(parameter) for parameter in self.classifier.head}
+        return {name: one for name, one in self.model.named_parameters() if id(one) in heads}
+
     def _numbers(self, sources: Sequence[int]) -> dict[str, float]:
         """Return who counts how much where these sources answer."""
         *of_sources, of_own = self.weights(sources).tolist()
         heard = dict(zip(sources, of_sources, strict=True))
         named = {f"weight.{source}": heard.get(source, 0.0) for source in range(len(self.sources))}
         return {"weight.target": of_own, **named}
-
-    def _backward(self, fused: torch.Tensor, batches: Sequence[Batch]) -> tuple[list[torch.Tensor], float]:
-        """Return the mean gradient over batches of the fused prompt and the head, by their rows, and the mean loss."""
-        import torch
-
-        trained = [fused, *self.classifier.head]
-        rows = [len(batch["input_ids"]) for batch in batches]
-        mean, total = [torch.zeros_like(one) for one in trained], 0.0
-        for batch, own_rows in zip(batches, rows, strict=True):
-            loss = with_prompt(self.model, fused, batch).loss * (own_rows / sum(rows))
-            for one, gradient in zip(mean, torch.autograd.grad(loss, trained), strict=True):
-                one += gradient
-            total += float(loss.detach())
-        return mean, total

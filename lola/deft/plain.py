@@ -57,7 +57,7 @@ class PlainScheme(Scheme):
             value = self.loss(self.depths.model, batches[number]) / parts
             if not value.requires_grad:
                 raise LolaValueError("the loss depends on nothing that is trained; is it the model's loss?")
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             return float(value.detach())
 
         return mean_gradients(self.depths.model, self.trained(), batches, add)

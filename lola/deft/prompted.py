@@ -72,7 +72,7 @@ def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torc
 
     Examples
     --------
-    >>> import torch, transformers
+    >>> import torch, transformers, lola
     >>> sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
     >>> model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, intermediate_size=4))
     >>> batch = {"input_ids": torch.tensor([[1, 2, 3], [1, 4, 5]])}
@@ -136,7 +136,8 @@ def draw_prompt(model: nn.Module, *, tokens: int, seed: int) -> torch.Tensor:
     words = model.get_input_embeddings().weight  # type: ignore[operator]
     with seeded(seed), torch.no_grad():
         chosen = torch.randint(len(words), (positive_integer("tokens", tokens),))
-        return words[chosen.to(words.device)].detach().clone()
+        drawn: torch.Tensor = words[chosen.to(words.device)].detach().clone()
+    return drawn
 
 
 class PromptedClassifier:
@@ -163,7 +164,7 @@ class PromptedClassifier:
 
     Examples
     --------
-    >>> import torch, transformers
+    >>> import torch, transformers, lola
     >>> sizes = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
     >>> model = transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, intermediate_size=4))
     >>> classifier = lola.deft.PromptedClassifier(model)
@@ -184,7 +185,7 @@ class PromptedClassifier:
                 f"a classifier of two classes at least was wanted, got {n_labels}; load it with num_labels"
             )
         self.model = model.requires_grad_(False)
-        base = {id(parameter) for parameter in model.base_model.parameters()}  # type: ignore[operator, union-attr]
+        base = {id(parameter) for parameter in model.base_model.parameters()}  # type: ignore[union-attr]
         head = [parameter for parameter in model.parameters() if id(parameter) not in base]
         self.head: list[nn.Parameter] = head if train_head else []
         for parameter in self.head:
@@ -228,7 +229,7 @@ class PromptedClassifier:
                     with_prompt(
                         self.model, prompt, trim_padding({name: column[some] for name, column in inputs.items()})
                     ).logits.softmax(dim=1)
-                    for some in order.split(batch_size)
+                    for some in torch.split(order, batch_size)
                 ]
         finally:
             self.model.train(training)

@@ -80,8 +80,9 @@ class Scheme(Protocol):
 
     Seeds, who takes part and who drops out, refusals of what is not finite, the uplink, records, checkpoints and
     evaluations are the `FederatedSession`'s. It calls, in each round, `asked` and `deliver`, `answer` for each device
-    that does not drop out, and `apply` where there are answers; the last two draw torch's random numbers from the
-    session's seed. A scheme that inherits from this class may leave out what has a body here.
+    that does not drop out, `apply` where there are answers, else `without_answers`, and `latency_s`; `answer` and
+    `apply` draw torch's random numbers from the session's seed. A scheme that inherits from this class
+    may leave out what has a body here.
     """
 
     @property

@@ -137,7 +137,7 @@ class FederatedSession(Session[FederatedRecord]):
                     outcome = self.scheme.apply(work, answers, self.optimizer)
             else:
                 outcome = self.scheme.without_answers(work)
-        uplink_s = sum(reception.latency_s for reception in receptions)
+        uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
         latency_s = self.scheme.latency_s(float(self.compute_s[asked].max(initial=0.0)), uplink_s)
         self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
         return FederatedRecord(

@@ -11,6 +11,7 @@ from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 # Prompts want rates far above those of weights: at 1e-4 they stay at the majority class for most of a run.
 LEARNING_RATE = 5e-3
@@ -63,14 +64,20 @@ def train_prompt(
     optimizer = torch.optim.Adam([trained, *classifier.head], lr=learning_rate)
     losses: list[torch.Tensor] = []
     for batch in batches:
-        if "labels" not in batch:
-            raise LolaValueError(f"a batch to train on must have labels, got {', '.join(sorted(batch))}; add them")
         optimizer.zero_grad(set_to_none=True)
-        loss = with_prompt(classifier.model, trained, batch).loss
-        loss.backward()
+        loss = loss_with_prompt(classifier.model, trained, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.detach())
         if len(losses) == steps:
             optimizer.zero_grad(set_to_none=True)
             return trained.detach(), float(torch.stack(losses).mean())
     raise LolaValueError(f"{steps} batches were wanted, one a step, got {len(losses)}; take fewer steps, or more data")
+
+
+def loss_with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the loss that a model's output has on a batch with a prompt, or say that it has no labels."""
+    if "labels" not in batch:
+        raise LolaValueError(f"a batch to train on must have labels, got {', '.join(sorted(batch))}; add them")
+    loss: torch.Tensor = with_prompt(model, prompt, batch).loss
+    return loss

@@ -67,7 +67,7 @@ def importance_from_json(where: str, data: dict[str, Any]) -> Importance:
     gain = [numbers(f"{where}, gain[{i}]", row) for i, row in enumerate(rows)]
     if len({len(row) for row in gain}) > 1:
         raise FormatError(f"{where}, gain: rows of one length were wanted, got {sorted({len(row) for row in gain})}")
-    vectors = {
+    vectors: dict[str, Any] = {
         key: numbers(f"{where}, {key}", data[key])
         for key in ("cost", "rank_bits", "fixed_bits")
         if data.get(key) is not None

@@ -74,10 +74,10 @@ class ModuleChain:
 
         # Before a block's own hook puts prompts in front, and after its last one has dropped them.
         handles = [
-            _innermost(block, 0).register_forward_pre_hook(begin(index), with_kwargs=True, prepend=True)
+            innermost(block, 0).register_forward_pre_hook(begin(index), with_kwargs=True, prepend=True)
             for index, block in enumerate(self.blocks, start=1)
         ]
-        handles.append(_innermost(self.blocks[-1], -1).register_forward_hook(end))
+        handles.append(innermost(self.blocks[-1], -1).register_forward_hook(end))
         try:
             yield
         finally:
@@ -107,7 +107,7 @@ def _parted(
     return hidden, leaves
 
 
-def _innermost(block: "nn.Module", end: int) -> "nn.Module":
+def innermost(block: "nn.Module", end: int) -> "nn.Module":
     """Return what runs first, or last, of modules joined into one block: their list itself never runs."""
     from torch import nn
 

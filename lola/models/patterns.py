@@ -53,7 +53,7 @@ def rank_by_depth(rank: int | tuple[int, ...], n_blocks: int) -> tuple[int, ...]
     return ranks
 
 
-def patterns(rank_of: Mapping[str, int], alpha: float) -> dict[str, dict[str, Any]]:
+def patterns(rank_of: Mapping[str, int], alpha: float) -> dict[str, Any]:
     """Return PEFT's ``rank_pattern`` and ``alpha_pattern``, by paths of modules; alpha is that of the largest rank.
 
     Each pattern is a whole path: PEFT compares the ends of paths, and of several patterns that fit takes the first.

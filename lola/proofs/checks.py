@@ -8,7 +8,7 @@ import numpy as np
 from lola.files.formats import FormatError, integers, numbers
 from lola.problem import Problem
 from lola.solvers.checks import BoolArray, FloatArray
-from lola.solvers.errors import require as require
+from lola.solvers.checks import require as require
 
 # Numbers that are computed again here by the formula they came from may differ by a few roundings.
 ROUNDING = 1e-12

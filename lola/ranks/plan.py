@@ -11,7 +11,8 @@ from lola.files.html import html_table
 from lola.problem import Problem
 from lola.profile import Profile
 from lola.ranks.importance import Importance
-from lola.ranks.verification import same_blocks, verify
+from lola.ranks.rounds import trained_profile
+from lola.ranks.verification import verify
 from lola.solvers.checks import FloatArray, IntArray, expect
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.errors import LolaValueError
@@ -140,21 +141,7 @@ class RankPlan:
             If the profile has another number of blocks.
         """
         expect("profile", profile, Profile)
-        same_blocks(self.rank.size, profile.n_blocks)
-        kept = self.trained - 1
-        origin = profile.provenance
-        if origin is not None:
-            ranks = f"LoRA of ranks {', '.join(map(str, self.rank))} by depth"
-            origin = replace(origin, lora_rank=None, note="; ".join(filter(None, (origin.note, ranks))))
-        extra_s, extra_bytes = profile.extra_latency_s, profile.extra_memory_bytes
-        return Profile(
-            memory_bytes=profile.memory_bytes[kept],
-            latency_s=profile.latency_s[kept],
-            upload_bits=self.upload_bits[kept],
-            provenance=origin,
-            extra_latency_s=None if extra_s is None else extra_s[kept],
-            extra_memory_bytes=None if extra_bytes is None else extra_bytes[kept],
-        )
+        return trained_profile(profile, self.rank, self.trained, self.upload_bits[self.trained - 1])
 
     def to_problem(self, problem: Problem) -> Problem:
         """Return the problem of a round in which these ranks are trained, for `lola.schedule` or a session.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TypedDict
 
 import numpy as np
 
 from lola.problem import Problem
+from lola.profile import Profile
 from lola.ranks.importance import Importance
-from lola.solvers.checks import FloatArray, expect, positive_number
+from lola.solvers.checks import FloatArray, IntArray, expect, positive_number
 from lola.solvers.errors import LolaValueError
 
 
@@ -57,3 +60,37 @@ def round_arguments(importance: Importance, problem: Problem, deadline_s: float)
         "bandwidth_hz": problem.bandwidth_hz,
         "deadline_s": deadline - problem.broadcast_s,
     }
+
+
+def trained_profile(profile: Profile, rank: Iterable[int], trained: IntArray, upload_bits: FloatArray) -> Profile:
+    """Return a profile of what is trained with a rank of each block: its `trained` depths, (n,), and what they upload.
+
+    Raises
+    ------
+    ValueError
+        If the profile has another number of blocks than there are ranks, or nothing is trained.
+    """
+    ranks = tuple(rank)
+    if profile.n_blocks != len(ranks):
+        raise LolaValueError(
+            f"a profile of {len(ranks)} blocks was wanted, one for each rank; got one of {profile.n_blocks}; give that "
+            "of the same model"
+        )
+    if not trained.size:
+        raise LolaValueError(
+            "ranks of something to train were wanted, got 0 at every depth; raise the budget or min_rank"
+        )
+    origin = profile.provenance
+    if origin is not None:
+        told = f"LoRA of ranks {', '.join(map(str, ranks))} by depth"
+        origin = replace(origin, lora_rank=None, note="; ".join(filter(None, (origin.note, told))))
+    kept = trained - 1
+    extra_s, extra_bytes = profile.extra_latency_s, profile.extra_memory_bytes
+    return Profile(
+        memory_bytes=profile.memory_bytes[kept],
+        latency_s=profile.latency_s[kept],
+        upload_bits=upload_bits,
+        provenance=origin,
+        extra_latency_s=None if extra_s is None else extra_s[kept],
+        extra_memory_bytes=None if extra_bytes is None else extra_bytes[kept],
+    )

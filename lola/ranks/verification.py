@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from lola.solvers.checks import expect
 from lola.solvers.deadline_boxes import DeadlineRanks
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.errors import LolaValueError
+from lola.solvers.multiple_choice_knapsack import RankAllocation
 
 if TYPE_CHECKING:
     from lola.ranks.plan import RankPlan
@@ -33,7 +35,11 @@ def verify(plan: RankPlan, importance: Importance, problem: Problem | None) -> N
         If the importance or the problem is none, or of another number of blocks.
     """
     expect("importance", importance, Importance)
-    same_blocks(plan.rank.size, importance.n_blocks)
+    if plan.rank.size != importance.n_blocks:
+        raise LolaValueError(
+            f"an importance of {plan.rank.size} blocks was wanted, as many as the plan has ranks; got one of "
+            f"{importance.n_blocks}; give the plan's own"
+        )
     if (problem is None) != (plan.deadline_s is None):
         wanted = (
             "the problem of its round was wanted, got none" if problem is None else "no problem was wanted, got one"
@@ -44,12 +50,6 @@ def verify(plan: RankPlan, importance: Importance, problem: Problem | None) -> N
         _check_budget(plan, importance)
     else:
         _check_deadline(plan, importance, problem)
-
-
-def same_blocks(wanted: int, blocks: int) -> None:
-    """Refuse an importance or a profile of another model."""
-    if wanted != blocks:
-        raise LolaValueError(f"{wanted} blocks were wanted, as many as the plan has ranks; got {blocks}; give its own")
 
 
 def _check_numbers(plan: RankPlan, importance: Importance) -> None:
@@ -74,21 +74,26 @@ def _check_numbers(plan: RankPlan, importance: Importance) -> None:
 
 
 def _check_budget(plan: RankPlan, importance: Importance) -> None:
-    budget, price = plan.budget, plan.price
+    budget, price, least = plan.budget, plan.price, plan.min_rank
     require(budget is not None and price is not None, "budget", "it and a price were wanted, got none")
     assert budget is not None
     assert price is not None
-    spent, alike = int(plan.parameters.sum()), plan.uniform_rank * int(importance.cost.sum())
-    require(spent <= budget, "budget", f"{spent} parameters are more than {budget:.17g}")
+    alike = plan.uniform_rank * int(importance.cost.sum())
     require(alike <= budget, "uniform_rank", f"{alike} parameters are more than {budget:.17g}")
-    require(0 <= price < np.inf, "proof", f"a price >= 0 was wanted, got {price!r}")
-    worth = np.concatenate([np.zeros((importance.n_blocks, 1)), np.cumsum(importance.gain, axis=1)], axis=1)
-    paid = worth - price * importance.cost[:, None] * np.arange(importance.max_rank + 1)
-    bound = float(paid[:, plan.min_rank :].max(axis=1).sum() + price * budget)
-    slack = _SUMS * float(np.abs(importance.gain).sum() + price * budget)
-    require(
-        bound <= plan.upper_bound + slack, "proof", f"the price allows {bound!r}, the bound is {plan.upper_bound!r}"
-    )
+    first = np.full_like(plan.rank, least)
+    beyond = budget - int(importance.parameters(first).sum())
+    require(beyond >= 0, "budget", f"not even rank {least} of every block fits {budget:.17g} parameters")
+    if least == importance.max_rank:
+        return
+    sure = importance.worth(first)  # what is chosen lies beyond it
+    chosen = np.arange(importance.max_rank) < plan.rank[:, None]
+    chosen[:, :least] = False
+    RankAllocation(
+        rank=plan.rank - least,
+        objective=math.fsum(importance.gain[chosen]),
+        price=price,
+        upper_bound=plan.upper_bound - sure + ROUNDING * abs(sure),
+    ).verify(importance.gain[:, least:], importance.cost, beyond)
 
 
 def _check_deadline(plan: RankPlan, importance: Importance, problem: Problem) -> None:

@@ -16,7 +16,7 @@ from lola.tasks.announcement import RunAnnouncement
 from lola.tasks.dealing import training_data
 from lola.tasks.glue import score
 from lola.tasks.settings import TrainingSettings
-from lola.tasks.training import Training, adapted_classifier, check_method, make_session, profile_of
+from lola.tasks.training import Training, adapted_classifier, as_trained, check_method, make_session, profile_of
 
 _DEVICES, _DEVICES_FORMAT = "devices.json", "lola-devices"
 
@@ -68,7 +68,7 @@ def prepare_serving(
     score(settings.task, [0], [0])  # a missing package is better missed now than at the first evaluation
     data = training_data(settings)
     classifier, depths = adapted_classifier(settings)
-    profile = profile_of(settings, classifier)
+    profile = as_trained(profile_of(settings, classifier), settings, depths)
     longest = block_limit("max_blocks", settings.max_blocks)
     nobody_yet = Fleet.sample(profile.n_blocks, seed=0)  # each round's fleet is of those who are there
     problem = Problem(profile, nobody_yet, settings.bandwidth_hz, settings.local_steps, max_blocks=longest)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lola.adapters.setting import Setting
 from lola.files.formats import block_limit
+from lola.models.patterns import checked_ranks
 from lola.models.seeding import torch_seed
 from lola.solvers.checks import positive_integer, positive_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -16,7 +17,7 @@ from lola.tasks.glue import glue_task
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
 _TEXTS = ("model", "task", "data", "method", "channel", "optimizer")
 _FILES = ("fleet", "profile")
-_COUNTS = ("local_steps", "batch", "seq", "rank")
+_COUNTS = ("local_steps", "batch", "seq")
 # These do not change what a round does, so a run may go on with others.
 _FREE = ("eval_every", "checkpoint_every")
 
@@ -53,10 +54,10 @@ class TrainingSettings:
         Batches of a block in a round.
     batch, seq : int
         Texts in a batch, and tokens of a text at most.
-    rank : int
-        LoRA's.
+    rank : int or sequence of int
+        LoRA's; or a rank of each block, depth 1 first, such as a `lola.RankPlan` has.
     lora_alpha : float, optional
-        LoRA's; twice the rank if left out.
+        LoRA's, of the largest rank; twice that if left out.
     freeze_head : bool
         Leave the classifier head as it was loaded or drawn. Then every block uploads the same, which some methods want.
     optimizer : {"adam", "adamw", "sgd"}
@@ -92,7 +93,7 @@ class TrainingSettings:
     local_steps: int = 1
     batch: int = 32
     seq: int = 128
-    rank: int = 8
+    rank: int | tuple[int, ...] = 8
     lora_alpha: float | None = None
     freeze_head: bool = False
     optimizer: str = "adam"
@@ -114,12 +115,18 @@ class TrainingSettings:
         block_limit("max_blocks", self.max_blocks)
         for name in ("bandwidth_hz", "lr", *(["alpha"] if self.alpha is not None else [])):
             positive_number(name, getattr(self, name))
-        lora_alpha = 2 * self.rank if self.lora_alpha is None else self.lora_alpha
+        object.__setattr__(self, "rank", checked_ranks(self.rank))
+        lora_alpha = 2 * self.largest_rank if self.lora_alpha is None else self.lora_alpha
         object.__setattr__(self, "lora_alpha", positive_number("lora_alpha", lora_alpha))
         if self.optimizer not in OPTIMIZERS:
             raise LolaValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {shown(self.optimizer)}")
         self.of_session()
         torch_seed("seed", self.seed)
+
+    @property
+    def largest_rank(self) -> int:
+        """The rank of all blocks, or the largest where they differ."""
+        return self.rank if isinstance(self.rank, int) else max(self.rank)
 
     def of_session(self) -> Setting:
         """Return what of it a session wants to know."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lola.adapters.devices import Devices
@@ -24,6 +25,7 @@ from lola.models.loading import import_transformers
 from lola.models.seeding import seeded
 from lola.problem import Problem
 from lola.profile import Profile
+from lola.ranks.rounds import trained_profile
 from lola.scheduling import suited_method
 from lola.solvers.checks import shown
 from lola.solvers.errors import LolaValueError
@@ -110,7 +112,7 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
     fleet = load_fleet(settings.fleet) if settings.fleet else builtin_scenario().fleet
     channel = channel_of(settings, fleet)
     classifier, depths = adapted_classifier(settings)
-    profile = profile_of(settings, classifier)
+    profile = as_trained(profile_of(settings, classifier), settings, depths)
     longest = block_limit("max_blocks", settings.max_blocks)
     problem = Problem(profile, fleet, settings.bandwidth_hz, settings.local_steps, max_blocks=longest)
     check_method(settings, problem)
@@ -131,6 +133,22 @@ def prepare_training(settings: TrainingSettings, *, folder: StrPath | None = Non
 def profile_of(settings: TrainingSettings, classifier: TextClassifier) -> Profile:
     """Read the profile that settings name, or estimate one for the model."""
     return load_profile(settings.profile) if settings.profile else _estimated(classifier, settings)
+
+
+def as_trained(profile: Profile, settings: TrainingSettings, depths: Depths) -> Profile:
+    """Return the profile of the depths that are trained, with what they upload, where settings name a rank of each.
+
+    Raises
+    ------
+    ValueError
+        If the profile has another number of blocks.
+    """
+    if isinstance(settings.rank, int):
+        return profile
+    heads_alone = len(depths) > np.count_nonzero(settings.rank)
+    trained = [depth for depth, rank in enumerate(settings.rank, start=1) if rank or (heads_alone and depth == 1)]
+    uploads = [depths.upload_bits(depth) for depth in range(1, len(depths) + 1)]
+    return trained_profile(profile, settings.rank, np.array(trained), np.array(uploads))
 
 
 def check_method(settings: TrainingSettings, problem: Problem) -> None:
@@ -282,7 +300,7 @@ def _estimated(classifier: TextClassifier, settings: TrainingSettings) -> Profil
                 folder,
                 batch_size=settings.batch,
                 sequence_length=settings.seq,
-                lora_rank=settings.rank,
+                lora_rank=settings.largest_rank,
                 head="frozen" if settings.freeze_head else "trained",
                 seed=settings.seed,
             )

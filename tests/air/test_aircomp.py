@@ -42,7 +42,7 @@ def mean_error(received, sent, weight, name):
 
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("fading", [False, True])
-@pytest.mark.parametrize("snr_db", [-10.0, 5.0, 40.0])
+@pytest.mark.parametrize("snr_db", [-10.0, 25.0])
 def test_a_gradient_s_error_has_the_mean_and_the_variance_of_the_closed_form(snr_db, fading, unbiased):
     """Over 1,000 rounds, within 99.9 % intervals, and every value by itself within one for all of them."""
     rounds, weight = 1000, [0.1, 0.4, -0.2, 0.3]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from prompting import LENGTH, TOKENS, WIDTH, sharded, texts, tiny_classifier
 
-from lola.air import DigitalUplink
+from lola.air import AirUplink, DigitalUplink
 from lola.deft import (
     FederatedSession,
     FederatedSetting,
@@ -71,7 +71,7 @@ def test_the_gradient_is_that_of_the_whole_sum(dtype, close, failure):
     named = scheme.all_named_parameters()
     wanted = dict(zip(named, torch.autograd.grad(loss, [*named.values()]), strict=True))
     assert seen["gradients"].keys() == wanted.keys()
-    assert {name.split(".")[0] for name in wanted} == {"own", "attention", "head"}
+    assert {name.split(".")[0] for name in wanted} == {"own", "attention", "classifier"}
     for name, gradient in wanted.items():
         assert gradient.abs().max() > 0
         torch.testing.assert_close(seen["gradients"][name], gradient, rtol=close, atol=close)
@@ -177,6 +177,21 @@ def test_the_target_learns_and_the_clock_is_the_uplinks():
     assert records[0].delivered_bits == 32 * (SOURCES + TOKENS * WIDTH)
 
 
+def test_over_the_air_the_sum_takes_one_prompts_time_and_is_as_exact_as_the_channel():
+    errors = []
+    for snr_db in (20.0, 60.0, 100.0):
+        uplink = AirUplink(snr_db=snr_db, bandwidth_hz=20e6)
+        (scheme, data), (clean, same) = fusion(), fusion()
+        (record,) = session(scheme, data, uplink=uplink).run(1)
+        (without,) = session(clean, same).run(1)
+        assert record.uplink_s == TOKENS * WIDTH / 20e6
+        assert record.uplink_mse > 0
+        errors.append(abs(record.loss - without.loss))
+        assert record.numbers == without.numbers
+    assert errors[2] < 1e-4 < 1e-2 > errors[1]
+    assert errors[0] > errors[2]
+
+
 def test_what_does_not_fit_is_refused():
     scheme, data = fusion()
     classifier, prompts, own = scheme.classifier, scheme.sources, scheme.own.detach()
@@ -196,6 +211,9 @@ def test_what_does_not_fit_is_refused():
         session(scheme, sharded(data.columns, [range(4), range(4, 8)]))
     with pytest.raises(ValueError, match="texts with an attention_mask were wanted, got input_ids, labels"):
         session(scheme, sharded({name: data.columns[name] for name in ("input_ids", "labels")}, [range(4)]))
+    unlabelled = {name: data.columns[name] for name in ("input_ids", "attention_mask")}
+    with pytest.raises(ValueError, match="a batch to train on must have labels, got attention_mask, input_ids; add th"):
+        next(session(scheme, sharded(unlabelled, [range(4)])).run(1))
     empty = {**data.columns, "attention_mask": torch.zeros(ROWS, LENGTH, dtype=torch.int64)}
     with pytest.raises(ValueError, match="texts with a token each were wanted, got 4 rows, some masked"):
         session(scheme, sharded(empty, [range(4)]))

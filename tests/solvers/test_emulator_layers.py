@@ -32,10 +32,10 @@ def brute_force(distortion, n_kept):
 
 
 def test_optimal_against_brute_force(instances):
-    """2,000 of them with LOLA_TEST_FACTOR=4."""
+    """2,000 of them with LOLA_TEST_FACTOR=8."""
     rng = np.random.default_rng(60)
     feasible = 0
-    for _ in range(instances(500)):
+    for _ in range(instances(250)):
         n_blocks = int(rng.integers(1, 9))
         n_kept = int(rng.integers(1, n_blocks + 1))
         distortion = instance(rng, n_blocks)
@@ -136,7 +136,7 @@ def test_what_was_tampered_with_is_told():
         (
             [[1.0, 2.0], [0.0, 1e51]],
             1,
-            r"distortion must be >= 0 \(zero or from 1e-50 to 1e50.* got 1e\+51 at \[1, 1\]",
+            r"distortion must be >= 0 \(up to 1e50, or inf .* got 1e\+51 at \[1, 1\]",
         ),
         (np.ones((3, 3)), 0, "n_kept must be at least 1, got 0"),
         (np.ones((3, 3)), 3, "n_kept must be at most 2, as many as there are blocks; got 3; keep fewer"),

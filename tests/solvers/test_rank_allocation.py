@@ -53,10 +53,10 @@ def check(gain, cost, budget):
 
 
 def test_optimal_against_brute_force(instances):
-    """5,000 of them with LOLA_TEST_FACTOR=10."""
+    """5,000 of them with LOLA_TEST_FACTOR=20."""
     rng = np.random.default_rng(50)
     proven = 0
-    for _ in range(instances(500)):
+    for _ in range(instances(250)):
         gains, costs = rng.choice(GAINS), rng.choice(COSTS)
         gain, cost, budget = instance(rng, int(rng.integers(1, 5)), int(rng.integers(1, 4)), gains, costs)
         ranks = check(gain, cost, budget)
@@ -89,7 +89,7 @@ def by_highs(gain, cost, budget):
 def test_optimal_against_somebody_elses_solver(instances):
     """HiGHS heeds a budget to 1e-6 only; with integer costs, and half of one to spare, that is exact."""
     rng = np.random.default_rng(51)
-    for number in range(instances(16)):
+    for number in range(instances(10)):
         n_blocks, n_ranks = int(rng.integers(5, 25)), int(rng.integers(2, 12))
         gain = rng.random((n_blocks, n_ranks)) if number % 2 else rng.normal(size=(n_blocks, n_ranks))
         cost = rng.integers(1, 40, n_blocks) * 1.0
@@ -135,6 +135,7 @@ def test_the_price_lies_between_the_last_taken_and_the_first_left():
 def test_what_is_worth_nothing_or_less_is_not_bought():
     assert rank_allocation([[0.0, 0.0], [-1.0, -2.0]], 1.0, 4).rank.tolist() == [0, 0]
     assert rank_allocation([[-1.0, 3.0], [-3.0, 2.0]], 1.0, 4).rank.tolist() == [2, 0]
+    assert rank_allocation([[1e-300, 0.0], [1e-310, 0.0]], 1e45, 1e45).rank.tolist() == [1, 0]  # nearly nothing
 
 
 def test_gains_that_cancel_out_keep_their_digits():
@@ -178,7 +179,7 @@ def test_more_budget_never_hurts(problem, factor):
 
 
 @settings(deadline=None, max_examples=60)
-@given(small, st.integers(-40, 40), st.integers(-40, 40))
+@given(small, st.integers(-40, 40), st.integers(-10, 10))
 def test_scaling_scales(problem, of_gain, of_cost):
     """By powers of two, so that no cost is rounded."""
     gain, cost, budget = problem
@@ -214,8 +215,14 @@ def test_what_was_tampered_with_is_told():
         ({"gain": [1.0]}, r"gain must have 2 axis\(es\), got shape \(1,\)"),
         ({"gain": [["a"]]}, "gain must hold real numbers, got dtype"),
         ({"gain": np.zeros((2, 0))}, r"gain is empty, shape \(2, 0\); at least one block with one rank is needed"),
-        ({"gain": [[1.0], [np.nan]]}, "gain must be finite .*, got nan for rank 1 of block 1; correct it, or rescale"),
-        ({"gain": [[1.0, -1e51], [1, 2]]}, r"gain must be finite .*, got -1e\+51 for rank 2 of block 0; correct it"),
+        (
+            {"gain": [[1.0], [np.nan]]},
+            "gain must be finite, at most 1e50 in size, got nan for rank 1 of block 1; corr",
+        ),
+        (
+            {"gain": [[1.0, -1e51], [1, 2]]},
+            r"gain must be finite, at most 1e50 .*, got -1e\+51 for rank 2 of block 0; correct it",
+        ),
         ({"cost": [1.0]}, "cost must have 2 entries, as many as gain; got 1"),
         ({"cost": [1.0, 0.0]}, "cost must be finite and > 0, got 0.0 at index 1 .*; correct or leave out that entry"),
         ({"cost": np.inf}, r"cost must be finite and > 0, got inf at index 0 \(2 such in all\)"),
@@ -233,12 +240,13 @@ def test_bad_arguments_are_refused(change, message):
 
 def test_sums_that_are_too_many_are_refused_before_they_fill_the_memory(monkeypatch):
     """Gains proportional to costs that have no common unit: any sum may be the best, and none fills the budget."""
-    monkeypatch.setattr(multiple_choice_knapsack, "MOST_SUMS", 20_000)
+    monkeypatch.setattr(multiple_choice_knapsack, "MOST_SUMS", 40_000)
     rng = np.random.default_rng(54)
     cost = rng.random(40) + 0.5
     gain = np.repeat(cost[:, None], 3, axis=1)
     message = (
-        "ranks under a budget: at most 20000 sums of costs can be looked at, got .* of 40 blocks; round cost up to"
+        "40000 sums of costs can be looked at, a quarter of them for one block, got 21844 after 7 of 40 blocks, "
+        "16384 for the last; round cost up to multiples of a larger unit"
     )
     with pytest.raises(lola.LolaError, match=message):
         rank_allocation(gain, cost, 30.3)

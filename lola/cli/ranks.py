@@ -1,0 +1,259 @@
+"""``lola ranks``: how many ranks of LoRA each block gets. Only the standard library is imported before it runs."""
+
+import argparse
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from lola.problem import Problem
+    from lola.ranks.importance import Importance
+    from lola.ranks.plan import RankPlan
+
+# What is measured where no budget is named, as a part of all ranks.
+_USUAL_PART = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options say."""
+
+    importance: str | None
+    model: str | None
+    task: str | None
+    data: str | None
+    measure: str
+    max_rank: int
+    steps: int
+    lr: float
+    batch: int
+    seq: int
+    freeze_head: bool
+    seed: int
+    threads: int | None
+    out: str | None
+    budget: float | None
+    uniform_rank: int | None
+    deadline_s: float | None
+    scenario: str | None
+    fleet: str | None
+    profile: str | None
+    bandwidth_hz: float | None
+    local_steps: int | None
+    min_rank: int
+    equal_bandwidth: bool
+    json: str | None
+    figure: str | None
+
+    def problem(self) -> "Problem | None":
+        """Read the round that a deadline is of; None without one."""
+        from lola.cli.common import naming_options
+        from lola.files.problems import builtin_scenario, load_scenario
+        from lola.solvers.errors import LolaValueError
+
+        named = {name: getattr(self, name) for name in ("bandwidth_hz", "local_steps")}
+        changes: Any = {name: value for name, value in named.items() if value is not None}
+        files: Any = {"fleet": self.fleet, "profile": self.profile}
+        if self.deadline_s is None:
+            of_rounds = {**files, **changes, "scenario": self.scenario}
+            told = [f"--{name.replace('_', '-')}" for name, value in of_rounds.items() if value is not None]
+            if told or self.equal_bandwidth:
+                told += ["--equal-bandwidth"] if self.equal_bandwidth else []
+                raise LolaValueError(
+                    f"{', '.join(told)} is of a round by --deadline-s, got it without one; give --deadline-s, or leave "
+                    "it out"
+                )
+            return None
+        scenario = load_scenario(self.scenario, **files) if self.scenario else builtin_scenario(**files)
+        with naming_options(*changes):
+            return replace(scenario, **changes) if changes else scenario
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "importance", nargs="?", metavar="importance.json", help="what ranks are worth (default: the built-in MiniLM's)"
+    )
+    parser.add_argument("--model", help="measure it: folder or hub name of a BERT, RoBERTa or ELECTRA")
+    parser.add_argument("--task", help="on cola, mrpc, rte, stsb, sst2, qnli, mnli or qqp")
+    parser.add_argument("--data", help="folder of GLUE, or hub (needs the package datasets)")
+    parser.add_argument("--measure", default="singular", help="singular (default: values of the update) or sensitivity")
+    parser.add_argument("--max-rank", type=int, default=8, metavar="R", help="the most ranks to measure (default 8)")
+    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of training before (default 50)")
+    parser.add_argument("--lr", type=float, default=1e-3, help="Adam's learning rate in them (default 1e-3)")
+    parser.add_argument("--batch", type=int, default=32, help="texts in a batch (default 32)")
+    parser.add_argument("--seq", type=int, default=128, help="tokens of a text at most (default 128)")
+    parser.add_argument("--freeze-head", action="store_true", help="do not train the classifier head with depth 1")
+    parser.add_argument("--seed", type=int, default=0, help="of rows, head and adapters (default 0)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--out", metavar="i.json", help="save what was measured")
+    limits = parser.add_mutually_exclusive_group()
+    limits.add_argument(
+        "--budget", type=float, metavar="P", help="parameters that LoRA may have in all blocks together"
+    )
+    limits.add_argument(
+        "--uniform-rank",
+        type=int,
+        metavar="R",
+        help="as many parameters as this rank in every block takes (default: half of the ranks measured)",
+    )
+    limits.add_argument("--deadline-s", type=float, metavar="S", help="seconds in which a round must end, instead")
+    parser.add_argument("--scenario", metavar="scenario.toml", help="of that round; without it, the built-in scenario")
+    parser.add_argument("--fleet", metavar="f.csv", help="devices, in place of the scenario's")
+    parser.add_argument("--profile", metavar="p.json", help="what each depth costs, in place of the scenario's")
+    parser.add_argument("--bandwidth-hz", type=float, metavar="HZ", help="uplink spectrum in hertz")
+    parser.add_argument("--local-steps", type=int, metavar="M", help="local iterations in a round")
+    parser.add_argument("--equal-bandwidth", action="store_true", help="split the spectrum equally over the blocks")
+    parser.add_argument(
+        "--min-rank", type=int, default=1, metavar="R", help="of every block (default 1; 0 may leave it out)"
+    )
+    parser.add_argument("--json", metavar="out.json", help="save the ranks with their proof (-: print them)")
+    parser.add_argument("--figure", metavar="out.png", help="draw importance and ranks (needs lola-deft[plot])")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from lola.cli.common import check_files, data_output, naming_options, settings_of
+    from lola.files.formats import check_outputs
+    from lola.files.ranks import save_ranks
+    from lola.ranks.allocation import allocate_ranks
+
+    settings = settings_of(Settings, options)
+    inputs = [settings.importance, settings.scenario, settings.fleet, settings.profile]
+    check_files(settings.json, settings.figure, inputs)
+    check_outputs([settings.out], [*inputs, settings.json, settings.figure])
+    problem = settings.problem()
+    importance = _importance(settings)
+    budget = settings.budget
+    if budget is None and problem is None:
+        budget = _uniform_budget(importance, settings.uniform_rank)
+    with naming_options("budget", "deadline_s", "min_rank"):
+        plan = allocate_ranks(
+            importance,
+            budget=budget,
+            deadline_s=settings.deadline_s,
+            problem=problem,
+            min_rank=settings.min_rank,
+            equal_bandwidth=settings.equal_bandwidth,
+        )
+    with data_output(settings.json) as data:
+        _print(plan, importance, problem)
+        if data:
+            save_ranks(plan, importance, data, problem=problem)
+    if settings.figure:
+        from lola.figures.picture import save_figure
+        from lola.figures.ranks import draw_ranks
+
+        save_figure(draw_ranks(plan, importance), settings.figure)
+
+
+def _importance(settings: Settings) -> "Importance":
+    """Read what ranks are worth, or measure it."""
+    from lola.files.importance import builtin_importance, load_importance, save_importance
+    from lola.solvers.errors import LolaValueError
+
+    asked = {"--model": settings.model, "--task": settings.task, "--data": settings.data}
+    missing = [name for name, value in asked.items() if value is None]
+    if len(missing) == len(asked):
+        if settings.out:
+            raise LolaValueError(
+                "--out saves what is measured, and nothing is: give --model, --task and --data, or leave it out"
+            )
+        return load_importance(settings.importance) if settings.importance else builtin_importance()
+    if missing:
+        raise LolaValueError(f"--model, --task and --data go together, and {', '.join(missing)} is missing; give it")
+    if settings.importance:
+        raise LolaValueError(
+            f"either a file or a model was wanted, got {settings.importance} and --model; leave one of them out"
+        )
+    importance = _measured(settings)
+    if settings.out:
+        save_importance(importance, settings.out)
+    return importance
+
+
+def _measured(settings: Settings) -> "Importance":
+    from lola.cli.common import naming_options, need_extras, progress_bar, set_up_torch, wait_quietly
+
+    need_extras("train")
+    wait_quietly()
+    from lola.tasks.importance import measure_task_importance
+    from lola.tasks.settings import TrainingSettings
+
+    names = ("model", "task", "data", "lr", "batch", "seq", "freeze_head", "seed")
+    with naming_options("measure", "steps", rank="--max-rank"):
+        training = TrainingSettings(**{name: getattr(settings, name) for name in names}, rank=settings.max_rank)
+        set_up_torch(settings.threads)
+        with progress_bar("loading") as report:
+            return measure_task_importance(training, measure=settings.measure, steps=settings.steps, progress=report)
+
+
+def _uniform_budget(importance: "Importance", uniform_rank: int | None) -> float:
+    """Return as many parameters as one rank for all blocks takes."""
+    from lola.cli.common import naming_options
+    from lola.solvers.checks import positive_integer
+
+    with naming_options("uniform_rank"):
+        rank = (
+            max(importance.max_rank // _USUAL_PART, 1)
+            if uniform_rank is None
+            else positive_integer("uniform_rank", uniform_rank)
+        )
+    return float(rank * int(importance.cost.sum()))
+
+
+def _print(plan: "RankPlan", importance: "Importance", problem: "Problem | None") -> None:
+    from lola.cli.common import laid_out
+    from lola.cli.tables import seconds
+
+    print(laid_out(_table(plan, importance, problem)))
+    bits = plan.upload_bits.sum()
+    print(f"ranks: {plan.parameters.sum():,} parameters of LoRA; a round uploads {bits / 1e6:,.3f} Mbit, with the head")
+    if problem is not None:
+        assert plan.latency_s is not None
+        ends = problem.broadcast_s + plan.latency_s
+        print(f"deadline: {seconds(plan.deadline_s or 0.0)}; the round ends after {seconds(ends)}")
+    print(f"worth: {plan.objective:.6g} of {importance.gain.sum():.6g}, {_beside_uniform(plan)}")
+    print(proof_line(plan))
+    print(f"importance: {importance.measure}, {importance.provenance or 'of unknown provenance'}")
+    if importance.provenance is not None and importance.provenance.note:
+        print(f"measured: {importance.provenance.note}")
+
+
+def proof_line(plan: "RankPlan") -> str:
+    """Say what is proven of ranks."""
+    by = (
+        "a price of a parameter"
+        if plan.proof is None
+        else f"prices of bandwidth in {plan.proof.price.size} box(es) of ranks"
+    )
+    return f"proof: by {by}, no ranks that fit are worth more than {plan.upper_bound:.6g} (gap {plan.gap:.2g})"
+
+
+def _beside_uniform(plan: "RankPlan") -> str:
+    if not plan.uniform_rank:
+        return "where not even rank 1 fits every block"
+    more = f", {100 * (plan.objective / plan.uniform_objective - 1):.3g} % more" if plan.uniform_objective > 0 else ""
+    return f"rank {plan.uniform_rank} in every block {plan.uniform_objective:.6g}{more}"
+
+
+def _table(plan: "RankPlan", importance: "Importance", problem: "Problem | None") -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("depth", justify="right")
+    table.add_column("block", overflow="fold")
+    headings = ["importance", "chosen", "rank", "parameters", "upload\nMbit"]
+    for heading in [*headings, *([] if problem is None else ["device", "band\nMHz"])]:
+        table.add_column(heading, justify="right", no_wrap=heading != "device")
+    for depth, row in enumerate(plan.rows(), start=1):
+        gain = importance.gain[depth - 1]
+        cells = [f"{gain.sum():.4g}", f"{gain[: row['rank']].sum():.4g}", str(row["rank"]), f"{row['parameters']:,}"]
+        cells += [f"{row['upload_bits'] / 1e6:.3f}"]
+        if problem is not None:
+            device = "–" if row["device"] < 0 else problem.fleet.label(row["device"])
+            cells += [device, f"{row['bandwidth_hz'] / 1e6:.3f}"]
+        table.add_row(str(depth), Text(importance.label(depth)), *map(Text, cells))
+    return table

@@ -1,0 +1,243 @@
+"""Layers that the radio computes: products and gradients against closed forms, losses that near the digital ones."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from cooperative import tiny_columns, tiny_depths, tiny_session, weights_of
+
+import lola
+from lola.air import OverTheAirLinear, put_over_the_air, rayleigh_channel
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def matrix_of(kind):
+    return {
+        "square": gaussian(6, 6),
+        "wide": gaussian(4, 9),
+        "tall": gaussian(9, 4),
+        "of rank 2": gaussian(7, 2) @ gaussian(2, 8, seed=1),
+        "spread": torch.diag(torch.tensor([1e3, 1.0, 1e-3], dtype=torch.float64)),
+    }[kind]
+
+
+def radio_of(matrix, snr_db, antennas=(2, 3), seed=5):
+    noise = torch.Generator().manual_seed(seed)
+    return OverTheAirLinear(matrix, rayleigh_channel(*antennas, seed=1), snr_db=snr_db, bandwidth_hz=1e6, noise=noise)
+
+
+def within(squares, expected):
+    """Whether the mean of squared errors lies in its 99.9 % interval."""
+    return abs(squares.mean() - expected) < 3.29 * squares.std() / math.sqrt(squares.numel())
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 20.0, 60.0])
+@pytest.mark.parametrize("kind", ["square", "wide", "tall", "of rank 2", "spread"])
+def test_products_and_gradients_have_the_closed_form_s_error(kind, snr_db):
+    matrix = matrix_of(kind)
+    radio = radio_of(matrix, snr_db)
+    shape = torch.linspace(0.2, 4.0, matrix.shape[1], dtype=torch.float64)
+    vectors = (gaussian(5, matrix.shape[1], seed=2) * shape + 1).requires_grad_()  # neither white nor of mean 0
+    arriving = gaussian(5, matrix.shape[0], seed=3) * 7
+    many = vectors.expand(1000, -1, -1)  # as loud as one
+    product = radio(many)
+    (gradient,) = torch.autograd.grad(product, many, arriving.expand(1000, -1, -1))
+    products = (product - vectors @ matrix.T).detach().square().mean(dim=(1, 2))
+    gradients = (gradient - arriving @ matrix).square().mean(dim=(1, 2))
+    assert within(products, radio.expected_squared_error(vectors))
+    assert within(gradients, radio.expected_squared_error_back(arriving))
+
+
+@pytest.mark.parametrize("antennas", [(1, 1), (2, 3), (8, 8)])
+def test_white_vectors_have_the_solver_s_error_whatever_the_antennas(antennas):
+    radio = radio_of(matrix_of("square"), 15.0, antennas)
+    vectors = gaussian(40_000, 6, seed=4)
+    squares = (radio(vectors) - vectors @ matrix_of("square").T).square().mean(dim=1)
+    assert squares.mean() == pytest.approx(radio.mse, rel=0.03)
+    assert radio.expected_squared_error(vectors) == pytest.approx(radio.mse, rel=0.02)
+    assert radio.forward_symbols == radio.backward_symbols == {1: 3, 2: 2, 8: 1}[min(antennas)]
+    assert (radio.symbols, radio.latency_s) == (radio.forward_symbols * 40_000, radio.symbols / 1e6)
+
+
+def test_no_message_exceeds_the_power_of_its_symbols():
+    radio = radio_of(matrix_of("spread"), 20.0)
+    path = radio._there
+    assert np.square(path.precoder).sum() == pytest.approx(path.uses, rel=1e-12)
+    for vectors in (gaussian(50, 3), torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64), 1e9 * gaussian(2, 3)):
+        signal = vectors @ torch.from_numpy(path.precoder).T
+        power = (signal / path._spread(vectors, signal)).square().sum(dim=1).mean() / path.uses
+        assert power <= 1 + 1e-12
+
+
+def test_the_error_scales_with_the_message_and_nothing_sends_nothing():
+    for factor in (2.0**-60, 2.0**60):
+        one, other = radio_of(matrix_of("wide"), 10.0), radio_of(matrix_of("wide"), 10.0)
+        vectors = gaussian(3, 9)
+        assert torch.equal(one(vectors) * factor, other(vectors * factor))
+        error = other.expected_squared_error(vectors * factor)
+        assert error == pytest.approx(one.expected_squared_error(vectors) * factor**2, rel=1e-12, abs=0)
+    assert torch.equal(one(torch.zeros(3, 9)), torch.zeros(3, 4))
+    assert one(torch.zeros(3, 9).bfloat16()).dtype == torch.bfloat16
+
+
+def batch_and_depths(folder, dtype=torch.float64):
+    depths = tiny_depths(folder, zero_init=False, dtype=dtype)
+    depths.model.eval()
+    depths.select_all()
+    return tiny_columns("bert", 16, seed=1), depths
+
+
+def inputs_of(module, run):
+    """What a module is called with while something runs."""
+    seen = []
+    handle = module.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append((args[0] if args else kwargs["hidden_states"]).detach()), with_kwargs=True
+    )
+    run()
+    handle.remove()
+    return seen[0]
+
+
+def layer_of(depths, at):
+    return depths.blocks[at - 1] if isinstance(at, int) else dict(depths.model.named_modules())[at]
+
+
+def linear_name(depths):
+    return next(name for name, _ in depths.model.named_modules() if name.endswith("layer.1.output.dense"))
+
+
+@pytest.mark.parametrize("boundary", [True, False], ids=["before a block", "a linear layer"])
+def test_the_loss_nears_the_digital_one_as_the_closed_form_says(boundary, tmp_path):
+    batch, depths = batch_and_depths(tmp_path)
+    at = 2 if boundary else linear_name(depths)
+    many = {name: column.repeat(100, *[1] * (column.dim() - 1)) for name, column in batch.items()}  # as loud as one
+
+    def losses():
+        logits = depths.model(**many).logits
+        return torch.nn.functional.cross_entropy(logits, many["labels"], reduction="none").reshape(100, 16).mean(dim=1)
+
+    with torch.no_grad():
+        digital = depths.model(**batch).loss
+        hidden = inputs_of(layer_of(depths, at), lambda: depths.model(**batch))
+        rms, ratio = [], []
+        for snr_db in range(0, 61, 10):
+            noise = torch.Generator().manual_seed(snr_db)
+            with put_over_the_air(depths, at, rayleigh_channel(4, 4, seed=3), snr_db=snr_db, noise=noise) as radio:
+                differences = losses() - digital
+            rms.append(float(differences.square().mean().sqrt()))
+            ratio.append(rms[-1] / math.sqrt(radio.expected_squared_error(hidden)))
+    assert differences.abs().max() < 1e-2  # at 60 dB
+    assert (np.diff(rms) < 0).all()
+    assert ratio[-4:] == pytest.approx([np.mean(ratio[-4:])] * 4, rel=0.25)
+    assert torch.equal(depths.model(**batch).loss, digital)  # taken back
+
+
+def test_gradients_come_back_over_the_air(tmp_path):
+    batch, depths = batch_and_depths(tmp_path)
+
+    def gradients():
+        depths.model.zero_grad()
+        depths.model(**batch).loss.backward()
+        return {name: one.grad.clone() for name, one in depths.all_named_parameters().items()}
+
+    digital = gradients()
+    for snr_db, least, most in ((100.0, 0.0, 1e-3), (20.0, 1e-3, math.inf)):
+        with put_over_the_air(depths, 2, rayleigh_channel(4, 4, seed=3), snr_db=snr_db) as radio:
+            near = gradients()
+        assert radio.symbols == 16 * 8 * (radio.forward_symbols + radio.backward_symbols)
+        for name, gradient in digital.items():
+            off = float((near[name] - gradient).norm() / gradient.norm())
+            assert least < off < most or gradient.norm() == 0, (name, snr_db, off)
+    again = gradients()
+    assert all(torch.equal(again[name], gradient) for name, gradient in digital.items())
+
+
+def test_a_bias_is_the_server_s(tmp_path):
+    linear = torch.nn.Linear(3, 2)
+    linear.weight.requires_grad_(False)
+    with put_over_the_air(linear, "", rayleigh_channel(2, 2, seed=0)):
+        linear(torch.ones(4, 3)).sum().backward()
+    assert linear.bias.grad.tolist() == [4.0, 4.0]
+    assert linear.weight.grad is None
+
+
+def test_a_session_over_the_air_goes_on_with_the_same_bits(tmp_path):
+    def session(keep):
+        one = tiny_session(tmp_path, keep=keep)
+        put_over_the_air(one.depths, 2, rayleigh_channel(4, 4, seed=3), snr_db=10.0)
+        return one
+
+    whole, digital = session(False), tiny_session(tmp_path, keep=False)
+    list(whole.run(4))
+    list(digital.run(4))
+    list(session(True).run(2))
+    rest = session(True)
+    assert rest.version == 2
+    list(rest.run(4))
+    assert all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(rest), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(digital), strict=True))
+
+
+def trained(_):
+    linear = torch.nn.Linear(3, 2)
+    put_over_the_air(linear, "", np.ones((1, 1)))
+    linear(torch.ones(1, 3))
+
+
+def changed(_):
+    linear = torch.nn.Linear(3, 2).requires_grad_(False)
+    put_over_the_air(linear, "", np.ones((1, 1)))
+    linear.load_state_dict({"weight": torch.ones(2, 3), "bias": torch.ones(2)})
+    linear(torch.ones(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: rayleigh_channel(0, 2), "n_receive must be at least 1, got 0"),
+        (lambda _: OverTheAirLinear(np.eye(2), np.zeros((2, 2))), "channel must carry something, got zeros; draw one"),
+        (lambda _: OverTheAirLinear(np.eye(2), np.ones(2)), r"channel must have 2 axis\(es\), got shape \(2,\)"),
+        (lambda _: OverTheAirLinear(np.eye(2), [[math.nan]]), "channel must hold finite numbers, at least one; got"),
+        (lambda _: OverTheAirLinear(np.ones((0, 3)), np.eye(2)), r"matrix must hold finite .* got shape \(0, 3\)"),
+        (lambda _: OverTheAirLinear(1j * np.eye(2), np.eye(2)), "matrix must be real, as what torch multiplies"),
+        (lambda _: OverTheAirLinear(np.eye(2), np.eye(2), snr_db=1000), "snr_db must be a ratio in decibels"),
+        (lambda _: OverTheAirLinear(np.eye(2), np.eye(2), bandwidth_hz=0), "bandwidth_hz must be finite and > 0"),
+        (
+            lambda _: OverTheAirLinear(np.eye(2), np.eye(2))(torch.ones(5, 3)),
+            r"vectors must be real, of 2 values each, .* got torch.float32 of shape \(5, 3\)",
+        ),
+        (
+            lambda depths: put_over_the_air(depths, 4, np.eye(2)),
+            "at must be a depth in 1…3, 1 nearest the output; got 4",
+        ),
+        (lambda depths: put_over_the_air(depths, 1.0, np.eye(2)), "at must be the name of a linear layer or the depth"),
+        (
+            lambda depths: put_over_the_air(depths, "dense", np.eye(2)),
+            "got 'dense', which is no module; the model's are",
+        ),
+        (
+            lambda depths: put_over_the_air(depths.model, 1, np.eye(2)),
+            "at must be a layer's name for a .*, got 1; a depth is of a lola.models.Depths",
+        ),
+        (
+            lambda depths: put_over_the_air(depths, "", np.eye(2)),
+            "at must name a torch.nn.Linear, got '', which is .*; the model's are .*, …",
+        ),
+        (trained, "the weights of the layer must stay as they were .* freeze them, or put the layer there anew"),
+        (changed, "the weights of the layer must stay as they were .* they are trained or have changed"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message, tmp_path):
+    with pytest.raises(lola.LolaError, match=message):
+        make(tiny_depths(tmp_path))
+
+
+def test_a_model_must_say_how_wide_its_hidden_states_are(tmp_path):
+    depths = tiny_depths(tmp_path)
+    depths.model.config = None
+    with pytest.raises(lola.models.ModelError, match=r"does not say how wide .* \(config.hidden_size\); name a linear"):
+        put_over_the_air(depths, 1, np.eye(2))
