@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from glue_rows import encode, encoder_of_pairs, load_encoder
+from part_file import PartFile
 
 from lola.adapters import ShardedData
 from lola.adapters.shards import trim_padding
@@ -25,7 +27,7 @@ from lola.tasks import read_glue
 TASK, TOKENS = "qqp", 8
 SCHEDULERS = ("exact", "score", "channel")
 SCALE = {
-    "seeds": 2,
+    "seeds": 3,
     "devices": 4,
     "rows": 64,
     "batch_size": 8,
@@ -44,19 +46,19 @@ SCALE = {
 Record = dict[str, Any]
 
 
-def run(folder: str, glue: str) -> Record:
+def run(file: Path, folder: str, glue: str) -> Record:
     """Boost from the same ensemble, over the same channel, with each scheduler."""
     encoder = encoder_of_pairs(folder, glue)
     classifier = PromptedClassifier(load_encoder(encoder, 2, None), train_head=False)
     columns = encode(encoder, read_glue(TASK, glue).dev)  # what the encoder was not tuned on
-    runs = []
+    part = PartFile(file, {"scale": SCALE, "task": TASK})
     for seed in range(SCALE["seeds"]):
         shards, held_out = dealt(columns["labels"].numpy(), seed)
         for scheduler in SCHEDULERS:
-            told = boosted(classifier, columns, shards, held_out, scheduler, seed)
-            runs.append({"seed": seed, "scheduler": scheduler} | told)
-            print(runs[-1], flush=True)
-    return {"scale": SCALE, "task": TASK, "runs": runs}
+            if part.lacks(seed=seed, scheduler=scheduler):
+                told = boosted(classifier, columns, shards, held_out, scheduler, seed)
+                part.add({"seed": seed, "scheduler": scheduler} | told)
+    return part.record
 
 
 def dealt(labels: np.ndarray, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -1,11 +1,13 @@
 """What the DEFT article shows, as lola gets it: writes a JSON file for each part, plots and RESULTS.md.
 
-    python bench/deft/deft.py --glue FOLDER --model FOLDER              # about an hour on one core
+    python bench/deft/deft.py --glue FOLDER --model FOLDER              # an hour or two on one core
     python bench/deft/deft.py one-device                                # seconds; needs no data
     python bench/deft/deft.py many-devices --glue FOLDER --model FOLDER # or any other part
     python bench/deft/deft.py --page                                    # the page and plots alone
 
-GLUE is a folder with tasks of GLUE, MODEL one with all-MiniLM-L6-v2. Needs lola-deft[plot,train].
+A part's file is written after every run, and runs that it has for the same settings are not made again: a command that
+was stopped goes on, and more seeds only add runs. GLUE is a folder with tasks of GLUE, MODEL one with all-MiniLM-L6-v2.
+Needs lola-deft[plot,train].
 """
 
 from __future__ import annotations
@@ -13,18 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "paper"))
 
-from report import machine
-
-from lola.files.formats import write_atomically
+import part_file
 
 HERE = Path(__file__).resolve().parent
 # Each part with the module whose `run` measures it, and the options that are its arguments.
@@ -35,13 +33,16 @@ PARTS = {
     "emulator": ("kept_blocks", ("model", "glue")),
     "boosting": ("boosted_prompts", ("model", "glue")),
 }
-PACKAGES = ("lola-deft", "torch", "transformers", "peft", "numpy")
+RUNS_OF_A_SEED = {"many-devices": 3, "ranks": 3, "emulator": 5, "boosting": 3}  # of each task
 
 
-def read_results() -> dict[str, Any]:
-    """Return what was measured, by part; a part whose file is not there has not been."""
-    files = {part: HERE / f"{part}.json" for part in PARTS}
-    return {part: json.loads(file.read_text(encoding="utf-8")) for part, file in files.items() if file.exists()}
+def read_results(folder: Path = HERE) -> dict[str, Any]:
+    """Return what was measured, by part, of seeds with all their runs; without parts that have none."""
+    files = {part: folder / f"{part}.json" for part in PARTS}
+    results = {part: json.loads(file.read_text(encoding="utf-8")) for part, file in files.items() if file.exists()}
+    for part in results.keys() & RUNS_OF_A_SEED.keys():
+        results[part] = part_file.whole_seeds(results[part], RUNS_OF_A_SEED[part])
+    return {part: record for part, record in results.items() if record.get("runs", True)}
 
 
 def main() -> None:
@@ -57,20 +58,16 @@ def main() -> None:
     if lacking := [f"{part} needs --{need}" for part in parts for need in PARTS[part][1] if not getattr(options, need)]:
         parser.error(f"{lacking[0]}; give it, or name other parts")
     for part in parts:
-        begun = time.process_time()
         import torch
 
         torch.set_num_threads(1)
-        module, needs = PARTS[part]
-        measured = import_module(module).run(*(getattr(options, need) for need in needs))
-        where = {
-            "machine": machine(),
-            "versions": {name: version(name) for name in PACKAGES},
-            "date": time.strftime("%Y-%m-%d"),
-            "seconds": time.process_time() - begun,
-        }
-        write_atomically(HERE / f"{part}.json", json.dumps(measured | where, indent=1) + "\n")
-        print(f"{part}: {where['seconds']:.0f} s of the processor", flush=True)
+        file, (module, needs) = HERE / f"{part}.json", PARTS[part]
+        measure = import_module(module).run
+        if needs:
+            record = measure(file, *(getattr(options, need) for need in needs))
+            print(f"{part}: {record['seconds']:.0f} s of the processor in all", flush=True)
+        else:
+            part_file.write(file, measure() | part_file.where())
     import deft_page
 
     deft_page.write(read_results())

@@ -69,12 +69,17 @@ def draw_one_device(data: Record) -> Any:
     return figure
 
 
+def bars(values: np.ndarray) -> np.ndarray | None:
+    """Return one standard error; none of one seed."""
+    return spread(values) if len(values) > 1 else None
+
+
 def draw_curve(axes: Any, values: np.ndarray, label: str, colour: str, mark: str = "o-") -> None:
     """Draw the mean over seeds after each epoch, with its standard error; before the first, the head is random."""
     trained = values[:, 1:]
     epochs = np.arange(1, values.shape[1])
     axes.set_xticks(epochs)
-    axes.errorbar(epochs, trained.mean(axis=0), spread(trained), fmt=mark, color=colour, capsize=3, label=label)
+    axes.errorbar(epochs, trained.mean(axis=0), bars(trained), fmt=mark, color=colour, capsize=3, label=label)
 
 
 def draw_many_devices(data: Record) -> Any:
@@ -136,7 +141,7 @@ def draw_emulator(data: Record) -> Any:
         ("emulator_accuracy", "emulator alone", ORANGE, "s--"),
     ):
         values = np.stack([by_seed(data["runs"], name, n_kept=count) for count in counts], axis=1)
-        axes.errorbar(share, values.mean(axis=0), spread(values), fmt=mark, color=colour, capsize=3, label=label)
+        axes.errorbar(share, values.mean(axis=0), bars(values), fmt=mark, color=colour, capsize=3, label=label)
     axes.axhline(data["majority"], color=GREY, ls=":", lw=1, label="the majority class")
     axes.set(xlabel="share of blocks kept", ylabel=f"accuracy on {NAMES[data['task']]}")
     axes.set_xticks(share, [f"{count}/{data['blocks']}" for count in counts])

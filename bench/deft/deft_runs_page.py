@@ -22,12 +22,20 @@ def by_seed(runs: list[Record], name: str, **of: object) -> np.ndarray:
 
 
 def spread(values: np.ndarray) -> np.ndarray:
-    """Return the standard error of the mean over seeds."""
+    """Return the standard error of the mean over seeds; infinite for one seed, by which nothing is shown."""
+    if len(values) == 1:
+        return np.full(values.shape[1:], np.inf)
     return np.asarray(values.std(axis=0, ddof=1) / len(values) ** 0.5)
 
 
-def told(values: np.ndarray) -> str:
-    return f"{values.mean():.3f} ± {spread(values):.3f}"
+def told(values: np.ndarray, sign: str = "") -> str:
+    return f"{values.mean():{sign}.3f}" + (f" ± {spread(values):.3f}" if len(values) > 1 else "")
+
+
+def seeds_of(runs: list[Record]) -> str:
+    """Say of how many seeds there are runs."""
+    count = len({run["seed"] for run in runs})
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
 # -- prompts of many devices ------------------------------------------------------------------------------------------
@@ -56,7 +64,7 @@ def many_devices(data: Record) -> str:
         rows=scale["rows"],
         batch=scale["batch_size"],
         iterations=data["iterations"],
-        seeds=scale["seeds"],
+        seeds=seeds_of(runs),
         devices=len(data["sources"]),
         tokens=data["tokens"],
         sources=", ".join(dict.fromkeys(NAMES[task] for task in data["sources"])),
@@ -109,7 +117,7 @@ def fusion(data: Record) -> str:
         say(
             "transfer ends apart" if abs(apart) > MANY * error else "transfer ends together",
             apart=apart,
-            error=MANY * error,
+            error=f"{MANY * error:.3f}" if np.isfinite(error) else "unknown, of one seed",
         ),
     ]
     return say("fusion", score=score, lines=rows(lines), verdict=" ".join(verdicts))
@@ -127,7 +135,7 @@ def ranks(data: Record) -> str:
             accuracy = by_seed(runs, "accuracy", task=task, arm=arm)
             difference = accuracy - uniform
             first = " ".join(map(str, by_seed(runs, "rank", task=task, arm=arm)[0]))
-            apart = "" if arm == UNIFORM else f"{difference.mean():+.3f} ± {spread(difference):.3f}"
+            apart = "" if arm == UNIFORM else told(difference, "+")
             lines.append([NAMES[task], arm, first, told(accuracy), apart, f"{error:.3f}"])
             if arm == UNIFORM:
                 continue
@@ -137,10 +145,13 @@ def ranks(data: Record) -> str:
                 verdict = "ranks help" if difference.mean() > 0 else "ranks hurt"
                 size = abs(difference.mean())
             verdicts.append(say(verdict, task=NAMES[task], measure=arm, difference=size))
-    trained = [f"{NAMES[task]}: {of['rows']} rows, {of['epochs']} epochs" for task, of in data["tasks"].items()]
+    trained = [
+        f"{NAMES[task]}: {of['rows']} rows, {of['epochs']} epochs, "
+        + seeds_of([run for run in runs if run["task"] == task])
+        for task, of in data["tasks"].items()
+    ]
     return say(
         "ranks",
-        seeds=scale["seeds"],
         uniform=scale["uniform_rank"],
         most=scale["max_rank"],
         steps=scale["measured_steps"],
@@ -183,7 +194,7 @@ def emulator(data: Record) -> str:
         rounds=scale["rounds"],
         batch=scale["batch_size"],
         rank=scale["lora_rank"],
-        seeds=scale["seeds"],
+        seeds=seeds_of(runs),
         dev_rows=data["dev_rows"],
         error=error,
         lines=rows(lines),
@@ -213,9 +224,9 @@ def boosting(data: Record) -> str:
         lines.append(
             [
                 name,
-                ", ".join("never" if count > limit else str(count) for count in counts),
-                f"{counts.mean():.1f}",
-                f"{np.mean([run['prompts'][-2] - 1 if len(run['prompts']) > 1 else 0 for run in runs]):.1f}",
+                ", ".join(f"not within {limit}" if count > limit else str(count) for count in counts),
+                ("at least " if counts.max() > limit else "") + f"{counts.mean():.1f}",
+                f"{np.mean([run['prompts'][-2:][0] for run in runs]):.1f}",
                 f"{np.mean([run['satisfied'][-1] for run in runs]):.1f} of {scale['devices']}",
                 f"{np.mean([run['wrong'][-1] for run in runs]):.1f}",
             ]
@@ -223,22 +234,23 @@ def boosting(data: Record) -> str:
     order = sorted(needed, key=lambda name: needed[name].mean())
     difference = needed[order[-1]] - needed[order[0]]
     error = float(spread(difference))
-    seen = difference.mean() > MANY * error
-    numbers = {
+    done = sum(int((counts <= limit).sum()) for counts in needed.values())
+    numbers = {"done": done, "runs": len(data["runs"]), "limit": limit + 1, "seeds": seeds_of(data["runs"])}
+    differing = {
         "best": order[0],
         "worst": order[-1],
         "few": needed[order[0]].mean(),
         "many": needed[order[-1]].mean(),
-        "limit": limit + 1,
-        "difference": difference.mean(),
-        "error": error,
+        "difference": told(difference),
     }
-    if min(counts.min() for counts in needed.values()) > limit:
-        verdict = say("nobody is done", rounds=limit, seeds=scale["seeds"])
-    elif seen:
-        verdict = say("schedulers differ", **numbers)
+    if not done:
+        verdict = say("nobody is done", rounds=limit, seeds=numbers["seeds"])
+    elif not difference.mean():
+        verdict = say("schedulers are alike", **numbers)
+    elif difference.mean() > MANY * error:
+        verdict = say("schedulers differ", **numbers, **differing)
     else:
-        verdict = say("schedulers do not differ", **numbers, seeds=scale["seeds"])
+        verdict = say("schedulers do not differ", **numbers, **differing)
     return say(
         "boosting",
         task=NAMES[data["task"]],
@@ -247,7 +259,7 @@ def boosting(data: Record) -> str:
         held_out=scale["held_out"],
         low=scale["least_positive"],
         high=1 - scale["least_positive"],
-        seeds=scale["seeds"],
+        seeds=seeds_of(data["runs"]),
         threshold=scale["threshold"],
         steps=scale["local_steps"],
         bandwidth=scale["bandwidth_hz"] / 1e6,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from glue_rows import batches_of, cache, drawn, encode, encoder_of_pairs, load_encoder
+from part_file import PartFile
 
 from lola.adapters import ShardedData
 from lola.adapters.shards import trim_padding
@@ -28,25 +29,39 @@ from lola.tasks.glue import GLUE
 TARGET, TOKENS, SNR_DB, BANDWIDTH_HZ, BITS = "mrpc", 8, 20.0, 20e6, 8
 # Eight source devices, each with rows of its own; where two have one task, the second has other rows.
 SOURCES = ("qqp", "qqp", "mnli", "qnli", "rte", "sst2", "sst2", "cola")
-SCALE = {"seeds": 2, "rows": 256, "batch_size": 8, "epochs": 5, "source_rows": 320, "learning_rate": 3e-3}
+SCALE = {"seeds": 3, "rows": 256, "batch_size": 8, "epochs": 5, "source_rows": 320, "learning_rate": 3e-3}
 DIGITAL, AIR, SCRATCH = "digital", "AirComp", "from scratch"
 
 Record = dict[str, Any]
 
 
-def run(folder: str, glue: str) -> Record:
+def run(file: Path, folder: str, glue: str) -> Record:
     """Train the target's prompt by each scheme on the same batches of each seed."""
     encoder = encoder_of_pairs(folder, glue)
     sources = source_prompts(encoder, glue)
-    corpus, runs = read_glue(TARGET, glue), []
+    corpus = read_glue(TARGET, glue)
     train, dev = encode(encoder, corpus.train), encode(encoder, corpus.dev)
     uplinks = {
         DIGITAL: DigitalUplink(bits=BITS, snr_db=SNR_DB, bandwidth_hz=BANDWIDTH_HZ),
         AIR: AirUplink(snr_db=SNR_DB, bandwidth_hz=BANDWIDTH_HZ),
     }
+    settings = {
+        "scale": SCALE,
+        "target": TARGET,
+        "sources": SOURCES,
+        "tokens": TOKENS,
+        "values": sources[0].numel(),
+        "snr_db": SNR_DB,
+        "iterations": SCALE["rows"] // SCALE["batch_size"],
+        "dev_rows": len(corpus.dev),
+        "majority": float(np.bincount(corpus.dev.labels).max() / len(corpus.dev)),
+    }
+    part = PartFile(file, settings)
     for seed in range(SCALE["seeds"]):
         rows = drawn(train, SCALE["rows"], seed)
         for arm in (DIGITAL, AIR, SCRATCH):
+            if not part.lacks(seed=seed, arm=arm):
+                continue
             classifier = PromptedClassifier(load_encoder(encoder, 2, seed))
             own = draw_prompt(classifier.model, tokens=TOKENS, seed=seed)
             data = ShardedData(
@@ -56,20 +71,8 @@ def run(folder: str, glue: str) -> Record:
                 told = fused(classifier, sources, own, data, dev, seed, uplinks[arm])
             else:
                 told = from_scratch(classifier, own, data, dev)
-            runs.append({"seed": seed, "arm": arm} | told)
-            print(runs[-1], flush=True)
-    return {
-        "scale": SCALE,
-        "target": TARGET,
-        "sources": SOURCES,
-        "tokens": TOKENS,
-        "values": own.numel(),
-        "snr_db": SNR_DB,
-        "iterations": SCALE["rows"] // SCALE["batch_size"],
-        "dev_rows": len(corpus.dev),
-        "majority": float(np.bincount(corpus.dev.labels).max() / len(corpus.dev)),
-        "runs": runs,
-    }
+            part.add({"seed": seed, "arm": arm} | told)
+    return part.record
 
 
 def source_prompts(encoder: Path, glue: str) -> list[torch.Tensor]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from encoder import loss_of, trim
 from glue_rows import batches_of, correct, drawn, encode_texts, load_pooled
+from part_file import PartFile
 
 from lola.adapters import ShardedData
 from lola.deft import EmulatorScheme, FederatedSession, FederatedSetting
@@ -19,7 +21,7 @@ from lola.tasks import read_glue
 
 TASK = "sst2"
 SCALE = {
-    "seeds": 2,
+    "seeds": 3,
     "devices": 4,
     "rows": 160,
     "batch_size": 8,
@@ -32,25 +34,20 @@ SCALE = {
 Record = dict[str, Any]
 
 
-def run(folder: str, glue: str) -> Record:
+def run(file: Path, folder: str, glue: str) -> Record:
     """Fine-tune with two blocks kept, with three … with all."""
-    corpus, runs = read_glue(TASK, glue), []
+    corpus = read_glue(TASK, glue)
     blocks = load_pooled(folder, TASK, 0).encoder.config.num_hidden_layers
     train, dev = (encode_texts(folder, TASK, examples) for examples in (corpus.train, corpus.dev))
+    majority = float(np.bincount(corpus.dev.labels).max() / len(corpus.dev))
+    settings = {"scale": SCALE, "task": TASK, "blocks": blocks, "dev_rows": len(corpus.dev), "majority": majority}
+    part = PartFile(file, settings)
     for seed in range(SCALE["seeds"]):
         rows = drawn(train, SCALE["devices"] * SCALE["rows"], seed)
         for n_kept in range(2, blocks + 1):
-            runs.append({"seed": seed, "n_kept": n_kept} | tuned(folder, rows, dev, n_kept, seed))
-            print(runs[-1], flush=True)
-    majority = float(np.bincount(corpus.dev.labels).max() / len(corpus.dev))
-    return {
-        "scale": SCALE,
-        "task": TASK,
-        "blocks": blocks,
-        "dev_rows": len(corpus.dev),
-        "majority": majority,
-        "runs": runs,
-    }
+            if part.lacks(seed=seed, n_kept=n_kept):
+                part.add({"seed": seed, "n_kept": n_kept} | tuned(folder, rows, dev, n_kept, seed))
+    return part.record
 
 
 def tuned(folder: str, rows: Record, dev: Record, n_kept: int, seed: int) -> Record:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from encoder import loss_of
 from glue_rows import batches_of, correct, drawn, encode_texts, load_pooled
+from part_file import PartFile
 
 import lola
 from lola.models import attach_lora
@@ -17,34 +19,36 @@ from lola.tasks import read_glue
 TASKS = {"sst2": {"rows": 320, "epochs": 2}, "mrpc": {"rows": 240, "epochs": 2}}
 READ = 3_600  # rows that are drawn from
 UNIFORM, MEASURES = "uniform", ("singular", "sensitivity")
-SCALE = {"seeds": 2, "uniform_rank": 2, "max_rank": 8, "measured_steps": 10, "learning_rate": 2e-3}
+SCALE = {"seeds": 3, "uniform_rank": 2, "max_rank": 8, "measured_steps": 10, "learning_rate": 2e-3}
 
 Record = dict[str, Any]
 
 
-def run(folder: str, glue: str) -> Record:
+def run(file: Path, folder: str, glue: str) -> Record:
     """Train each arm on the same batches of each seed, from the same first weights of the encoder and the head."""
     corpora = {task: read_glue(task, glue) for task in TASKS}
     train = {task: encode_texts(folder, task, corpus.train.take(np.arange(READ))) for task, corpus in corpora.items()}
     dev = {task: encode_texts(folder, task, corpus.dev) for task, corpus in corpora.items()}
-    runs: list[Record] = []
+    dev_rows = {task: len(corpus.dev) for task, corpus in corpora.items()}
+    part = PartFile(file, {"scale": SCALE, "tasks": TASKS, "dev_rows": dev_rows})
     for task, scale in TASKS.items():
         for seed in range(SCALE["seeds"]):
             rows = drawn(train[task], scale["rows"], seed)
-            ranks = {measure: ranks_by(measure, folder, task, rows, seed) for measure in MEASURES}
-            ranks[UNIFORM] = [SCALE["uniform_rank"]] * len(ranks[MEASURES[0]])
-            for arm, rank in ranks.items():
-                accuracy = trained(folder, task, rank, rows, dev[task], seed)
-                runs.append({"task": task, "seed": seed, "arm": arm, "rank": rank, "accuracy": accuracy})
-                print(runs[-1], flush=True)
-    dev_rows = {task: len(corpus.dev) for task, corpus in corpora.items()}
-    return {"scale": SCALE, "tasks": TASKS, "dev_rows": dev_rows, "runs": runs}
+            for arm in (UNIFORM, *MEASURES):
+                if part.lacks(task=task, seed=seed, arm=arm):
+                    rank = ranks_by(arm, folder, task, rows, seed)
+                    accuracy = trained(folder, task, rank, rows, dev[task], seed)
+                    part.add({"task": task, "seed": seed, "arm": arm, "rank": rank, "accuracy": accuracy})
+    return part.record
 
 
 def ranks_by(measure: str, folder: str, task: str, rows: Record, seed: int) -> list[int]:
     """Measure what ranks are worth on the training rows, and spend what the uniform rank would."""
+    model = load_pooled(folder, task, seed)
+    if measure == UNIFORM:
+        return [SCALE["uniform_rank"]] * model.encoder.config.num_hidden_layers
     importance = measure_importance(
-        load_pooled(folder, task, seed),
+        model,
         list(batches_of(rows, seed, 1))[: SCALE["measured_steps"]],
         measure=measure,
         max_rank=SCALE["max_rank"],

@@ -1,8 +1,11 @@
 """The page of DEFT has what its numbers say, Fig. 5's and Fig. 6's claims hold, and verdicts turn with the numbers."""
 
 import copy
+import re
+import statistics
 from pathlib import Path
 
+import boosted_prompts
 import deft
 import deft_page
 import deft_plots
@@ -10,10 +13,12 @@ import deft_runs_page
 import fused_prompts
 import one_device
 import pytest
+import rank_budgets
 
 HERE = Path(deft_page.__file__).parent
 RESULTS = deft.read_results()
 PAGE = (HERE / "RESULTS.md").read_text()
+KINDS = {"many-devices": "arm", "ranks": "arm", "emulator": "n_kept", "boosting": "scheduler"}
 
 
 @pytest.fixture
@@ -54,6 +59,64 @@ def test_a_figure_of_another_shape_is_not_written(results, curve, at, times, cla
     results["one-device"]["fit"][curve][at] *= times
     with pytest.raises(ValueError, match=claimed):
         deft_page.one_device(results["one-device"])
+
+
+def test_every_part_is_there():
+    assert RESULTS.keys() == deft.PARTS.keys()
+    assert RESULTS["ranks"]["tasks"].keys() == rank_budgets.TASKS.keys()
+    for part in deft.RUNS_OF_A_SEED:
+        assert len({run["seed"] for run in RESULTS[part]["runs"]}) >= 2, part
+    arms = {part: {run[name] for run in RESULTS[part]["runs"]} for part, name in KINDS.items()}
+    assert arms == {
+        "many-devices": {fused_prompts.DIGITAL, fused_prompts.AIR, fused_prompts.SCRATCH},
+        "ranks": {rank_budgets.UNIFORM, *rank_budgets.MEASURES},
+        "emulator": set(range(2, RESULTS["emulator"]["blocks"] + 1)),
+        "boosting": set(boosted_prompts.SCHEDULERS),
+    }
+    assert {part: len(kinds) for part, kinds in arms.items()} == deft.RUNS_OF_A_SEED
+
+
+def test_the_two_curves_of_fig_6_end_within_one_standard_error():
+    data = RESULTS["many-devices"]
+    ends = {
+        arm: statistics.mean(run["accuracy"][-1] for run in data["runs"] if run["arm"] == arm)
+        for arm in (fused_prompts.DIGITAL, fused_prompts.AIR)
+    }
+    digital, analog = ends.values()
+    assert abs(digital - analog) <= (digital * (1 - digital) / data["dev_rows"]) ** 0.5
+    assert f"The two curves end at {digital:.3f} and {analog:.3f}" in PAGE
+    assert "apart: within one standard error, as in the article's figure" in PAGE
+
+
+@pytest.mark.parametrize("part", ["many-devices", "ranks", "emulator", "boosting"])
+def test_a_part_of_one_seed_shows_nothing_and_says_so(results, part, tmp_path):
+    data = results[part]
+    data["runs"] = [run for run in data["runs"] if run["seed"] == 0]
+    text = "\n".join(deft_page.blocks({part: data}))
+    assert "one seed" in text
+    assert not re.search(r"\d seeds|nan|inf\b|(better|worse) than uniform|: more than two", text), text
+    deft_plots.draw({part: data}, tmp_path)
+
+
+def test_rounds_of_boosting_are_told_where_they_are_known(results):
+    data = results["boosting"]
+    limit = data["scale"]["rounds"]
+    never = [1] * (limit + 1)
+    for run in data["runs"]:
+        run["candidates"] = [2, 1, 0] if run["scheduler"] == "exact" else never
+        run["satisfied"] = [4 - count for count in run["candidates"]]
+        run["prompts"], run["wrong"] = ([0] * len(run["candidates"]) for _ in range(2))
+    text = deft_runs_page.boosting(data)
+    seeds = len(data["runs"]) // 3
+    assert f"| exact | {', '.join(['2'] * seeds)} | 2.0 |" in text
+    assert f"| score | {', '.join([f'not within {limit}'] * seeds)} | at least {limit + 1:.1f} |" in text
+    assert f"{limit - 1:.3f} ± 0.000, more than two standard errors" in text
+    for run in data["runs"]:
+        run["candidates"] = [2, 1, 0]
+    assert "need as many rounds in the mean" in deft_runs_page.boosting(data)
+    for run in data["runs"]:
+        run["candidates"] = never
+    assert f"In no run were all devices satisfied within {limit} rounds" in deft_runs_page.boosting(data)
 
 
 def test_the_two_curves_end_together_only_where_they_do(results):

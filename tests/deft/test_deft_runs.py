@@ -1,6 +1,9 @@
 """The training behind the page of DEFT, on a tiny model and a few rows: every part runs, twice to the same end."""
 
+import json
+
 import boosted_prompts
+import deft
 import deft_plots
 import deft_runs_page
 import fused_prompts
@@ -45,8 +48,8 @@ def folders(tmp_path, monkeypatch):
     return save_checkpoint(tmp_path / "model"), str(tmp_path / "glue")
 
 
-def test_prompts_are_fused_over_either_uplink_or_trained_alone(folders):
-    told = fused_prompts.run(*folders)
+def test_prompts_are_fused_over_either_uplink_or_trained_alone(folders, tmp_path):
+    told = fused_prompts.run(tmp_path / "first.json", *folders)
     assert [run["arm"] for run in told["runs"]] == 2 * [fused_prompts.DIGITAL, fused_prompts.AIR, fused_prompts.SCRATCH]
     digital, analog = told["runs"][:2]
     assert digital["clock_s"][-1] / analog["clock_s"][-1] == pytest.approx(3 * 8 / np.log2(101), rel=1e-9)
@@ -55,19 +58,19 @@ def test_prompts_are_fused_over_either_uplink_or_trained_alone(folders):
     assert digital["loss"][0] == pytest.approx(analog["loss"][0], rel=0.2)
     assert "FusionScheme" in deft_runs_page.many_devices(told)
     assert "by transfer" in deft_runs_page.fusion(told)
-    assert fused_prompts.run(*folders)["runs"] == told["runs"]  # from the cache now
+    assert fused_prompts.run(tmp_path / "again.json", *folders)["runs"] == told["runs"]  # sources from the cache now
 
 
 def test_ranks_are_spent_as_the_uniform_ones(folders, tmp_path):
-    told = rank_budgets.run(*folders)
+    told = rank_budgets.run(tmp_path / "ranks.json", *folders)
     assert {run["arm"] for run in told["runs"]} == {rank_budgets.UNIFORM, *rank_budgets.MEASURES}
     assert {sum(run["rank"]) for run in told["runs"]} == {3 * rank_budgets.SCALE["uniform_rank"]}
     assert "SST-2" in deft_runs_page.ranks(told)
     assert deft_plots.draw_ranks(told)
 
 
-def test_fewer_blocks_are_kept_and_all(folders):
-    told = kept_blocks.run(*folders)
+def test_fewer_blocks_are_kept_and_all(folders, tmp_path):
+    told = kept_blocks.run(tmp_path / "emulator.json", *folders)
     assert [run["n_kept"] for run in told["runs"]] == [2, 3, 2, 3]
     two, three = told["runs"][:2]
     assert two["emulator_bits"] < three["emulator_bits"]
@@ -76,10 +79,59 @@ def test_fewer_blocks_are_kept_and_all(folders):
     assert "Emulator" in deft_runs_page.emulator(told)
 
 
-def test_prompts_are_boosted_by_each_scheduler(folders):
-    told = boosted_prompts.run(*folders)
+def test_prompts_are_boosted_by_each_scheduler(folders, tmp_path):
+    told = boosted_prompts.run(tmp_path / "boosting.json", *folders)
     assert [run["scheduler"] for run in told["runs"]] == 2 * [*boosted_prompts.SCHEDULERS]
     for run in told["runs"]:
         assert 1 <= len(run["prompts"]) <= 3
         assert all(sum(pair) == 2 for pair in zip(run["satisfied"], run["candidates"], strict=True))
     assert "FlyBoosting" in deft_runs_page.boosting(told)
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_a_stopped_part_goes_on_from_its_runs(folders, tmp_path, monkeypatch):
+    file, made = tmp_path / "ranks.json", []
+
+    def trained(folder, task, rank, rows, dev, seed):
+        if len(made) == 4:
+            raise StoppedError
+        made.append((task, seed))
+        return 0.5
+
+    monkeypatch.setattr(rank_budgets, "trained", trained)
+    with pytest.raises(StoppedError):
+        rank_budgets.run(file, *folders)
+    before = json.loads(file.read_text())
+    assert made == [("sst2", 0)] * 3 + [("sst2", 1)] == [(run["task"], run["seed"]) for run in before["runs"]]
+    assert {run["seed"] for run in deft.read_results(tmp_path)["ranks"]["runs"]} == {0}  # the one with all its runs
+    monkeypatch.setattr(rank_budgets, "trained", lambda *_: 0.75)
+    monkeypatch.setitem(rank_budgets.SCALE, "seeds", 3)
+    rank_budgets.TASKS["mrpc"] = {"rows": 16, "epochs": 1}
+    after = rank_budgets.run(file, *folders)
+    assert after == json.loads(file.read_text())
+    assert after["runs"][:4] == before["runs"]
+    assert [run["accuracy"] for run in after["runs"]] == [0.5] * 4 + [0.75] * 14
+    assert len({(run["task"], run["seed"], run["arm"]) for run in after["runs"]}) == 2 * 3 * 3
+    assert after["seconds"] > before["seconds"]
+
+
+def test_runs_of_another_setting_are_made_again(folders, tmp_path, monkeypatch):
+    file = tmp_path / "ranks.json"
+    monkeypatch.setattr(rank_budgets, "trained", lambda *_: 0.5)
+    rank_budgets.run(file, *folders)
+    monkeypatch.setattr(rank_budgets, "trained", lambda *_: 0.75)
+    monkeypatch.setitem(rank_budgets.SCALE, "max_rank", 4)
+    assert {run["accuracy"] for run in rank_budgets.run(file, *folders)["runs"]} == {0.75}
+
+
+def test_runs_of_another_task_are_made_again(folders, tmp_path, monkeypatch):
+    file = tmp_path / "boosting.json"
+    monkeypatch.setattr(boosted_prompts, "boosted", lambda *_: {"candidates": [0]})
+    boosted_prompts.run(file, *folders)
+    monkeypatch.setattr(boosted_prompts, "boosted", lambda *_: {"candidates": [1]})
+    monkeypatch.setattr(boosted_prompts, "TASK", "mrpc")
+    runs = boosted_prompts.run(file, *folders)["runs"]
+    assert [run["candidates"] for run in runs] == [[1]] * 6
