@@ -12,8 +12,9 @@ from lola.ranks.importance import Importance
 from lola.ranks.plan import RankPlan
 from lola.ranks.rounds import round_arguments
 from lola.solvers import deadline_ranks, rank_allocation
-from lola.solvers.checks import LARGEST, expect, real_number, shown
-from lola.solvers.errors import InfeasibleError, LolaTypeError, LolaValueError
+from lola.solvers.checks import LARGEST, expect, real_number
+from lola.solvers.errors import InfeasibleError, LolaValueError
+from lola.solvers.rank_gains import least_rank
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +68,7 @@ def allocate_ranks(
     ([3, 1], 18.0, 2, 17.0)
     """
     expect("importance", importance, Importance)
-    if isinstance(min_rank, bool | np.bool_) or not isinstance(min_rank, int | np.integer):
-        raise LolaTypeError(f"min_rank must be an integer, got {type(min_rank).__name__}: {shown(min_rank)}")
-    if not 0 <= min_rank <= importance.max_rank:
-        raise LolaValueError(
-            f"min_rank must lie between 0 and {importance.max_rank}, those measured; got {shown(min_rank)}"
-        )
+    least = least_rank(min_rank, importance.max_rank)
     if (budget is None) == (deadline_s is None):
         raise LolaValueError("either budget or deadline_s must be given, got both or neither; give one")
     if (problem is None) != (deadline_s is None):
@@ -82,11 +78,11 @@ def allocate_ranks(
     if budget is not None:
         if equal_bandwidth:
             raise LolaValueError("equal_bandwidth is of rounds by a deadline, got it with a budget; leave it out")
-        plan = _under_budget(importance, budget, int(min_rank))
+        plan = _under_budget(importance, budget, least)
     else:
         assert problem is not None
         assert deadline_s is not None
-        plan = _by_deadline(importance, problem, deadline_s, int(min_rank), equal_bandwidth)
+        plan = _by_deadline(importance, problem, deadline_s, least, equal_bandwidth)
     plan.verify(importance, problem)
     _log.info("chose %s", plan)
     return plan

@@ -80,11 +80,15 @@ class RankPlan:
     def of_ranks(
         cls, importance: Importance, rank: IntArray, upper_bound: float, min_rank: int, uniform_rank: int, **limits: Any
     ) -> RankPlan:
-        """Count what ranks take and are worth, beside one rank for all; `limits` are the fields that remain."""
+        """Count what ranks take and are worth, beside one rank for all; `limits` are the fields that remain.
+
+        A solver adds up block by block; the bound that it met may lie a rounding below the worth as counted here.
+        """
+        objective = importance.worth(rank)
         return cls(
             rank=rank,
-            objective=importance.worth(rank),
-            upper_bound=upper_bound,
+            objective=objective,
+            upper_bound=max(upper_bound, objective),
             min_rank=min_rank,
             parameters=importance.parameters(rank),
             upload_bits=importance.upload_bits(rank),

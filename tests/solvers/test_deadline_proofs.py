@@ -7,7 +7,7 @@ import pytest
 from deadline_rounds import instance
 
 from lola.solvers import InfeasibleError, deadline_ranks
-from lola.solvers.deadline_options import options_of, rank_inputs
+from lola.solvers.deadline_options import deadline_inputs, options_of
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.deadline_search import RankSearch
 from lola.solvers.errors import LolaError, VerificationError
@@ -80,7 +80,7 @@ def test_a_bound_below_the_truth_is_not_proven():
     arguments, best = cut()
     with pytest.raises(VerificationError, match=r"proof: leaf \d+ allows a gain of"):
         replace(best, objective=0.9 * best.objective, upper_bound=0.9 * best.objective).proof.check(
-            options_of(rank_inputs(**arguments, min_rank=1, equal_bandwidth=False)),
+            options_of(deadline_inputs(**arguments, min_rank=1, equal_bandwidth=False)),
             0.9 * best.objective,
             0.9 * best.objective,
         )
@@ -128,7 +128,7 @@ def test_prices_so_large_that_gains_drown_beside_them_prove_nothing():
 
 def test_a_search_that_is_stopped_says_how_far_it_may_be_off():
     arguments, best = cut()
-    options = options_of(rank_inputs(**arguments, min_rank=1, equal_bandwidth=False))
+    options = options_of(deadline_inputs(**arguments, min_rank=1, equal_bandwidth=False))
     gaps = []
     for most in (1, 3, best.proof.price.size):
         search = RankSearch(options)
@@ -178,10 +178,10 @@ def test_what_never_fits_says_why():
     ("change", "message"),
     [
         ({"gain": [5.0, 2.0]}, r"gain must have 2 axis\(es\), got shape"),
-        ({"gain": np.zeros((2, 0))}, r"gain is empty: shape \(2, 0\)"),
+        ({"gain": np.zeros((2, 0))}, r"gain is empty, shape \(2, 0\); at least"),
         (
             {"gain": [[1.0, np.nan], [1.0, 1.0]]},
-            r"gain must be finite .* got nan at row 0, column 1; give 0",
+            "gain must be finite, at most 1e50 in size, got nan for rank 2 of block 0; correct it",
         ),
         ({"gain": [["a"], ["b"]]}, "gain must hold real numbers, got dtype"),
         ({"compute_s": [[1.0, 2.0]]}, r"compute_s must have shape \(2, 3\), blocks of gain by devices .* got \(1, 2\)"),
