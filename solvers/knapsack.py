@@ -15,7 +15,7 @@ from lola.solvers.errors import LolaTypeError, LolaValueError
 
 # A sum of rounded products may be too low by so much.
 _ROUNDING = 1e-12
-# What the decisions may take, a bit for each device and total value.
+# What the least needs may take, with what was decided for each device.
 MOST_BYTES = 1 << 28
 
 
@@ -96,15 +96,16 @@ def device_selection(value: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or values are so large and so many that the table of totals would take
-        more than 256 MiB.
+        If an argument is not as described, or values are so large and so many that the table of totals, and that of
+        sets of devices, would take more than 256 MiB.
 
     Notes
     -----
     The price is the value per hertz of the first device that the rule "value per hertz" leaves out. Devices whose value
     is so far from their price that going against it could not beat what is known are settled; for the others least
-    hertz are found for each total value, in O(K·V) for K such devices of total value V. Needs are added up as if in
-    exact numbers and rounded once, as `math.fsum` does. See "Devices that share a spectrum" in ``lola docs theory``.
+    hertz are found for each total value, in O(K·V) for K such devices of total value V, counted in the largest unit of
+    their values; or all sets of them are gone through, where that takes less memory. Needs are added up as if in exact
+    numbers and rounded once, as `math.fsum` does. See "Devices that share a spectrum" in ``lola docs theory``.
 
     Examples
     --------
@@ -237,17 +238,22 @@ def _improve(
     held = np.flatnonzero(settled & (margin > 0))
     free = np.flatnonzero(~settled)
     sure = int(value[held].sum())
-    total = max(min(int(value[free].sum()), math.floor(bound) - sure), 0)
-    if free.size * (total + 1) > 8 * MOST_BYTES:
+    unit = max(int(np.gcd.reduce(value[free])), 1)
+    total = max(min(int(value[free].sum()), math.floor(bound) - sure), 0) // unit
+    of_totals, of_sets = free.size * (total // 8 + 1) + 16 * (total + 1), 24 << free.size
+    if min(of_totals, of_sets) > MOST_BYTES:
         raise LolaValueError(
             f"value: a table of {free.size} devices and {total + 1} totals may take at most {MOST_BYTES / 1e6:.3g} MB, "
-            f"got {free.size * (total + 1) / 8e6:.3g} MB; count value in larger units, or ask for fewer devices"
+            f"got {of_totals / 1e6:.3g} MB; count value in larger units, or ask for fewer devices"
         )
     start = 0.0, 0.0
     for more in need[held].tolist():
         start = _add(*start, more)
-    best, chosen = _least_need(value[free], need[free], bandwidth, *start, total)
-    if best < 0 or sure + best <= least:
+    if of_sets < of_totals:
+        best, chosen = _best_set(value[free] // unit, need[free], bandwidth, *start)
+    else:
+        best, chosen = _least_need(value[free] // unit, need[free], bandwidth, *start, total)
+    if best < 0 or sure + best * unit <= least:
         return np.sort(taken)
     return np.sort(np.concatenate([held, free[chosen]]))
 
@@ -260,6 +266,38 @@ def _add(high, low, more):
     low += (high - (total - part)) + (more - part)
     rounded = total + low
     return rounded, low - (rounded - total)
+
+
+@kernel
+def _best_set(value, need, bandwidth, high, low):
+    """Find what `_least_need` does, by going through all sets of devices: for few devices of any value.
+
+    Returns
+    -------
+    best : int
+    chosen : (n,) bool
+    """
+    n_sets = 1 << value.size
+    total, sum_high, sum_low = np.zeros(n_sets, np.int64), np.empty(n_sets), np.empty(n_sets)
+    sum_high[0], sum_low[0] = high, low
+    best = 0 if high <= bandwidth else -1
+    of_best = 0
+    for k in range(value.size):
+        for before in range(1 << k):
+            after = before + (1 << k)
+            total[after] = total[before] + value[k]
+            sum_high[after], sum_low[after] = _add(sum_high[before], sum_low[before], need[k])
+            if sum_high[after] > bandwidth or total[after] < best:
+                continue
+            less = sum_high[after] < sum_high[of_best] or (
+                sum_high[after] == sum_high[of_best] and sum_low[after] < sum_low[of_best]
+            )
+            if total[after] > best or less:
+                best, of_best = total[after], after
+    chosen = np.zeros(value.size, np.bool_)
+    for k in range(value.size):
+        chosen[k] = of_best >> k & 1
+    return best, chosen
 
 
 @kernel
