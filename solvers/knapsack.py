@@ -10,7 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._jit import kernel
-from lola.solvers.checks import LARGEST, SMALLEST, FloatArray, IntArray, positive_number, real_array, require
+from lola.solvers.checks import (
+    LARGEST,
+    SMALLEST,
+    FloatArray,
+    IntArray,
+    check_array,
+    check_number,
+    check_price,
+    frozen,
+    positive_number,
+    real_array,
+    require,
+)
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 # A sum of rounded products may be too low by so much.
@@ -61,13 +73,15 @@ class DeviceSelection:
         """
         devices = _devices(value, need_hz, bandwidth_hz)
         chosen = self.selected
+        check_array("selected", "it", chosen, np.int64, None)
         fits = np.isin(chosen, np.arange(devices.value.size)).all() and (np.diff(chosen) > 0).all()
         require(fits, "selected", f"distinct devices are wanted, rising, got {chosen}")
         need = math.fsum(devices.need[chosen])
         require(need <= devices.bandwidth, "bandwidth", f"the devices need {need:.17g} Hz, more than {bandwidth_hz}")
         worth = int(devices.value[chosen].sum())
         require(worth == self.objective, "objective", f"the devices are worth {worth}, not {self.objective}")
-        require(0 <= self.price < np.inf, "price", f"must be finite and >= 0, got {self.price}")
+        check_price(self.price)
+        check_number("proof", self.upper_bound)
         bound = math.floor(devices.bound(self.price))
         require(bound <= self.upper_bound, "proof", f"the price only shows {bound}, not {self.upper_bound}")
 
@@ -121,7 +135,7 @@ def device_selection(value: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) 
     price = _critical_price(worth, need, devices.bandwidth)
     bound = devices.bound(price)
     selected = _improve(worth, need, devices.bandwidth, price, bound, taken)
-    return DeviceSelection(usable[selected], int(worth[selected].sum()), price, math.floor(bound))
+    return DeviceSelection(frozen(usable[selected]), int(worth[selected].sum()), price, math.floor(bound))
 
 
 def greedy_selection(priority: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) -> IntArray:
@@ -181,7 +195,10 @@ class _Devices(NamedTuple):
 def _devices(value: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) -> _Devices:
     """Validate and cast the arguments."""
     need = _needs(need_hz)
-    worth = np.asarray(value)
+    try:
+        worth = np.asarray(value)
+    except ValueError as error:
+        raise LolaTypeError(f"value must be an array of integers, one a device; numpy says: {error}") from None
     if worth.dtype.kind not in "iu":
         raise LolaTypeError(f"value must hold integers, got dtype {worth.dtype}; count in smaller units, and round")
     if worth.shape != need.shape:

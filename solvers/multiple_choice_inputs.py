@@ -64,8 +64,8 @@ def rank_inputs(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankInputs:
     common = math.gcd(*whole)
     unit, weight = Fraction(common, finest), [each // common for each in whole]
     limit = real_number("budget", budget)
-    if limit < 0:
-        raise LolaValueError(f"budget must be >= 0, got {limit}; at 0 no block gets a rank")
+    if not 0 <= limit < np.inf:
+        raise LolaValueError(f"budget must be finite and >= 0, got {limit}; at 0 no block gets a rank")
     n_blocks, n_ranks = gains.shape
     # A budget beyond what all ranks cost is as good as that.
     exact_limit = Fraction(limit and positive_number("budget", limit))

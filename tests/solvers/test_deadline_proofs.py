@@ -188,6 +188,7 @@ def test_what_never_fits_says_why():
         ({"compute_s": -np.ones((2, 3))}, r"compute_s must be >= 0 .* got -1.0 at row 0, column 0"),
         ({"compute_s": np.full((2, 3), np.nan)}, "or inf where a device cannot take a block; got nan"),
         ({"rank_bits": 0.0}, "rank_bits must be finite and > 0, got 0.0"),
+        ({"rank_bits": [[1.0], [1.0, 2.0]]}, "rank_bits must be a rectangular array of real numbers; numpy says"),
         ({"rank_bits": [1.0, 2.0, 3.0]}, "rank_bits must have 2 entries, as many as gain; got 3"),
         ({"fixed_bits": -1.0}, "fixed_bits must be finite and >= 0, got -1.0"),
         ({"spectral_efficiency": []}, "spectral_efficiency is empty"),

@@ -189,6 +189,11 @@ def test_what_was_tampered_with_is_told():
         ("objective: the devices are worth 7, not 8", {"selected": np.array([0])}),
         ("price: must be finite and >= 0, got -0.5", {"price": -0.5}),
         ("price: must be finite and >= 0, got inf", {"price": np.inf}),
+        ("price: must be finite and >= 0, got 1e.300", {"price": 1e300, "upper_bound": np.inf}),
+        ("proof: a finite number was wanted, got inf", {"upper_bound": np.inf}),
+        ("selected: it must be of int64, got float64", {"selected": np.array([1.0, 2.0])}),
+        (r"selected: it has shape \(1, 2\), wanted \(2,\)", {"selected": np.array([[1, 2]])}),
+        ("selected: it must be an array, got list", {"selected": [1, 2]}),
         ("proof: the price only shows 9, not 8", {"upper_bound": 8}),
         ("proof: the price only shows 15, not 9", {"price": 0.0}),
     ):
@@ -200,6 +205,7 @@ def test_what_was_tampered_with_is_told():
     "change, message",
     [
         ({"value": [1.0, 2.0]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        ({"value": [[1], [1, 2]]}, "value must be an array of integers, one a device; numpy says"),
         ({"value": [1]}, r"value must have 2 entries, as many as need_hz; got shape \(1,\)"),
         ({"value": [[1, 2]]}, r"value must have 2 entries, as many as need_hz; got shape \(1, 2\)"),
         ({"value": [1, -1]}, r"value must be >= 0 with a sum up to 2\*\*53, got from -1 to 1; leave out devices"),
