@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from lola.solvers._jit import kernel
 from lola.solvers.checks import IntArray, check_array, check_number, check_price, frozen, require
-from lola.solvers.errors import LolaValueError
 from lola.solvers.multiple_choice_inputs import RankInputs, rank_inputs
 
 # Sums of rounded products may differ by so much; what is nearer to a bound is taken to meet it.
@@ -97,14 +96,15 @@ def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllo
     Returns
     -------
     RankAllocation
-        The optimum, to 1e-12 of the bound. The bound is proven by the price: by arithmetic alone where it equals the
-        objective, as with equal costs and falling gains; elsewhere the algorithm stands for what lies between.
+        The optimum, to 1e-12 of the bound; or the best ranks that were known after 16 million sums of costs, as may be
+        where gains are all but proportional to costs that have no common unit. The bound is proven by the price, in any
+        case: by arithmetic alone where it equals the objective, as with equal costs and falling gains; elsewhere the
+        algorithm stands for what lies between.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or more than 16 million sums would have to be looked at, as may be where
-        gains are all but proportional to costs that have no common unit.
+        If an argument is not as described.
 
     Notes
     -----
@@ -223,11 +223,7 @@ def _improve(blocks: RankInputs, price: float, bound: float, rank: IntArray) -> 
         of_block = weight.size * options.size
         looked_at += of_block
         if looked_at > MOST_SUMS or of_block > MOST_SUMS // 4:
-            raise LolaValueError(
-                f"ranks under a budget: at most {MOST_SUMS} sums of costs can be looked at, a quarter of them for one "
-                f"block, got {looked_at} after {done} of {order.size} blocks, {of_block} for the last; round cost up "
-                "to multiples of a larger unit, so that sums coincide"
-            )
+            break
         now = lost[:, None] + loss[block, options]
         heavy = weight[:, None] + weights[block, options]
         state, option = ((now < limit) & (heavy <= blocks.capacity)).nonzero()
