@@ -118,7 +118,7 @@ def options_of(inputs: DeadlineInputs) -> Options:
         fits = compute + bits / inputs.share / efficiency <= inputs.deadline
         need = np.zeros(block.size)
     else:
-        need = _least_bandwidth(compute, bits, efficiency, inputs.deadline)
+        need = least_bandwidth(compute, bits, efficiency, inputs.deadline)
         fits = need <= inputs.bandwidth
     idle, _ = np.nonzero((better & ~uploads)[:, :1])
     block = np.concatenate((idle, block[fits]))
@@ -130,7 +130,7 @@ def options_of(inputs: DeadlineInputs) -> Options:
     return Options(block, device, rank, inputs.worth[block, rank], need, n_blocks, n_devices, inputs.bandwidth)
 
 
-def _least_bandwidth(compute: FloatArray, bits: FloatArray, efficiency: FloatArray, deadline: float) -> FloatArray:
+def least_bandwidth(compute: FloatArray, bits: FloatArray, efficiency: FloatArray, deadline: float) -> FloatArray:
     """Return the least floating-point bandwidths with which a pair ends by the deadline, as latencies are computed.
 
     Floats of one sign are ordered as the integers of their bits are. So the last bits are found by bisection between

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers._jit import kernel
 from lola.solvers.checks import (
     LARGEST,
     SMALLEST,
@@ -24,6 +23,7 @@ from lola.solvers.checks import (
     require,
 )
 from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.knapsack_tables import add, best_set, least_need
 
 # A sum of rounded products may be too low by so much.
 _ROUNDING = 1e-12
@@ -227,7 +227,7 @@ def _take_in_order(order: IntArray, need: FloatArray, bandwidth: float) -> IntAr
     total, taken = (0.0, 0.0), []
     for device, more in zip(order.tolist(), need[order].tolist(), strict=True):
         if more <= bandwidth:  # infinity adds up to no number
-            after = _add(*total, more)
+            after = add(*total, more)
             if after[0] <= bandwidth:
                 total = after
                 taken.append(device)
@@ -265,99 +265,11 @@ def _improve(
         )
     start = 0.0, 0.0
     for more in need[held].tolist():
-        start = _add(*start, more)
+        start = add(*start, more)
     if of_sets < of_totals:
-        best, chosen = _best_set(value[free] // unit, need[free], bandwidth, *start)
+        best, chosen = best_set(value[free] // unit, need[free], bandwidth, *start)
     else:
-        best, chosen = _least_need(value[free] // unit, need[free], bandwidth, *start, total)
+        best, chosen = least_need(value[free] // unit, need[free], bandwidth, *start, total)
     if best < 0 or sure + best * unit <= least:
         return np.sort(taken)
     return np.sort(np.concatenate([held, free[chosen]]))
-
-
-@kernel
-def _add(high, low, more):
-    """Add to a sum that is held as a rounded number and what the rounding lost; exact to 106 bits."""
-    total = high + more
-    part = total - high
-    low += (high - (total - part)) + (more - part)
-    rounded = total + low
-    return rounded, low - (rounded - total)
-
-
-@kernel
-def _best_set(value, need, bandwidth, high, low):
-    """Find what `_least_need` does, by going through all sets of devices: for few devices of any value.
-
-    Returns
-    -------
-    best : int
-    chosen : (n,) bool
-    """
-    n_sets = 1 << value.size
-    total, sum_high, sum_low = np.zeros(n_sets, np.int64), np.empty(n_sets), np.empty(n_sets)
-    sum_high[0], sum_low[0] = high, low
-    best = 0 if high <= bandwidth else -1
-    of_best = 0
-    for k in range(value.size):
-        for before in range(1 << k):
-            after = before + (1 << k)
-            total[after] = total[before] + value[k]
-            sum_high[after], sum_low[after] = _add(sum_high[before], sum_low[before], need[k])
-            if sum_high[after] > bandwidth or total[after] < best:
-                continue
-            less = sum_high[after] < sum_high[of_best] or (
-                sum_high[after] == sum_high[of_best] and sum_low[after] < sum_low[of_best]
-            )
-            if total[after] > best or less:
-                best, of_best = total[after], after
-    chosen = np.zeros(value.size, np.bool_)
-    for k in range(value.size):
-        chosen[k] = of_best >> k & 1
-    return best, chosen
-
-
-@kernel
-def _least_need(value, need, bandwidth, high, low, most):
-    """Find the greatest total value whose least need fits, and devices that give it.
-
-    Parameters
-    ----------
-    value, need : (n,) int64, (n,) float64
-    bandwidth : float
-    high, low : float
-        Of devices that are selected anyway.
-    most : int
-        Totals beyond it are not looked at.
-
-    Returns
-    -------
-    best : int
-        Of these devices; −1 where not even those that are selected anyway fit.
-    chosen : (n,) bool
-    """
-    least_high, least_low = np.full(most + 1, np.inf), np.zeros(most + 1)
-    least_high[0], least_low[0] = high, low
-    taken = np.zeros((value.size, most // 8 + 1), np.uint8)
-    reached = 0
-    for k in range(value.size):
-        reached = min(reached + value[k], most)
-        for total in range(reached, value[k] - 1, -1):
-            before = total - value[k]
-            if least_high[before] == np.inf:
-                continue
-            with_high, with_low = _add(least_high[before], least_low[before], need[k])
-            now = least_high[total]
-            if with_high <= bandwidth and (with_high < now or (with_high == now and with_low < least_low[total])):
-                least_high[total], least_low[total] = with_high, with_low
-                taken[k, total >> 3] |= np.uint8(1 << (total & 7))
-    chosen = np.zeros(value.size, np.bool_)
-    best = most
-    while best >= 0 and not least_high[best] <= bandwidth:
-        best -= 1
-    total = best
-    for k in range(value.size - 1, -1, -1):
-        if total > 0 and taken[k, total >> 3] >> (total & 7) & 1:
-            chosen[k] = True
-            total -= value[k]
-    return best, chosen

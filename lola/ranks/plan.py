@@ -37,7 +37,7 @@ class RankPlan:
     uniform_rank : int
         The largest rank that all blocks can have alike within the same budget or deadline; 0 if not even 1 fits.
     uniform_objective : float
-        What that is worth; never more than `objective`, if `uniform_rank` is not below `min_rank`.
+        What that is worth; never more than `objective`, save where a search was stopped short of its bound.
     budget : float or None
         Parameters that LoRA may have in all.
     price : float or None
@@ -110,6 +110,8 @@ class RankPlan:
 
     def verify(self, importance: Importance, problem: Problem | None = None) -> None:
         """Check every limit, number and the proof, by comparisons and sums alone.
+
+        That `uniform_rank` is the largest by a deadline is computed anew, by assignments; no bound rests on it.
 
         Parameters
         ----------

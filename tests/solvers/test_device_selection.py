@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 import lola
-from lola.solvers import device_selection, greedy_selection, knapsack
+from lola.solvers import device_selection, greedy_selection, knapsack, knapsack_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDS = ("real", "tenths", "integers", "wide", "as the value", "huge", "tiny")
@@ -256,8 +256,8 @@ def test_sets_and_totals_give_the_same_devices(instances):
         n = int(rng.integers(1, 8))
         value, need = rng.integers(1, 6, n), rng.integers(1, 5, n) * 0.1
         start, bandwidth = 0.1 * rng.integers(0, 3), 0.1 * rng.integers(1, 3 * n)
-        best, chosen = knapsack._best_set(value, need, bandwidth, start, 0.0)
-        other, of_table = knapsack._least_need(value, need, bandwidth, start, 0.0, int(value.sum()))
+        best, chosen = knapsack_tables.best_set(value, need, bandwidth, start, 0.0)
+        other, of_table = knapsack_tables.least_need(value, need, bandwidth, start, 0.0, int(value.sum()))
         assert (best, chosen.tolist()) == (other, of_table.tolist())
 
 
