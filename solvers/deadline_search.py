@@ -61,9 +61,21 @@ class RankSearch:
             splits.append(_disagreement(self.options, box, relaxed.below, relaxed.above))
             lower, higher = halves(self.options, box[relaxed.reach > self._enough], *splits[-1])
             boxes += [(higher, relaxed.price), (lower, relaxed.price)]
+        if upper > self._enough:
+            self._try_alike()
         block, rank = np.array(splits, np.int64).T.copy()
         bound = self.best.worth if upper <= self._enough else upper
         return bound, RankProof(block, rank, np.array(prices), np.array(device_prices))
+
+    def _try_alike(self) -> None:
+        """Try one rank for all blocks, the largest that fits, so that a search that was stopped is worth no less."""
+        block, rank = self.options.block, self.options.rank
+        for alike in np.unique(rank)[::-1].tolist():
+            highest = np.full(self.options.n_blocks, -1)
+            np.maximum.at(highest, block[rank <= alike], rank[rank <= alike])  # more of its own would be worth no more
+            choice, _ = self._choose(np.flatnonzero(rank == highest[block]), np.inf)
+            if choice.need <= self.options.bandwidth:
+                return
 
     @property
     def _enough(self) -> float:

@@ -104,6 +104,8 @@ def _under_budget(importance: Importance, budget: float, min_rank: int) -> RankP
         rest = rank_allocation(importance.gain[:, min_rank:], importance.cost, total - least)
         rank, upper_bound, price = first + rest.rank, upper_bound + rest.upper_bound, rest.price
     alike = uniform_budget_rank(importance, total)
+    if importance.worth(np.full_like(rank, alike)) > importance.worth(rank):  # where a search was stopped
+        rank = np.full_like(rank, alike)
     return RankPlan.of_ranks(importance, rank, upper_bound, min_rank, alike, budget=total, price=price)
 
 

@@ -37,7 +37,7 @@ class RankPlan:
     uniform_rank : int
         The largest rank that all blocks can have alike within the same budget or deadline; 0 if not even 1 fits.
     uniform_objective : float
-        What that is worth; never more than `objective`, save where a search was stopped short of its bound.
+        What that is worth; never more than `objective`.
     budget : float or None
         Parameters that LoRA may have in all.
     price : float or None

@@ -12,6 +12,7 @@ from scenario import small_problem
 import lola
 from lola.figures.ranks import draw_ranks
 from lola.files.importance import builtin_importance
+from lola.solvers import multiple_choice_knapsack
 
 PROVENANCE = lola.Provenance("toy", 8, 64, "float32", "measured", "nobody's phone", lora_rank=3)
 GAIN = [[9.0, 4.0, 1.0], [6.0, 3.0, 2.0], [5.0, 0.5, 0.25]]
@@ -44,6 +45,13 @@ def test_no_ranks_within_a_budget_are_worth_more(instances, equal):
         assert plan.parameters.sum() == cost @ plan.rank <= budget
         alike = min(int(budget // cost.sum()), most)
         assert (plan.uniform_rank, plan.uniform_objective) == (alike, importance.worth(np.full(n_blocks, alike)))
+
+
+def test_a_search_that_was_stopped_is_worth_no_less_than_one_rank_for_all(monkeypatch):
+    monkeypatch.setattr(multiple_choice_knapsack, "MOST_SUMS", 0)
+    importance = lola.Importance([[5.0, 0.0], [4.0, 7.0], [8.0, 0.0]], cost=[2, 2, 4])
+    plan = lola.allocate_ranks(importance, budget=8, min_rank=0)
+    assert (plan.rank.tolist(), plan.objective, plan.uniform_objective) == ([1, 1, 1], 17.0, 17.0)
 
 
 def in_time(importance, problem, deadline_s):

@@ -10,6 +10,7 @@ from lola.solvers import InfeasibleError, deadline_ranks
 from lola.solvers.deadline_options import deadline_inputs, options_of
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.deadline_search import RankSearch
+from lola.solvers.deadline_uniform import uniform_deadline_rank
 from lola.solvers.errors import LolaError, VerificationError
 
 ROUND = {
@@ -140,6 +141,26 @@ def test_a_search_that_is_stopped_says_how_far_it_may_be_off():
     assert gaps[0] > 0
     assert gaps[-1] == 0
     assert (np.diff(gaps) <= 0).all()
+
+
+@pytest.mark.parametrize("seed", [198, 1063, 1080])
+def test_a_search_that_is_stopped_is_worth_no_less_than_one_rank_for_all(seed):
+    rng = np.random.default_rng(seed)
+    arguments = {
+        "gain": rng.integers(0, 9, (3, 3)) * 1.0,
+        "compute_s": rng.random((3, 4)),
+        "rank_bits": rng.integers(1, 9, 3) * 1.0,
+        "fixed_bits": 0.0,
+        "spectral_efficiency": rng.random(4) + 0.5,
+        "bandwidth_hz": float(rng.integers(5, 60)),
+        "deadline_s": 1.5,
+    }
+    options = options_of(deadline_inputs(**arguments, min_rank=0, equal_bandwidth=False))
+    search = RankSearch(options)
+    upper, proof = search.run(1)
+    alike = uniform_deadline_rank(**arguments)
+    assert search.best.worth >= arguments["gain"][:, :alike].sum() > 0
+    proof.check(options, search.best.worth, upper)
 
 
 @pytest.mark.parametrize("equal", [False, True])
