@@ -13,7 +13,7 @@ from lola.profile import Profile
 from lola.ranks.importance import Importance
 from lola.ranks.rounds import trained_profile
 from lola.ranks.verification import verify
-from lola.solvers.checks import FloatArray, IntArray, expect
+from lola.solvers.checks import FloatArray, IntArray, expect, frozen
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.errors import LolaValueError
 
@@ -86,12 +86,12 @@ class RankPlan:
         """
         objective = importance.worth(rank)
         return cls(
-            rank=rank,
+            rank=frozen(rank),
             objective=objective,
             upper_bound=max(upper_bound, objective),
             min_rank=min_rank,
-            parameters=importance.parameters(rank),
-            upload_bits=importance.upload_bits(rank),
+            parameters=frozen(importance.parameters(rank)),
+            upload_bits=frozen(importance.upload_bits(rank)),
             uniform_rank=uniform_rank,
             uniform_objective=importance.worth(np.full_like(rank, uniform_rank)),
             name=importance.name,

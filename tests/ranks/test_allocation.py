@@ -130,6 +130,7 @@ def test_a_plan_tells_of_itself():
     assert repr(plan) == f"<RankPlan {plan}>"
     assert plan.rows()[0] == {"depth": 1, "name": "c", "rank": 2, "parameters": 200, "upload_bits": 250000.0}
     assert "<td>c</td>" in plan._repr_html_()
+    assert not any(array.flags.writeable for array in (plan.rank, plan.parameters, plan.upload_bits))
     timed = lola.allocate_ranks(toy(), deadline_s=4.4, problem=small_problem())
     assert "by 4.4 s" in str(timed)
     assert timed.rows()[0].keys() == {"depth", "name", "rank", "parameters", "upload_bits", "device", "bandwidth_hz"}
