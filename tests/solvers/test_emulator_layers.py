@@ -105,7 +105,7 @@ def test_what_was_tampered_with_is_told():
     distortion = np.random.default_rng(64).random((7, 7)) + 0.5
     emulator = emulator_layers(distortion, 3)
     potential = emulator.potential
-    assert not (emulator.kept.flags.writeable or potential.flags.writeable)
+    assert not any(array.flags.writeable for array in (emulator.kept, potential))
     for message, change in (
         (r"proof: potential has shape \(4, 8\), wanted \(5, 8\)", {"potential": potential[1:]}),
         ("proof: potential must be an array, got NoneType", {"potential": None}),
