@@ -6,20 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rank_toys import toy
 from scenario import small_problem
 
 import lola
 from lola.figures.ranks import draw_ranks
 from lola.files.importance import builtin_importance
 from lola.solvers import multiple_choice_knapsack
-
-PROVENANCE = lola.Provenance("toy", 8, 64, "float32", "measured", "nobody's phone", lora_rank=3)
-GAIN = [[9.0, 4.0, 1.0], [6.0, 3.0, 2.0], [5.0, 0.5, 0.25]]
-
-
-def toy(**changes):
-    named = {"gain": GAIN, "cost": [100, 100, 100], "fixed_bits": [5e4, 0, 0], "name": ["c", "b", "a"]}
-    return lola.Importance(**(named | {"rank_bits": [1e5, 1e5, 1e5], "provenance": PROVENANCE} | changes))
 
 
 def ranks_within(importance, min_rank, fits):

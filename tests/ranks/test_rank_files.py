@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from rank_toys import PROVENANCE, toy
 from scenario import small_problem
-from test_allocation import PROVENANCE, toy
 
 import lola
 
