@@ -101,9 +101,6 @@ class Growing(Scheme):
     def asked(self, work):
         return [int(device) for device in work.present if device % 2 == work.version % 2]
 
-    def deliver(self, devices):
-        return 7.0 * len(devices)
-
     def answer(self, work, device):
         return Answer({"vector": torch.randn(2)}, 0.5, 1 + device)
 
@@ -112,7 +109,13 @@ class Growing(Scheme):
             one, _ = work.receive([answer])
             self.grow(f"{work.version}-{device}")
             self.model[f"{work.version}-{device}"].data = one["vector"] + torch.randn(2)
-        return Outcome(0.25, tuple(answers), numbers={"size": float(len(self.model))})
+        return Outcome(0.25, tuple(answers), numbers=self.size(), delivered_bits=7.0 * len(work.asked))
+
+    def without_answers(self, work):
+        return Outcome(float("nan"), (), numbers=self.size(), delivered_bits=7.0 * len(work.asked))
+
+    def size(self):
+        return {"size": float(len(self.model))}
 
     def kept(self):
         return {"names": [name for name in self.model if name != "first"]}

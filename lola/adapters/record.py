@@ -195,7 +195,8 @@ class FederatedRecord:
     participants, asked, applied : int
         Devices that could be asked; that were; whose answers were applied. Of those asked, some may have dropped out.
     delivered_bits : float
-        What the server sent to devices that were asked.
+        What the server sent to devices: each value once for each device that it went to, in as many bits as its dtype
+        has. Nothing is counted as broadcast.
     uploaded_values : int
         Real numbers that devices sent through the uplink, those of refused answers left out.
     uplink_s : float

@@ -13,7 +13,7 @@ from lola.adapters.shards import ShardedData
 from lola.channel import Channel
 from lola.deft.ensemble import Effectiveness, PromptEnsemble, effectiveness
 from lola.deft.prompted import draw_prompt
-from lola.deft.scheme import FederatedRound, Outcome, Scheme
+from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.deft.tuning import LEARNING_RATE, train_prompt
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, real_number, seed_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -136,6 +136,7 @@ class BoostingScheme(Scheme):
         ValueError
             If somebody's held-out rows are missing, none of the data's, or in its shard.
         """
+        self._news = len(self.ensemble)
         if len(self.held_out) != len(data.shards):
             raise LolaValueError(
                 f"held_out must have rows for each of the {len(data.shards)} devices with a shard, got "
@@ -184,11 +185,6 @@ class BoostingScheme(Scheme):
         np.divide(upload_bits, bits_per_hz, out=need_hz, where=bits_per_hz > 0)
         return need_hz
 
-    def deliver(self, devices: Sequence[int]) -> float:
-        """Return the bits of the prompts that came in since the last round, which the server broadcasts."""
-        bits, self._news = 32.0 * self._news * self.ensemble.prompts[0].numel(), 0
-        return bits
-
     def answer(self, work: FederatedRound, device: int) -> Answer:
         """Let a device train a prompt of its own, from words that follow from the seed, the round and the device."""
         drawn = np.random.default_rng([self.seed, work.version, device])
@@ -201,13 +197,14 @@ class BoostingScheme(Scheme):
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Take in what arrives of the prompts, each sent for itself; the optimizer has nothing to do."""
         arrived = [work.receive([answer])[0]["prompt"] for answer in answers.values()]
-        self._news = self.ensemble.add(arrived, self._least_useful)
+        loss = float(np.mean([answer.loss for answer in answers.values()]))
+        delivered_bits = self._told(self.ensemble.add(arrived, self._least_useful))
         numbers = {**self._numbers, "prompts": float(len(self.ensemble))}
-        return Outcome(float(np.mean([answer.loss for answer in answers.values()])), tuple(answers), (), numbers)
+        return Outcome(loss, tuple(answers), (), numbers, delivered_bits)
 
     def without_answers(self, work: FederatedRound) -> Outcome:
         """Say how the devices' tests were where no prompt came of them."""
-        return Outcome(float("nan"), (), (), self._numbers)
+        return Outcome(float("nan"), (), (), self._numbers, self._told(0))
 
     def latency_s(self, slowest_s: float, uplink_s: float) -> float:
         """Return the deadline: whom the scheduler selected has the hertz to be done by then."""
@@ -221,6 +218,12 @@ class BoostingScheme(Scheme):
         """Make room for as many prompts."""
         self._news, self._answered = int(kept["news"]), {}
         self.ensemble.grow(int(kept["prompts"]))
+
+    def _told(self, news: int) -> float:
+        """Count the prompts that every device was sent for its test, and note how many there are to send next."""
+        delivered_bits = len(self.held_out) * self._news * bits_of(self.ensemble.prompts[:1])
+        self._news = news
+        return delivered_bits
 
     def _tested(self, data: ShardedData, device: int) -> Effectiveness:
         """Let a device test the ensemble, having only those prompts answer that it has not tested before."""

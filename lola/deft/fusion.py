@@ -11,7 +11,7 @@ from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
 from lola.deft.attention import PromptAttention, pooled_prompt, pooled_texts
 from lola.deft.prompted import PromptedClassifier
-from lola.deft.scheme import FederatedRound, Outcome, Scheme
+from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.deft.tuning import loss_with_prompt
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -146,10 +146,6 @@ class FusionScheme(Scheme):
         self._task = pooled_texts(self.model, texts)
         return len(self.sources)
 
-    def deliver(self, devices: Sequence[int]) -> float:
-        """Return the bits of what the server broadcasts: the weights of the sources asked, and the gradient."""
-        return 32.0 * (len(devices) + self.own.numel())
-
     def answer(self, work: FederatedRound, device: int) -> Answer:
         """Let a source send its prompt with its weight."""
         weight = float(self.weights(range(len(self.sources)))[device].detach())
@@ -159,13 +155,14 @@ class FusionScheme(Scheme):
         """Fuse what arrives with the target's own prompt, and step all that is trained, or nothing of it."""
         numbers = self._numbers([*answers])
         gradients, loss = self.gradients(work, answers)
+        delivered_bits = self._weights_bits(work) + len(answers) * bits_of([self.own])
         if spoiled := step(optimizer, {"": self.all_named_parameters()}, {"": gradients}):
-            return Outcome(float("nan"), (), (f"the iteration: {spoiled['']}",), numbers)
-        return Outcome(loss, tuple(answers), (), numbers)
+            return Outcome(float("nan"), (), (f"the iteration: {spoiled['']}",), numbers, delivered_bits)
+        return Outcome(loss, tuple(answers), (), numbers, delivered_bits)
 
     def without_answers(self, work: FederatedRound) -> Outcome:
         """Lose the iteration."""
-        return Outcome(float("nan"), (), (), self._numbers([]))
+        return Outcome(float("nan"), (), (), self._numbers([]), self._weights_bits(work))
 
     def gradients(self, work: FederatedRound, answers: Mapping[int, Answer]) -> tuple[dict[str, torch.Tensor], float]:
         """Receive the answers, and return the gradient of all that is trained by name, and the loss.
@@ -218,6 +215,10 @@ class FusionScheme(Scheme):
             for weight, prompt in zip(of_sources, self.sources, strict=True):
                 fused = fused + weight * prompt
         return fused
+
+    def _weights_bits(self, work: FederatedRound) -> float:
+        """Count the weight that each source is told; the gradient follows to those that send, as large as a prompt."""
+        return len(work.asked) * bits_of([self.own[0, 0]])
 
     def _beside(self) -> dict[str, nn.Parameter]:
         """Return what is trained beside the model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -34,6 +34,8 @@ class FederatedRound:
     local_steps : int
         Batches of a device.
     data : ShardedData
+    asked : tuple of int
+        Whom the scheme asked, ascending; nobody as yet where it is to choose them.
     receive : callable
         ``receive(answers)`` sends answers over the session's uplink, and gives the mean of their tensors by what each
         weighs, as it was received, and that of their losses. Each call is a transmission of its own.
@@ -46,6 +48,7 @@ class FederatedRound:
     local_steps: int
     data: ShardedData
     receive: Callable[[Sequence[Answer]], tuple[dict[str, torch.Tensor], float]]
+    asked: tuple[int, ...] = ()
 
     def batches(self, shard: int) -> list[Batch]:
         """Draw a shard's batches of the round; the same ones whenever it is called."""
@@ -66,12 +69,20 @@ class Outcome:
         What was not applied, and why.
     numbers : dict of str to float
         What the scheme counts, by name: the same names in every round.
+    delivered_bits : float
+        What the server sent, each device's for itself: see `FederatedRecord` and `bits_of`.
     """
 
     loss: float
     used: tuple[int, ...]
     refused: tuple[str, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
+    delivered_bits: float = 0.0
+
+
+def bits_of(tensors: Iterable[torch.Tensor]) -> float:
+    """Return what the server sends of tensors to one device: of each value, as many bits as its dtype has."""
+    return 8.0 * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @runtime_checkable
@@ -79,8 +90,8 @@ class Scheme(Protocol):
     """What devices compute and send, and what a server makes of it.
 
     Seeds, who takes part and who drops out, refusals of what is not finite, the uplink, records, checkpoints and
-    evaluations are the `FederatedSession`'s. It calls, in each round, `asked` and `deliver`, `answer` for each device
-    that does not drop out, `apply` where there are answers, else `without_answers`, and `latency_s`; `answer` and
+    evaluations are the `FederatedSession`'s. It calls, in each round, `asked`, `answer` for each device that does not
+    drop out, `apply` where there are answers, else `without_answers`, and `latency_s`; `answer` and
     `apply` draw torch's random numbers from the session's seed. A scheme that inherits from this class
     may leave out what has a body here.
     """
@@ -112,16 +123,15 @@ class Scheme(Protocol):
         return slowest_s + uplink_s
 
     def devices_of(self, data: ShardedData) -> int:
-        """Return how many devices there are, or say why they have no such data; here, as many as shards."""
+        """Return how many devices there are, or say why they have no such data; here, as many as shards.
+
+        Called once by each session, as it begins: what devices have of an earlier one is not theirs any more.
+        """
         return len(data.shards)
 
     def asked(self, work: FederatedRound) -> Sequence[int]:
         """Choose the devices that shall send in a round, ascending; here, all that take part."""
         return [int(device) for device in work.present]
-
-    def deliver(self, devices: Sequence[int]) -> float:
-        """Note that devices were asked, and return how many bits the server sends to them in the round; here, none."""
-        return 0.0
 
     def kept(self) -> dict[str, Any]:
         """Return what JSON a checkpoint keeps beside what is trained; here, nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class FederatedSession(Session[FederatedRecord]):
         work = FederatedRound(self.version, self.clock_s, present, self.compute_s, steps, self.data, receive)
         with self.tunables.lock:
             asked = [*self.scheme.asked(work)]
-            delivered_bits = self.scheme.deliver(asked)
+            work = replace(work, asked=tuple(asked))
             answers, lost, refused = self._answers(work, asked)
             if answers:
                 with self._seeded(Purpose.SERVER):
@@ -148,7 +149,7 @@ class FederatedSession(Session[FederatedRecord]):
             participants=len(work.present),
             asked=len(asked),
             applied=len(outcome.used),
-            delivered_bits=delivered_bits,
+            delivered_bits=outcome.delivered_bits,
             uploaded_values=values,
             uplink_s=uplink_s,
             uplink_mse=max((reception.mse for reception in receptions), default=0.0),

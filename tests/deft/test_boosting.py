@@ -90,7 +90,7 @@ def test_all_are_satisfied_after_a_few_rounds_in_which_the_most_wrong_answers_ar
         }
         assert record.latency_s == 1.0
         assert record.uploaded_values == record.applied * TOKENS * WIDTH
-        assert record.delivered_bits == news * 32 * TOKENS * WIDTH
+        assert record.delivered_bits == DEVICES * news * 32 * TOKENS * WIDTH
         news, scarce = record.applied, scarce + (best < worth(candidates, wrong))
         if not candidates:
             break

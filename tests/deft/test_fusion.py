@@ -174,7 +174,7 @@ def test_the_target_learns_and_the_clock_is_the_uplinks():
     assert scheme.own.grad is None
     upload_s = SOURCES * TOKENS * WIDTH * 8 / (20e6 * np.log2(1 + 100))
     assert records[-1].clock_s == pytest.approx(40 * upload_s, rel=1e-9)
-    assert records[0].delivered_bits == 32 * (SOURCES + TOKENS * WIDTH)
+    assert records[0].delivered_bits == 32 * SOURCES * (1 + TOKENS * WIDTH)
 
 
 def test_over_the_air_the_sum_takes_one_prompts_time_and_is_as_exact_as_the_channel():
