@@ -15,7 +15,7 @@ from lola.deft.ensemble import Effectiveness, PromptEnsemble, effectiveness
 from lola.deft.prompted import draw_prompt
 from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.deft.tuning import LEARNING_RATE, train_prompt
-from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, real_number, seed_number, shown
+from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, real_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ class BoostingScheme(Scheme):
     A device tests the ensemble on data of its own that is held out: the share of right answers is its score. Where that
     is below the threshold it is a candidate, whose value is the number of its wrong answers, and whose need the hertz
     that carry a prompt in what its training leaves of the round. Whom the scheduler selects trains a prompt on its
-    shard, from words drawn from the seed, and sends it. The server adds it to the ensemble or, at the limit, puts it in
-    place of the prompt without which the fewest answers of all who tested would be wrong. Once all are satisfied nobody
-    is asked: time to end the run.
+    shard, from words drawn from the session's seed, and sends it. The server adds it to the ensemble or, at the limit,
+    puts it in place of the prompt without which the fewest answers of all who tested would be wrong. Once all are
+    satisfied nobody is asked: time to end the run.
 
     Parameters
     ----------
@@ -59,8 +59,6 @@ class BoostingScheme(Scheme):
         Of each value of a prompt that is sent, as the session's uplink has it.
     learning_rate : float
         Of the devices' training, as many steps as the session's local ones.
-    seed : int
-        Of what the devices' prompts begin with.
 
     Raises
     ------
@@ -89,7 +87,6 @@ class BoostingScheme(Scheme):
         scheduler: str = "exact",
         bits: int = 32,
         learning_rate: float = LEARNING_RATE,
-        seed: int = 0,
     ) -> None:
         if not isinstance(ensemble, PromptEnsemble):
             raise LolaTypeError(f"ensemble must be a lola.deft.PromptEnsemble, got {type(ensemble).__name__}")
@@ -105,7 +102,7 @@ class BoostingScheme(Scheme):
         self.held_out = [np.asarray(rows, dtype=np.int64) for rows in held_out]
         self.bandwidth_hz = positive_number("bandwidth_hz", bandwidth_hz)
         self.deadline_s = positive_number("deadline_s", deadline_s)
-        self.bits, self.seed = positive_integer("bits", bits), seed_number("seed", seed)
+        self.bits = positive_integer("bits", bits)
         self.learning_rate = positive_number("learning_rate", learning_rate)
         # By device and prompt: a prompt never changes once it is in.
         self._answered: dict[int, dict[torch.Tensor, torch.Tensor]] = {}
@@ -124,7 +121,7 @@ class BoostingScheme(Scheme):
     @property
     def identity(self) -> tuple[object, ...]:
         """All that the prompts of a run follow from, beside the session's own."""
-        numbers = (self.bandwidth_hz, self.deadline_s, self.threshold, self.bits, self.learning_rate, self.seed)
+        numbers = (self.bandwidth_hz, self.deadline_s, self.threshold, self.bits, self.learning_rate)
         began = (self.ensemble.limit, [prompt.detach() for prompt in self.ensemble.prompts])
         return (self.scheduler, *numbers, *began, self.held_out, self.channel)
 
@@ -186,10 +183,11 @@ class BoostingScheme(Scheme):
         return need_hz
 
     def answer(self, work: FederatedRound, device: int) -> Answer:
-        """Let a device train a prompt of its own, from words that follow from the seed, the round and the device."""
-        drawn = np.random.default_rng([self.seed, work.version, device])
+        """Let a device train a prompt of its own, from words that torch's generator draws."""
+        import torch
+
         classifier, tokens = self.ensemble.classifier, len(self.ensemble.prompts[0])
-        first = draw_prompt(classifier.model, tokens=tokens, seed=int(drawn.integers(2**63)))
+        first = draw_prompt(classifier.model, tokens=tokens, seed=int(torch.randint(2**63 - 1, ())))
         batches, steps = work.batches(device), work.local_steps
         prompt, loss = train_prompt(classifier, first, batches, steps=steps, learning_rate=self.learning_rate)
         return Answer({"prompt": prompt}, loss, 1.0)

@@ -8,6 +8,7 @@ import torch
 from prompting import TOKENS, WIDTH, local_task, sharded, tiny_classifier
 
 import lola
+from lola.adapters.setting import Purpose
 from lola.air import DigitalUplink
 from lola.deft import (
     BoostingScheme,
@@ -69,7 +70,7 @@ def test_all_are_satisfied_after_a_few_rounds_in_which_the_most_wrong_answers_ar
     """Which devices are selected is compared with all subsets of the candidates, from scores taken anew."""
     data = tasks()
     scheme = boosting(data, head_steps=40)
-    run, news = session(scheme, data), 1
+    run, news = session(scheme, data, seed=4), 1
     scarce = 0
     for number, rounds in enumerate(itertools.repeat(run, 8)):
         wrong, count = wrong_answers(scheme.ensemble, data), len(scheme.ensemble)
@@ -121,7 +122,8 @@ def test_each_scheduler_runs_and_heeds_the_band(scheduler):
 
 def test_who_cannot_be_done_by_the_deadline_is_never_asked():
     data = tasks()
-    late = session(boosting(data, bandwidth_hz=1e9, threshold=1.0), data, local_steps=1, compute_s=(0.1, 1.0, 0.1, 2.0))
+    scheme = boosting(data, bandwidth_hz=1e9, threshold=1.0)
+    late = session(scheme, data, local_steps=1, compute_s=(0.1, 1.0, 0.1, 2.0), seed=1)
     assert [record.devices_used for record in late.run(2)] == [(0, 2)] * 2
     nobody = session(boosting(data, bandwidth_hz=1e-3), data, local_steps=1)
     (record,) = nobody.run(1)
@@ -139,6 +141,24 @@ def test_who_drops_out_adds_no_prompt():
         before, lost = len(scheme.ensemble), lost + len(record.lost_devices)
     assert lost > 0
     assert before > 1
+
+
+def test_a_prompts_first_words_are_drawn_for_nothing_else():
+    """A step as good as none leaves the words: they are the session's seed's, and of no number drawn for a purpose."""
+    drawn = {}
+    for seed in (0, 1):
+        data = tasks()
+        scheme = boosting(data, limit=20, bandwidth_hz=1e9, threshold=1.0, learning_rate=1e-30)
+        run = session(scheme, data, local_steps=1, seed=seed)
+        (record,) = run.run(1)
+        assert record.devices_used == (0, 1, 2, 3)
+        drawn[seed] = scheme.ensemble.prompts[1:]
+        for purpose in Purpose:
+            elsewhere = int(run.setting.rng(0, purpose).integers(2**63))
+            taken = draw_prompt(scheme.ensemble.model, tokens=TOKENS, seed=elsewhere)
+            assert not any(torch.equal(prompt, taken) for prompt in drawn[seed])
+    every = [tuple(prompt.flatten().tolist()) for prompts in drawn.values() for prompt in prompts]
+    assert len({*every}) == 2 * DEVICES
 
 
 def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path):
