@@ -95,7 +95,7 @@ class Growing(Scheme):
     def all_parameters(self):
         return [self.model["first"]]
 
-    def devices_of(self, data):
+    def begin(self, data, uplink):
         return 5
 
     def asked(self, work):

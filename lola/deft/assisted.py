@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from peft import PromptEncoder
     from torch import nn
 
+    from lola.air.uplink import Uplink
+
 ENCODERS = ("LSTM", "MLP")
 _PROMPT = "prompt"
 
@@ -129,7 +131,7 @@ class AssistedScheme(Scheme):
         """The kind and shape of the encoders, and what a device does with the gradient."""
         return repr(self.encoders), self.weighted, len(self.classifier.head)
 
-    def devices_of(self, data: ShardedData) -> int:
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
         """Return how many encoders there are, which must be as many as shards."""
         if len(data.shards) != len(self.encoders):
             raise LolaValueError(

@@ -21,6 +21,8 @@ from lola.solvers.errors import LolaValueError
 if TYPE_CHECKING:
     from torch import nn
 
+    from lola.air.uplink import Uplink
+
 
 class EmulatorScheme(PlainScheme):
     """Gradients of an emulator, the model with some of its blocks; the server steps the whole model with their mean.
@@ -94,10 +96,10 @@ class EmulatorScheme(PlainScheme):
         with without_blocks(self.depths, self.kept_blocks):
             return super().answer(work, device)
 
-    def devices_of(self, data: ShardedData) -> int:
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
         """Return how many shards there are; nobody has the emulator as yet."""
         self._downloaded = set()
-        return super().devices_of(data)
+        return super().begin(data, uplink)
 
     def delivered_bits(self, work: FederatedRound) -> float:
         """Count what is trained, and the emulator for each device that has not had it yet."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from lola.air.uplink import Uplink
+
 # A weight that the softmax has rounded to nothing, among others like it, must still be one that shares are made of.
 _LEAST_WEIGHT = 1e-30
 
@@ -122,7 +124,7 @@ class FusionScheme(Scheme):
         """The sources' prompts, and what the attention is."""
         return self.sources, tuple(self.own.shape), self.attention.temperature, repr(self.attention.network)
 
-    def devices_of(self, data: ShardedData) -> int:
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
         """Return how many sources there are, having looked at the target's texts.
 
         Raises

@@ -16,6 +16,8 @@ from lola.solvers.checks import FloatArray, IntArray
 if TYPE_CHECKING:
     import torch
 
+    from lola.air.uplink import Uplink
+
 
 @dataclass(frozen=True, eq=False)
 class FederatedRound:
@@ -39,6 +41,8 @@ class FederatedRound:
     receive : callable
         ``receive(answers)`` sends answers over the session's uplink, and gives the mean of their tensors by what each
         weighs, as it was received, and that of their losses. Each call is a transmission of its own.
+    noted : dict
+        For what a scheme's `asked` has to tell its other methods; empty as a round begins.
     """
 
     version: int
@@ -49,6 +53,7 @@ class FederatedRound:
     data: ShardedData
     receive: Callable[[Sequence[Answer]], tuple[dict[str, torch.Tensor], float]]
     asked: tuple[int, ...] = ()
+    noted: dict[str, Any] = field(default_factory=dict)
 
     def batches(self, shard: int) -> list[Batch]:
         """Draw a shard's batches of the round; the same ones whenever it is called."""
@@ -71,6 +76,8 @@ class Outcome:
         What the scheme counts, by name: the same names in every round.
     delivered_bits : float
         What the server sent, each device's for itself: see `FederatedRecord` and `bits_of`.
+    uplink_s : float, optional
+        Of the transmissions, where the scheme schedules them itself; left out, as the uplink says.
     """
 
     loss: float
@@ -78,6 +85,7 @@ class Outcome:
     refused: tuple[str, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
     delivered_bits: float = 0.0
+    uplink_s: float | None = None
 
 
 def bits_of(tensors: Iterable[torch.Tensor]) -> float:
@@ -122,8 +130,8 @@ class Scheme(Protocol):
         """Return how long a round took, of the slowest device's computing and all transmissions; here, their sum."""
         return slowest_s + uplink_s
 
-    def devices_of(self, data: ShardedData) -> int:
-        """Return how many devices there are, or say why they have no such data; here, as many as shards.
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
+        """Return how many devices there are, or say why data or uplink do not suit them; here, as many as shards.
 
         Called once by each session, as it begins: what devices have of an earlier one is not theirs any more.
         """

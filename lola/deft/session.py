@@ -83,7 +83,7 @@ class FederatedSession(Session[FederatedRecord]):
         self.scheme, self.data = scheme, data
         self.setting = FederatedSetting() if setting is None else setting
         self.uplink: Uplink = PerfectUplink() if uplink is None else uplink
-        self.n_devices = scheme.devices_of(data)
+        self.n_devices = scheme.begin(data, self.uplink)
         self.compute_s = _seconds(compute_s, self.n_devices)
         trained = scheme.tunables
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
@@ -138,7 +138,9 @@ class FederatedSession(Session[FederatedRecord]):
                     outcome = self.scheme.apply(work, answers, self.optimizer)
             else:
                 outcome = self.scheme.without_answers(work)
-        uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
+        uplink_s = outcome.uplink_s
+        if uplink_s is None:
+            uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
         latency_s = self.scheme.latency_s(float(self.compute_s[asked].max(initial=0.0)), uplink_s)
         self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
         return FederatedRecord(

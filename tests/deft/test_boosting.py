@@ -9,7 +9,7 @@ from prompting import TOKENS, WIDTH, local_task, sharded, tiny_classifier
 
 import lola
 from lola.adapters.setting import Purpose
-from lola.air import DigitalUplink
+from lola.air import AirUplink, DigitalUplink
 from lola.deft import (
     BoostingScheme,
     FederatedSession,
@@ -90,6 +90,8 @@ def test_all_are_satisfied_after_a_few_rounds_in_which_the_most_wrong_answers_ar
             "needed_hz": pytest.approx(need_hz[[*record.devices_used]].sum(), rel=1e-12),
         }
         assert record.latency_s == 1.0
+        sending_s = [1.0 - COMPUTE_S[device] for device in record.devices_used]
+        assert record.uplink_s == pytest.approx(max(sending_s, default=0.0), rel=1e-12)
         assert record.uploaded_values == record.applied * TOKENS * WIDTH
         assert record.delivered_bits == DEVICES * news * 32 * TOKENS * WIDTH
         news, scarce = record.applied, scarce + (best < worth(candidates, wrong))
@@ -131,6 +133,20 @@ def test_who_cannot_be_done_by_the_deadline_is_never_asked():
     assert record.numbers["candidates"] > 0
 
 
+def test_a_value_takes_the_bits_that_the_uplink_gives_it():
+    """Of a prompt in an eighth of the bits as many fit into an eighth of the band, whatever band the uplink has."""
+    asked = []
+    for bandwidth_hz, uplink in ((1400.0, None), (175.0, DigitalUplink(bits=4, snr_db=90.0, bandwidth_hz=100.0))):
+        data = tasks()
+        run = session(boosting(data, bandwidth_hz=bandwidth_hz, threshold=1.0), data, local_steps=1, uplink=uplink)
+        (record,) = run.run(1)
+        assert record.numbers["needed_hz"] <= bandwidth_hz
+        assert (record.latency_s, record.uplink_s) == (1.0, 1.0 - COMPUTE_S[record.devices_used[0]])
+        asked.append((record.devices_used, record.numbers["needed_hz"] / bandwidth_hz))
+    assert asked[0] == asked[1]
+    assert 1 < record.applied < DEVICES
+
+
 def test_who_drops_out_adds_no_prompt():
     data = tasks()
     scheme = boosting(data, limit=20, bandwidth_hz=1e9, threshold=1.0)
@@ -167,7 +183,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path):
     for folder, stops in (("whole", (5,)), ("stopped", (2, 3, 5))):
         for rounds in stops:
             data = tasks()
-            scheme = boosting(data, limit=5, first=2, bits=6, bandwidth_hz=1e3, threshold=1.0)
+            scheme = boosting(data, limit=5, first=2, bandwidth_hz=1e3, threshold=1.0)
             scheme.ensemble.model.train()
             torch.manual_seed(rounds)
             run = session(
@@ -186,6 +202,18 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path):
     ):
         with pytest.raises(ValueError, match=said):
             boosting(data, limit=4, first=2).restore(kept)
+
+
+def test_a_second_session_tests_on_its_own_data():
+    """What devices answered on the first one's is not theirs any more."""
+    data = tasks()
+    other = sharded({name: column.flip(0) for name, column in data.columns.items()}, data.shards, batch_size=8)
+    scheme = boosting(data, head_steps=40, bandwidth_hz=1e-3)
+    for rows in (data, other):
+        (record,) = session(scheme, rows).run(1)
+        wrong = wrong_answers(scheme.ensemble, rows)
+        assert record.numbers["wrong"] == sum(count for count in wrong if 1 - count / ROWS < 0.75)
+        assert record.numbers["satisfied"] == sum(1 - count / ROWS >= 0.75 for count in wrong)
 
 
 def test_the_least_useful_prompt_makes_room():
@@ -269,7 +297,6 @@ def test_what_does_not_fit_is_refused():
         ({"threshold": 1.5}, r"threshold must be a share of right answers, in \(0, 1\]; got 1.5"),
         ({"bandwidth_hz": 0.0}, "bandwidth_hz must be"),
         ({"deadline_s": -1.0}, "deadline_s must be"),
-        ({"bits": 0}, "bits must be"),
         ({"learning_rate": 0.0}, "learning_rate must be"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -285,6 +312,8 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(ValueError, match=said):
             session(BoostingScheme(scheme.ensemble, held_out, CHANNEL, bandwidth_hz=1.0, deadline_s=1.0), data)
+    with pytest.raises(TypeError, match="DigitalUplink or PerfectUplink was wanted, got AirUplink; take one of these"):
+        session(scheme, data, uplink=AirUplink())
     few = BoostingScheme(scheme.ensemble, HELD_OUT, lola.RayleighFading(2), bandwidth_hz=1.0, deadline_s=1.0)
     with pytest.raises(ValueError, match=r"must give the spectral efficiency of 4 devices, got shape \(2,\)"):
         next(session(few, data).run(1))
