@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
+from lola.solvers.errors import LolaValueError
+
 # Fields that list devices.
 _DEVICE_LISTS = ("device_of_block", "devices_used")
 
@@ -215,7 +217,15 @@ class FederatedRecord:
         Who was asked and did not answer, in rising order.
     """
 
-    LOGGED: ClassVar[tuple[str, ...]] = ("loss", "clock_s", "latency_s", "asked", "applied", "uploaded_values")
+    LOGGED: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "clock_s",
+        "latency_s",
+        "asked",
+        "applied",
+        "uploaded_values",
+        "uplink_mse",
+    )
 
     version: int
     clock_s: float
@@ -256,6 +266,23 @@ RECORD_OF_SCHEME: dict[str, type[Record]] = {
     "chains": ChainRecord,
     "federated": FederatedRecord,
 }
+
+
+def refuse_taken_names(record: Record) -> None:
+    """Refuse a score or a number of a scheme that is named as something else is, so that one would hide the other.
+
+    Raises
+    ------
+    ValueError
+        If it is a field of the record, or both are of one name.
+    """
+    data = record.to_json()
+    names = [*data, *data.get("numbers", {}), *data["scores"]]
+    if taken := sorted({name for name in names if names.count(name) > 1}):
+        raise LolaValueError(
+            f"scores, and the numbers of a scheme, must have names of their own in metrics.csv, got {', '.join(taken)} "
+            "a second time; have evaluate return other names"
+        )
 
 
 def count_devices_used(records: Iterable[RoundRecord]) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.lock import held, lock_of
-from lola.adapters.record import Record
+from lola.adapters.record import Record, refuse_taken_names
 from lola.adapters.tensorboard import tensorboard_log
 from lola.files.formats import FormatError, StrPath
 from lola.solvers.checks import positive_integer
@@ -87,6 +87,8 @@ class Session(ABC, Generic[RecordT]):
 
         Raises
         ------
+        ValueError
+            If `evaluate` gives a score the name of something else that is recorded.
         InfeasibleError
             If not even all devices, or clients, can hold the model, or a round waits a day for devices in outage.
         FormatError, OSError
@@ -96,6 +98,7 @@ class Session(ABC, Generic[RecordT]):
         with self.alone(), tensorboard_log(self.folder, self.version) as note:
             while self.version < rounds:
                 record = self._round(last=self.version + 1 == rounds)
+                refuse_taken_names(record)
                 self.records.append(record)
                 _log.info("%s", record)
                 note(record)

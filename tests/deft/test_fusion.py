@@ -192,6 +192,24 @@ def test_over_the_air_the_sum_takes_one_prompts_time_and_is_as_exact_as_the_chan
     assert errors[0] > errors[2]
 
 
+def test_tensorboard_gets_the_schemes_numbers_and_a_score_may_not_hide_one(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    scheme, data = fusion()
+    run = session(scheme, data, uplink=AirUplink(), folder=tmp_path)
+    records = list(run.run(3))
+    log = EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    noted = {name: [event.value for event in log.Scalars(name)] for name in (*records[0].numbers, "uplink_mse")}
+    wanted = {name: [record.numbers[name] for record in records] for name in records[0].numbers}
+    wanted["uplink_mse"] = [record.uplink_mse for record in records]
+    for name, values in wanted.items():
+        np.testing.assert_allclose(noted[name], values, rtol=1e-6)
+    run.evaluate = lambda: {"weight.target": 1.0}
+    with pytest.raises(ValueError, match="got weight.target a second time"):
+        next(run.run(4))
+
+
 def test_what_does_not_fit_is_refused():
     scheme, data = fusion()
     classifier, prompts, own = scheme.classifier, scheme.sources, scheme.own.detach()
