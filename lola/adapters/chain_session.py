@@ -20,7 +20,6 @@ from lola.adapters.stepping import step
 from lola.air.uplink import PerfectUplink, Uplink, expect_uplink
 from lola.files.formats import StrPath
 from lola.models.depths import Loss, loss_of_output
-from lola.models.seeding import seeded
 from lola.profiling.memory import weight_bytes
 from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import InfeasibleError, LolaValueError
@@ -185,8 +184,7 @@ class ChainSession(Session[ChainRecord]):
         shard = self.starts.index(start)
         batches, steps = self.data.batches(shard, self.version), self.setting.local_steps
         # Dropout must not depend on what else this process has computed, nor change what it computes later.
-        rng = self.setting.rng(self.version, Purpose.DROPOUT, start)
-        with seeded(int(rng.integers(2**63)), self.depths.all_parameters()[0].device.type):
+        with self._seeded(Purpose.DROPOUT, start):
             if self.setting.averaging == "gradients":
                 return cluster.mean_gradients(batches, steps)
             return cluster.step_tunables(batches, steps, self.optimizer, len(self.data.shards[shard]))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.lock import held, lock_of
 from lola.adapters.record import Record, refuse_taken_names
+from lola.adapters.setting import Purpose
 from lola.adapters.tensorboard import tensorboard_log
 from lola.files.formats import FormatError, StrPath
+from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaValueError
 
@@ -48,6 +50,7 @@ class Session(ABC, Generic[RecordT]):
         self.version, self.clock_s = 0, 0.0
         self.records: list[RecordT] = []
         self._checkpoint_every, self._evaluate_every = setting.checkpoint_every, setting.evaluate_every
+        self._rng = setting.rng
         self._digest: str | None = None
         self._frozen: str | None = None
         self._lock = None if self.folder is None else lock_of(self.folder)
@@ -159,10 +162,17 @@ class Session(ABC, Generic[RecordT]):
 
         if self.evaluate is None or not (last or self.version % self._evaluate_every == 0):
             return {}
-        training = self.tunables.model.training
+        # Parts of a model may be in other modes than the whole, such as what was loaded to be evaluated and is trained.
+        training = {module: module.training for module in self.tunables.model.modules()}
         self.tunables.model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._seeded(Purpose.EVALUATION):
                 return {name: float(value) for name, value in self.evaluate().items()}
         finally:
-            self.tunables.model.train(training)
+            for module, mode in training.items():
+                module.training = mode
+
+    def _seeded(self, purpose: Purpose, *of: int) -> AbstractContextManager[None]:
+        """Draw torch's random numbers from the round alone: what else computes does not matter, and is left alone."""
+        seed = int(self._rng(self.version, purpose, *of).integers(2**63))
+        return seeded(seed, self.tunables.all_parameters()[0].device.type)

@@ -183,7 +183,8 @@ class AssistedScheme(Scheme):
         told = {part: "the head" if part == _HEAD else f"device {part}" for part in spoiled}
         refused = tuple(f"{told[part]}: {why}" for part, why in sorted(spoiled.items()))
         returned_bits = len(answers) * bits_of([of_server.tensors[_PROMPT]])
-        return Outcome(of_server.loss, used, refused, delivered_bits=returned_bits)
+        loss = of_server.loss if spoiled.keys() < gradients.keys() else float("nan")
+        return Outcome(loss, used, refused, delivered_bits=returned_bits)
 
     def prompt(self) -> torch.Tensor:
         """Return the mean of all devices' prompts, (tokens, width), as it would be sent now, to evaluate with."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,6 @@ from lola.adapters.shards import ShardedData
 from lola.air.uplink import PerfectUplink, Reception, Uplink, expect_uplink
 from lola.deft.scheme import FederatedRound, Scheme
 from lola.files.formats import FormatError, StrPath
-from lola.models.seeding import seeded
 from lola.solvers.checks import FloatArray, IntArray, frozen, per_block, vector
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -184,11 +182,6 @@ class FederatedSession(Session[FederatedRecord]):
             else:
                 answers[device] = answer
         return answers, lost, refused
-
-    def _seeded(self, purpose: Purpose, *of: int) -> AbstractContextManager[None]:
-        """Draw torch's random numbers, dropout among them, from the round alone: what else computes does not matter."""
-        seed = int(self.setting.rng(self.version, purpose, *of).integers(2**63))
-        return seeded(seed, self.tunables.all_parameters()[0].device.type)
 
 
 def _seconds(value: ArrayLike, n_devices: int) -> FloatArray:

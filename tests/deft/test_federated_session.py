@@ -173,9 +173,36 @@ def test_a_step_that_would_not_stay_finite_is_taken_back(scheme, tmp_path):
     (record,) = session.run(1)
     assert "would make" in record.refused
     assert record.applied == 0
-    assert np.isnan(record.loss) == (scheme == "plain")
+    assert np.isnan(record.loss)
     now = session.tunables.all_parameters()
     assert all(torch.equal(a, b) for a, b in zip(now, before, strict=True))
+
+
+def test_an_evaluation_leaves_every_part_in_its_mode_and_runs_go_on_to_the_same_bits(tmp_path):
+    """A classifier in eval mode, as it is loaded, beside encoders that train."""
+    setting = FederatedSetting(evaluate_every=2, checkpoint_every=1)
+
+    def session(name, rounds):
+        (tmp_path / name).mkdir(exist_ok=True)
+        run = assisted_session(
+            tmp_path / name, optimizer=adam, setting=setting, evaluate=lambda: {"drawn": torch.rand(())}, keep=True
+        )
+        run.scheme.classifier.model.eval()
+        list(run.run(rounds))
+        assert not any(module.training for module in run.scheme.classifier.model.modules())
+        assert all(encoder.training for encoder in run.scheme.encoders)
+        return run
+
+    session("stopped", 3)
+    torch.rand(1)
+    whole, stopped = session("whole", 5), session("stopped", 5)
+    assert [record.loss for record in stopped.records] == [record.loss for record in whole.records]
+    assert stopped.records[2].scores  # as the last one, of the run that ended there
+    drawn = [record.scores for record in stopped.records[3:]]
+    assert drawn == [record.scores for record in whole.records[3:]]
+    assert drawn[0] != drawn[1]
+    weights, others = (one.tunables.all_parameters() for one in (whole, stopped))
+    assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
