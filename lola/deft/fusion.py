@@ -148,15 +148,20 @@ class FusionScheme(Scheme):
         self._task = pooled_texts(self.model, texts)
         return len(self.sources)
 
+    def asked(self, work: FederatedRound) -> Sequence[int]:
+        """Ask all that take part, and say how much each source weighs."""
+        work.noted["weights"] = self.weights(range(len(self.sources))).tolist()
+        return super().asked(work)
+
     def answer(self, work: FederatedRound, device: int) -> Answer:
         """Let a source send its prompt with its weight."""
-        weight = float(self.weights(range(len(self.sources)))[device].detach())
-        return Answer({"prompt": self.sources[device]}, 0.0, max(weight, _LEAST_WEIGHT))
+        return Answer({"prompt": self.sources[device]}, 0.0, max(work.noted["weights"][device], _LEAST_WEIGHT))
 
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Fuse what arrives with the target's own prompt, and step all that is trained, or nothing of it."""
-        numbers = self._numbers([*answers])
-        gradients, loss = self.gradients(work, answers)
+        weights = self.weights([*answers])
+        numbers = self._numbers([*answers], weights)
+        gradients, loss = self.gradients(work, answers, weights)
         delivered_bits = self._weights_bits(work) + len(answers) * bits_of([self.own])
         if spoiled := step(optimizer, {"": self.all_named_parameters()}, {"": gradients}):
             return Outcome(float("nan"), (), (f"the iteration: {spoiled['']}",), numbers, delivered_bits)
@@ -164,17 +169,20 @@ class FusionScheme(Scheme):
 
     def without_answers(self, work: FederatedRound) -> Outcome:
         """Lose the iteration."""
-        return Outcome(float("nan"), (), (), self._numbers([]), self._weights_bits(work))
+        return Outcome(float("nan"), (), (), self._numbers([], self.weights([])), self._weights_bits(work))
 
-    def gradients(self, work: FederatedRound, answers: Mapping[int, Answer]) -> tuple[dict[str, torch.Tensor], float]:
+    def gradients(
+        self, work: FederatedRound, answers: Mapping[int, Answer], weights: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], float]:
         """Receive the answers, and return the gradient of all that is trained by name, and the loss.
+
+        `weights` are those of the sources that answered, from the method of that name.
 
         Where nothing is lost on the way they are what autograd gives for the whole sum; elsewhere, they are taken at
         the prompt that arrived.
         """
         import torch
 
-        weights = self.weights([*answers])
         mean, _ = work.receive([*answers.values()])
         own = self.own * (1 + weights[-1])
         arrived = mean["prompt"] * weights[:-1].detach().sum()
@@ -232,9 +240,9 @@ class FusionScheme(Scheme):
         heads = {id(parameter) for parameter in self.classifier.head}
         return {name: one for name, one in self.model.named_parameters() if id(one) in heads}
 
-    def _numbers(self, sources: Sequence[int]) -> dict[str, float]:
+    def _numbers(self, sources: Sequence[int], weights: torch.Tensor) -> dict[str, float]:
         """Return who counts how much where these sources answer."""
-        *of_sources, of_own = self.weights(sources).tolist()
+        *of_sources, of_own = weights.tolist()
         heard = dict(zip(sources, of_sources, strict=True))
         named = {f"weight.{source}": heard.get(source, 0.0) for source in range(len(self.sources))}
         return {"weight.target": of_own, **named}

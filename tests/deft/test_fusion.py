@@ -42,9 +42,9 @@ def caught_gradients(scheme, data, **setting):
     """The gradients that a scheme steps with in its first round, by name, and the loss."""
     seen = {}
 
-    def note(work, answers):
+    def note(work, answers, weights):
         seen["work"], seen["sources"] = work, [*answers]
-        seen["gradients"], seen["loss"] = type(scheme).gradients(scheme, work, answers)
+        seen["gradients"], seen["loss"] = type(scheme).gradients(scheme, work, answers, weights)
         raise CaughtError
 
     scheme.gradients = note
@@ -127,6 +127,14 @@ def test_who_is_silent_leaves_its_weight_to_the_others():
         assert record.uploaded_values == len(record.devices_used) * TOKENS * WIDTH
         counted += len(silent)
     assert 0 < counted < SOURCES * len(records)
+
+
+def test_the_attention_runs_once_for_all_sources_and_once_for_those_that_answer():
+    scheme, data = fusion()
+    runs = []
+    scheme.attention.network.register_forward_hook(lambda *_: runs.append(1))
+    for record in session(scheme, data, failure=0.3).run(3):
+        assert len(runs) == 2 * record.version
 
 
 def test_an_iteration_in_which_nobody_answers_is_lost():
