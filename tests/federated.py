@@ -8,9 +8,11 @@ from cooperative import tiny_columns, tiny_depths
 from tiny_models import save_config
 
 from lola.adapters import ShardedData
+from lola.air import DigitalUplink
 from lola.deft import (
     Answer,
     AssistedScheme,
+    EmulatorScheme,
     FederatedSession,
     Outcome,
     PlainScheme,
@@ -22,6 +24,7 @@ from lola.profiling import Workload
 from lola.profiling.building import build
 
 DEVICES, ROWS = 3, 90
+UPLINK = DigitalUplink(bits=8, snr_db=20.0, bandwidth_hz=1e6)
 
 
 def adam(parameters):
@@ -126,3 +129,22 @@ class Growing(Scheme):
 
     def grow(self, name):
         self.model[name] = torch.nn.Parameter(torch.zeros(2), requires_grad=False)
+
+
+def emulator(depths):
+    return EmulatorScheme(depths, [1, 3])
+
+
+def growing_session(folder, **others):
+    scheme = Growing()
+    return FederatedSession(
+        scheme, torch.optim.SGD(scheme.all_parameters(), lr=0.1), federated_data(), folder=folder / "run", **others
+    )
+
+
+MAKERS = {
+    "plain": lambda folder, **options: federated_session(folder, **options),
+    "emulator": lambda folder, **options: federated_session(folder, emulator, name="roberta", **options),
+    "assisted": lambda folder, **options: assisted_session(folder, optimizer=adam, **options),
+    "growing": lambda folder, keep, **options: growing_session(folder, **options),
+}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lola.adapters.chain import ModelChain
-from lola.adapters.clusters import Answer, Cluster, PlannedChain, average
+from lola.adapters.clusters import Answer, Cluster, PlannedChain, average, not_finite
 from lola.adapters.identity import chain_identity
 from lola.adapters.passage import ClientLostError
 from lola.adapters.record import ChainRecord
@@ -105,10 +105,6 @@ class ChainSession(Session[ChainRecord]):
                 f"starts must name clients in 0…{self.n_clients - 1}, got {list(self.starts)}; give n_clients, "
                 "counting those without data"
             )
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        for name, parameter in depths.all_named_parameters().items():
-            if id(parameter) not in held:
-                raise LolaValueError(f"the optimizer does not hold {name}; make it over depths.all_parameters()")
         self.depths = depths
         super().__init__(depths, optimizer, self.setting, evaluate, folder)
         self._go_on(
@@ -206,6 +202,8 @@ class ChainSession(Session[ChainRecord]):
             if spoiled:
                 return float("nan"), received.latency_s, f"the mean of all: {spoiled['']}"
             return loss, received.latency_s, ""
+        if why := not_finite(received.tensors):
+            return float("nan"), received.latency_s, f"the mean of all: {why}"
         with torch.no_grad():
             for name, parameter in tunables.items():
                 parameter.copy_(received.tensors[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from lola.solvers.errors import LolaValueError
 
@@ -200,7 +200,7 @@ class FederatedRecord:
         What the server sent to devices: each value once for each device that it went to, in as many bits as its dtype
         has. Nothing is counted as broadcast.
     uploaded_values : int
-        Real numbers that devices sent through the uplink, those of refused answers left out.
+        Real numbers that devices sent, those of refused answers too.
     uplink_s : float
         Of `latency_s`, the transmissions.
     uplink_mse : float
@@ -260,11 +260,19 @@ class FederatedRecord:
         return cls(**_with_nan(flat), scores=scores, numbers=numbers, devices_used=used, lost_devices=lost)
 
 
-# What a checkpoint's records are, by the scheme that it names; one that names none is of the first.
-RECORD_OF_SCHEME: dict[str, type[Record]] = {
-    "cooperative": RoundRecord,
-    "chains": ChainRecord,
-    "federated": FederatedRecord,
+class Kept(NamedTuple):
+    """What checkpoints of a scheme's session hold: records, and what beside all that every session keeps."""
+
+    record: type[Record]
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+# By the scheme that a checkpoint names; one that names none is of the first.
+KEPT_OF_SCHEME = {
+    "cooperative": Kept(RoundRecord, ("norms",), ("refusals",)),
+    "chains": Kept(ChainRecord),
+    "federated": Kept(FederatedRecord, ("kept",)),
 }
 
 

@@ -45,6 +45,7 @@ class Session(ABC, Generic[RecordT]):
         evaluate: Evaluate | None,
         folder: StrPath | None,
     ) -> None:
+        _check_held(tunables, optimizer)
         self.tunables, self.optimizer, self.evaluate = tunables, optimizer, evaluate
         self.folder = None if folder is None else Path(folder)
         self.version, self.clock_s = 0, 0.0
@@ -176,3 +177,17 @@ class Session(ABC, Generic[RecordT]):
         """Draw torch's random numbers from the round alone: what else computes does not matter, and is left alone."""
         seed = int(self._rng(self.version, purpose, *of).integers(2**63))
         return seeded(seed, self.tunables.all_parameters()[0].device.type)
+
+
+def _check_held(tunables: Tunables, optimizer: torch.optim.Optimizer) -> None:
+    """Refuse to train nothing, and an optimizer that does not hold all that is trained."""
+    trained = tunables.all_parameters()
+    if not trained:
+        raise LolaValueError("a session must have something to train, got no parameter; attach adapters")
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    names = {id(parameter): name for name, parameter in tunables.all_named_parameters().items()}
+    if missing := [names[id(parameter)] for parameter in trained if id(parameter) not in held]:
+        raise LolaValueError(
+            f"the optimizer does not hold {missing[0]}, which is trained; make it over all_parameters() of what the "
+            "session trains"
+        )

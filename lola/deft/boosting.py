@@ -210,7 +210,7 @@ class BoostingScheme(Scheme):
 
     def without_answers(self, work: FederatedRound) -> Outcome:
         """Say how the devices' tests were where no prompt came of them."""
-        return Outcome(float("nan"), (), (), work.noted["numbers"], self._told(0))
+        return Outcome(float("nan"), (), (), work.noted["numbers"], self._told(0), 0.0)
 
     def latency_s(self, slowest_s: float, uplink_s: float) -> float:
         """Return the deadline: whom the scheduler selected has the hertz to be done by then."""

@@ -237,8 +237,8 @@ def _expect_classifier(model: nn.Module) -> None:
     if package != "transformers" or key not in _CLASSIFIERS:
         tried = ", ".join(known.rpartition(".")[2] for known in _CLASSIFIERS)
         raise ModelError(
-            f"a text classifier that was tried with a prompt was wanted, one of {tried}; got {type(model).__name__}; take "
-            "one of these, or put prompts into every block with lola.models.attach_prompts"
+            f"a text classifier that was tried with a prompt was wanted, one of {tried}; got {type(model).__name__}; "
+            "take one of these, or put prompts into every block with lola.models.attach_prompts"
         )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from lola.adapters.clusters import Answer
 from lola.adapters.shards import ShardedData
@@ -93,34 +94,34 @@ def bits_of(tensors: Iterable[torch.Tensor]) -> float:
     return 8.0 * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-@runtime_checkable
-class Scheme(Protocol):
+class Scheme(ABC):
     """What devices compute and send, and what a server makes of it.
 
     Seeds, who takes part and who drops out, refusals of what is not finite, the uplink, records, checkpoints and
     evaluations are the `FederatedSession`'s. It calls, in each round, `asked`, `answer` for each device that does not
     drop out, `apply` where there are answers, else `without_answers`, and `latency_s`; `answer` and
-    `apply` draw torch's random numbers from the session's seed. A scheme that inherits from this class
-    may leave out what has a body here.
+    `apply` draw torch's random numbers from the session's seed. Where what arrives is not finite, `receive` leaves
+    `apply`, and the round goes on with `without_answers`: so an `apply` receives before it changes anything. A scheme
+    inherits from this class, and has at least the four members that are abstract here.
     """
 
     @property
+    @abstractmethod
     def tunables(self) -> Tunables:
         """What is trained. It may grow in `apply`, if `restore` makes it grow as far."""
-        ...
 
     @property
+    @abstractmethod
     def identity(self) -> tuple[object, ...]:
         """What a run that goes on must have in common with the one that was stopped: texts, numbers, arrays."""
-        ...
 
+    @abstractmethod
     def answer(self, work: FederatedRound, device: int) -> Answer:
         """Let a device compute, and return what it sends and how much that weighs. One that is lost is not called."""
-        ...
 
+    @abstractmethod
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Receive the answers, one at least and all of them finite, by device, and step what is trained."""
-        ...
 
     def without_answers(self, work: FederatedRound) -> Outcome:
         """Say what became of a round in which nobody answered; here, nothing."""
