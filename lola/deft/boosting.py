@@ -106,7 +106,7 @@ class BoostingScheme(Scheme):
         self.learning_rate = positive_number("learning_rate", learning_rate)
         # By device and prompt: a prompt never changes once it is in.
         self._answered: dict[int, dict[torch.Tensor, torch.Tensor]] = {}
-        self._prompt_bits = 0.0
+        self._prompt_bits = np.inf  # until a session says what takes a prompt to the server
         self._news = 0
 
     def __repr__(self) -> str:
