@@ -254,33 +254,6 @@ def test_an_ensemble_answers_by_the_mean_of_probabilities():
     assert "3 prompts of shape (3, 16), 6 at most" in repr(ensemble)
 
 
-def test_training_a_prompt_is_adam_on_the_prompt_and_the_head():
-    data = tasks()
-    classifier, other = tiny_classifier(seed=1), tiny_classifier(seed=1)
-    first = draw_prompt(classifier.model, tokens=TOKENS, seed=0)
-    began = first.clone()
-    trained, loss = train_prompt(classifier, first, data.batches(0, 0), steps=3, learning_rate=0.01)
-    by_hand = began.clone().requires_grad_()
-    optimizer = torch.optim.Adam([by_hand, *other.head], lr=0.01)
-    losses = []
-    for batch in itertools.islice(data.batches(0, 0), 3):
-        optimizer.zero_grad()
-        words = other.model.get_input_embeddings()(batch["input_ids"])
-        together = torch.cat([words[:, :1], by_hand.expand(len(words), -1, -1), words[:, 1:]], 1)
-        mask = torch.cat([torch.ones(len(words), TOKENS, dtype=torch.int64), batch["attention_mask"]], 1)
-        one = other.model(inputs_embeds=together, attention_mask=mask, labels=batch["labels"]).loss
-        one.backward()
-        optimizer.step()
-        losses.append(float(one.detach()))
-    torch.testing.assert_close(trained, by_hand.detach())
-    for mine, theirs in zip(classifier.head, other.head, strict=True):
-        torch.testing.assert_close(mine, theirs)
-        assert mine.grad is None
-    assert loss == pytest.approx(np.mean(losses), rel=1e-6)
-    assert torch.equal(first, began)
-    assert not trained.requires_grad
-
-
 def test_what_does_not_fit_is_refused():
     data = tasks()
     scheme = boosting(data)
@@ -324,10 +297,3 @@ def test_what_does_not_fit_is_refused():
             PromptEnsemble(classifier, wrong, limit=3)
     with pytest.raises(ValueError, match="an ensemble's prompts must have one shape, got"):
         PromptEnsemble(classifier, [prompts[0], prompts[0][1:]], limit=3)
-    batch = next(data.batches(0, 0))
-    with pytest.raises(ValueError, match="2 batches were wanted, one a step, got 1; take fewer steps, or more data"):
-        train_prompt(classifier, prompts[0], [batch], steps=2)
-    with pytest.raises(ValueError, match="a batch to train on must have labels, got attention_mask, input_ids; add"):
-        train_prompt(classifier, prompts[0], [{name: batch[name] for name in ("input_ids", "attention_mask")}], steps=1)
-    with pytest.raises(ValueError, match="steps must be"):
-        train_prompt(classifier, prompts[0], [batch], steps=0)
