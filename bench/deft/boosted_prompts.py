@@ -102,7 +102,6 @@ def boosted(classifier: PromptedClassifier, columns: Record, scheduler: str, see
         threshold=SCALE["threshold"],
         scheduler=scheduler,
         learning_rate=SCALE["learning_rate"],
-        seed=seed,
     )
     session = FederatedSession(
         scheme,

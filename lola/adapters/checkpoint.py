@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lola.adapters.identity import frozen_digest
-from lola.adapters.record import RECORD_OF_SCHEME
+from lola.adapters.record import KEPT_OF_SCHEME
 from lola.files.folders import DRAFT, SUMS, remove, rename, sums, written_whole
 from lola.files.formats import (
     FormatError,
@@ -33,12 +33,6 @@ if TYPE_CHECKING:
 _FORMAT = "lola-checkpoint"
 _DAMAGED = "damaged-"
 _FILES = ("optimizer.safetensors", "state.json", "weights.safetensors")
-# What a scheme's session must keep beside what all do, and what it may.
-_STATE_OF_SCHEME: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "cooperative": (("norms",), ("refusals",)),
-    "chains": ((), ()),
-    "federated": (("kept",), ()),
-}
 # The latest, and one to fall back on should a disk lose it.
 _KEPT = 2
 
@@ -153,9 +147,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
         check_keys("state.json, optimizer", data["optimizer"], ("kind", "scalars", "param_groups"))
         session = data["session"]
         scheme = session.get("scheme", "cooperative")
-        if scheme not in RECORD_OF_SCHEME:
-            raise FormatError(f"state.json: scheme must be one of {', '.join(RECORD_OF_SCHEME)}, got {scheme!r}")
-        required, optional = _STATE_OF_SCHEME[scheme]
+        if scheme not in KEPT_OF_SCHEME:
+            raise FormatError(f"state.json: scheme must be one of {', '.join(KEPT_OF_SCHEME)}, got {scheme!r}")
+        kept_record, required, optional = KEPT_OF_SCHEME[scheme]
         always = ("version", "clock_s", "records", "identity")
         check_keys("state.json, session", session, (*always, *required), ("frozen", "scheme", *optional))
         if integer("state.json, version", session["version"]) != version_of(path):
@@ -165,7 +159,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
             numbers(f"state.json, norms of depth {int(depth)}", norms)
         for device, versions in session.get("refusals", {}).items():
             integers(f"state.json, refusals of device {int(device)}", versions)
-        if len([RECORD_OF_SCHEME[scheme].from_json(record) for record in session["records"]]) != session["version"]:
+        if len([kept_record.from_json(record) for record in session["records"]]) != session["version"]:
             raise FormatError("state.json has not one record a round")
         stored, moments = (load((path / f"{name}.safetensors").read_bytes()) for name in ("weights", "optimizer"))
     except (SafetensorError, TypeError, ValueError, LookupError, AttributeError) as error:

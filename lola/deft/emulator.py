@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.adapters.clusters import Answer
+from lola.adapters.shards import ShardedData
 from lola.deft.plain import PlainScheme
 from lola.deft.scheme import FederatedRound
 from lola.models.depths import Depths, Loss, loss_of_output
@@ -19,6 +20,8 @@ from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from lola.air.uplink import Uplink
 
 
 class EmulatorScheme(PlainScheme):
@@ -93,11 +96,16 @@ class EmulatorScheme(PlainScheme):
         with without_blocks(self.depths, self.kept_blocks):
             return super().answer(work, device)
 
-    def deliver(self, devices: Sequence[int]) -> float:
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
+        """Return how many shards there are; nobody has the emulator as yet."""
+        self._downloaded = set()
+        return super().begin(data, uplink)
+
+    def delivered_bits(self, work: FederatedRound) -> float:
         """Count what is trained, and the emulator for each device that has not had it yet."""
-        new = {*devices} - self._downloaded
+        new = {*work.asked} - self._downloaded
         self._downloaded |= new
-        return super().deliver(devices) + len(new) * self.emulator_bits
+        return super().delivered_bits(work) + len(new) * self.emulator_bits
 
     def kept(self) -> dict[str, Any]:
         """Return who has the emulator."""

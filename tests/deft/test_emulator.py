@@ -12,7 +12,7 @@ from federated import federated_data, federated_session, sgd
 from tiny_models import TINY, every_model
 
 import lola
-from lola.deft import EmulatorScheme, FederatedSetting
+from lola.deft import EmulatorScheme, FederatedSession, FederatedSetting
 from lola.deft.emulator import without_blocks
 from lola.profiling import measure_distortion
 from lola.profiling.memory import weight_bytes
@@ -85,6 +85,24 @@ def test_each_device_downloads_the_emulator_once(tmp_path):
         assert record.delivered_bits == len(asked) * trained + len(asked - had) * scheme.emulator_bits
         had |= asked
     assert scheme.kept() == {"downloaded": sorted(had)}
+
+
+def test_a_round_that_was_interrupted_delivered_nothing_and_a_new_session_begins_without_emulators(tmp_path):
+    session = federated_session(tmp_path, lambda depths: EmulatorScheme(depths, [1]), name="roberta")
+    scheme = session.scheme
+
+    def interrupted(work, device):
+        raise KeyboardInterrupt
+
+    scheme.answer = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        next(session.run(1))
+    del scheme.answer
+    first, second = session.run(2)
+    assert first.delivered_bits - second.delivered_bits == 3 * scheme.emulator_bits
+    again = FederatedSession(scheme, sgd(scheme.tunables.all_parameters()), session.data)
+    (record,) = again.run(1)
+    assert record.delivered_bits == first.delivered_bits
 
 
 def test_a_model_is_whole_again_whatever_happens_in_between(tmp_path):
