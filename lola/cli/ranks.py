@@ -178,8 +178,8 @@ def _importance(settings: Settings) -> "Importance":
             )
         if told := settings.told(*_MEASURING):
             raise LolaValueError(
-                f"{', '.join(map(_option, told))} is of a measurement, and nothing is measured: give --model, --task and "
-                "--data, or leave it out"
+                f"{', '.join(map(_option, told))} is of a measurement, and nothing is measured: give --model, --task "
+                "and --data, or leave it out"
             )
         return load_importance(settings.importance) if settings.importance else builtin_importance()
     if missing:
@@ -222,8 +222,8 @@ def _uniform_budget(importance: "Importance", uniform_rank: int | None) -> float
             rank = positive_integer("uniform_rank", uniform_rank)
         if rank > importance.max_rank:
             raise LolaValueError(
-                f"--uniform-rank must be at most {importance.max_rank}, as many as were measured, got {rank}; lower it, or "
-                "measure more (--max-rank)"
+                f"--uniform-rank must be at most {importance.max_rank}, as many as were measured, got {rank}; lower "
+                "it, or measure more (--max-rank)"
             )
     return float(rank * int(importance.cost.sum()))
 

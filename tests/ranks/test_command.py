@@ -145,6 +145,14 @@ def test_what_it_cannot_do_it_says(options, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["train", "serve"])
+@pytest.mark.parametrize("rank", ["8", "4"])
+def test_one_rank_and_a_rank_of_each_block_are_not_both_heeded(command, rank, capsys):
+    setting = ["--model=m", "--task=mrpc", "--data=d", "--out=RUN", "--ranks=r.json", "--rank", rank]
+    assert _code([command, *setting]) == Exit.BAD_INPUT
+    assert "argument --rank: not allowed with argument --ranks" in capsys.readouterr().err
+
+
 def _code(arguments):
     try:
         return main(arguments)
