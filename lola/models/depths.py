@@ -11,7 +11,7 @@ from lola.models.blocks import can_adapt, check_blocks, find_blocks, find_target
 from lola.models.errors import ModelError
 from lola.models.guard import refuse_checkpointing, stopping_at
 from lola.models.loading import import_transformers
-from lola.models.patterns import check_ranks, checked_ranks, patterns, rank_by_depth
+from lola.models.patterns import check_ranks, checked_ranks, lora_config, rank_by_depth
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer, positive_number
 from lola.solvers.errors import LolaError, LolaTypeError, LolaValueError
@@ -236,7 +236,7 @@ def attach_lora(
         If an argument is not as described.
     """
     import_transformers()
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     checked = checked_ranks(rank)
     largest = checked if isinstance(checked, int) else max(checked)
@@ -269,14 +269,7 @@ def attach_lora(
     kept = tuple(ranks[n] for n in left)
     rank_or_ranks = largest if set(kept) == {largest} else kept
     depths = Depths(model, [deepest_first[n] for n in left], rank_or_ranks, scale, wanted, train_head)
-    config = LoraConfig(
-        r=largest,
-        lora_alpha=scale,  # type: ignore[arg-type]  # peft declares an integer, but divides it like any number
-        target_modules=list(paths),
-        **patterns(paths, scale),
-        fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in paths),
-        init_lora_weights=zero_init,
-    )
+    config = lora_config(model, paths, scale, zero_init)
     with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
         try:

@@ -11,6 +11,7 @@ from lola.solvers.checks import positive_integer, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from torch import nn
 
 _LARGEST_DEVIATION = 1e-12  # of alpha / rank: a product and two quotients
@@ -53,15 +54,28 @@ def rank_by_depth(rank: int | tuple[int, ...], n_blocks: int) -> tuple[int, ...]
     return ranks
 
 
-def patterns(rank_of: Mapping[str, int], alpha: float) -> dict[str, Any]:
-    """Return PEFT's ``rank_pattern`` and ``alpha_pattern``, by paths of modules; alpha is that of the largest rank.
+def lora_config(model: "nn.Module", rank_of: Mapping[str, int], alpha: float, zero_init: bool) -> "LoraConfig":
+    """Return what PEFT adapts these modules by, by their paths, and no others; alpha is that of the largest rank.
 
-    Each pattern is a whole path: PEFT compares the ends of paths, and of several patterns that fit takes the first.
+    PEFT compares the ends of paths, and of several patterns that fit takes the first: so each pattern is a whole path,
+    and other modules whose paths end like one of these are excluded.
     """
+    from peft import LoraConfig
+
     largest = max(rank_of.values())
     other = {f"^{re.escape(path)}": rank for path, rank in rank_of.items() if rank != largest}
-    alphas = {pattern: alpha * rank / largest for pattern, rank in other.items()}
-    return {"rank_pattern": other, "alpha_pattern": alphas}
+    ends = tuple(f".{path}" for path in rank_of)
+    alike = [re.escape(name) for name, _ in model.named_modules() if name.endswith(ends) and name not in rank_of]
+    return LoraConfig(
+        r=largest,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # peft declares an integer, but divides it like any number
+        target_modules=list(rank_of),
+        exclude_modules="|".join(alike) or None,
+        rank_pattern=other,
+        alpha_pattern={pattern: alpha * rank / largest for pattern, rank in other.items()},
+        fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in rank_of),
+        init_lora_weights=zero_init,
+    )
 
 
 def check_ranks(model: "nn.Module", rank_of: Mapping[str, int], scaling: float) -> None:
@@ -70,10 +84,18 @@ def check_ranks(model: "nn.Module", rank_of: Mapping[str, int], scaling: float) 
     Raises
     ------
     ModelError
-        If a module has another rank, or is scaled differently, than was asked for.
+        If other modules are adapted, or one has another rank, or is scaled differently, than was asked for.
     """
+    from peft.tuners.lora import LoraLayer
+
+    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    if unlike := sorted(layers.keys() ^ rank_of.keys()):
+        raise ModelError(
+            f"LoRA in {len(rank_of)} modules was wanted, and PEFT adapted {len(layers)}, which differ in {unlike[0]}; "
+            "load the model anew, with the PEFT that lola names"
+        )
     for path, rank in rank_of.items():
-        layer: Any = model.get_submodule(path)
+        layer = layers[path]
         (name,) = layer.r
         if layer.r[name] != rank or abs(layer.scaling[name] / scaling - 1) > _LARGEST_DEVIATION:
             raise ModelError(
