@@ -45,6 +45,8 @@ class Depths:
     targets : tuple of str
     head : str
         ``"trained"`` if the classifier head goes with depth 1, else ``"frozen"``.
+    trained : tuple of int
+        What depth each of the blocks was before those of rank 0 were left out: 1 … L where none were.
     lock : threading.RLock
         Held while a gradient is computed, a round applied or an update taken: what one depth trains is a state of the
         whole model, so threads that share it take turns. For gradients at the same time, give each a model of its own.
@@ -60,11 +62,13 @@ class Depths:
         alpha: float,
         targets: tuple[str, ...],
         train_head: bool,
+        trained: tuple[int, ...],
     ) -> None:
         self.model, self.blocks, self.rank, self.alpha, self.targets = model, blocks, rank, alpha, targets
         self._head_names = head_names(model)
         self._heads = [getattr(model, name) for name in self._head_names if train_head]
         self.head = "trained" if self._heads else "frozen"
+        self.trained = trained
         self.lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -265,10 +269,11 @@ def attach_lora(
             )
     refuse_checkpointing(model)
     head_alone = train_head and bool(head_names(model)) and not ranks[0]
-    left = [n for n, own in enumerate(ranks) if own or (head_alone and n == 0)]
-    kept = tuple(ranks[n] for n in left)
+    trained = tuple(n for n, own in enumerate(ranks, start=1) if own or (head_alone and n == 1))
+    kept = tuple(ranks[n - 1] for n in trained)
     rank_or_ranks = largest if set(kept) == {largest} else kept
-    depths = Depths(model, [deepest_first[n] for n in left], rank_or_ranks, scale, wanted, train_head)
+    left = [deepest_first[n - 1] for n in trained]
+    depths = Depths(model, left, rank_or_ranks, scale, wanted, train_head, trained)
     config = lora_config(model, paths, scale, zero_init)
     with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
