@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from torch import nn
 
+_LARGEST_RANK = 2**53
 _LARGEST_DEVIATION = 1e-12  # of alpha / rank: a product and two quotients
 
 
@@ -29,13 +30,20 @@ def checked_ranks(rank: object) -> int | tuple[int, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence):
         return positive_integer("rank", values)
     for depth, value in enumerate(values, start=1):
-        if isinstance(value, bool) or not isinstance(value, int):
+        if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
             raise LolaTypeError(f"rank must hold integers, got {shown(value)} at depth {depth}; 0 leaves a block out")
         if value < 0:
-            raise LolaValueError(f"rank must hold integers >= 0, got {value} at depth {depth}; 0 leaves a block out")
+            raise LolaValueError(
+                f"rank must hold integers >= 0, got {shown(value)} at depth {depth}; 0 leaves a block out"
+            )
+        if value > _LARGEST_RANK:
+            raise LolaValueError(
+                f"rank must hold integers up to 2**53, got one of {int(value).bit_length()} bits at depth {depth}; "
+                "lower it"
+            )
     if not any(values):
         raise LolaValueError("rank must leave a block its adapters, got none above 0; give one of them a rank")
-    return tuple(values)
+    return tuple(map(int, values))
 
 
 def rank_by_depth(rank: int | tuple[int, ...], n_blocks: int) -> tuple[int, ...]:
@@ -49,7 +57,8 @@ def rank_by_depth(rank: int | tuple[int, ...], n_blocks: int) -> tuple[int, ...]
     ranks = (rank,) * n_blocks if isinstance(rank, int) else rank
     if len(ranks) != n_blocks:
         raise LolaValueError(
-            f"rank must be one for all blocks, or one of each of {n_blocks}, depth 1 first; got {len(ranks)} of them"
+            f"rank must be one for all blocks, or one of each of {n_blocks}, depth 1 first, got {len(ranks)} of them; "
+            "give each its rank"
         )
     return ranks
 

@@ -65,6 +65,7 @@ def test_each_block_has_its_rank_and_all_are_scaled_alike(base):
 def test_equal_ranks_are_one_rank(base):
     one, each = adapted(base, 2), adapted(base, np.array([2, 2, 2]))
     assert each.rank == 2
+    assert adapted(base, list(np.array([3, 1, 2]))).rank == (3, 1, 2)
     assert each.model.peft_config["default"].rank_pattern == {}
     assert all(map(torch.equal, weights_of(one), weights_of(each)))
 
@@ -85,11 +86,12 @@ def test_a_block_of_rank_0_is_no_depth(base):
     depths = adapted(base, (3, 0, 2), train_head=False)
     layers = depths.model.bert.encoder.layer
     assert (len(depths), depths.rank, depths.blocks) == (2, (3, 2), [layers[2], layers[0]])
+    assert depths.trained == (1, 3)
     assert [depths.upload_bits(depth) / 32 for depth in (1, 2)] == [3 * A_RANK, 2 * A_RANK]
     assert not any("lora_" in name for name, _ in layers[1].named_parameters())
     assert adapted(base, (0, 2, 2), train_head=False).rank == 2
     head_alone = adapted(base, (0, 2, 2))
-    assert (len(head_alone), head_alone.rank) == (3, (0, 2, 2))
+    assert (len(head_alone), head_alone.rank, head_alone.trained) == (3, (0, 2, 2), (1, 2, 3))
     assert list(head_alone.named_parameters(1)) == ["classifier.weight", "classifier.bias"]
 
 
@@ -139,10 +141,18 @@ def test_a_run_goes_on_with_its_own_ranks_alone(base, tmp_path):
     [
         (0, ValueError, "rank must be at least 1, got 0"),
         ("all", TypeError, "rank must be an integer, got str"),
-        ((3, 1), ValueError, "one of each of 3, depth 1 first; got 2 of them"),
+        ((3, 1), ValueError, "one of each of 3, depth 1 first, got 2 of them; give each its rank"),
         ((3, -1, 2), ValueError, "integers >= 0, got -1 at depth 2; 0 leaves a block out"),
         ((3, 1.5, 2), TypeError, "rank must hold integers, got 1.5 at depth 2"),
         ((3, 1, True), TypeError, "rank must hold integers, got True at depth 3"),
+        ((3, 1, np.True_), TypeError, r"rank must hold integers, got np.True_ at depth 3"),
+        (
+            (3, 10**30, 2),
+            ValueError,
+            r"rank must hold integers up to 2\*\*53, got one of 100 bits at depth 2; lower it",
+        ),
+        ((3, 1, -(10**5000)), ValueError, "rank must hold integers >= 0, got .* at depth 3; 0 leaves a block out"),
+        (10**30, ValueError, r"rank must be at most 2\*\*53, got one of 100 bits"),
         ((0, 0, 0), ValueError, "rank must leave a block its adapters, got none above 0"),
     ],
 )
