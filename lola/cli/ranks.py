@@ -202,7 +202,7 @@ def _measured(settings: Settings) -> "Importance":
     from lola.tasks.importance import measure_task_importance
     from lola.tasks.settings import TrainingSettings
 
-    ranks = {} if settings.max_rank is None else {"rank": settings.max_rank}
+    ranks: dict[str, Any] = {} if settings.max_rank is None else {"rank": settings.max_rank}
     with naming_options("measure", "steps", rank="--max-rank"):
         training = TrainingSettings(**settings.told("model", "task", "data", *_TRAINING), **ranks)
         set_up_torch(settings.threads)

@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
 
 def with_ranks(options: argparse.Namespace) -> argparse.Namespace:
     """Return the options with one rank for all blocks, or in its place those that a file has, proven."""
-    rank = _USUAL_RANK if options.rank is None else options.rank
+    rank: int | tuple[int, ...] = _USUAL_RANK if options.rank is None else options.rank
     if options.ranks is not None:
         from lola.files.ranks import load_ranks
 
