@@ -92,12 +92,22 @@ def measure_importance(
     -----
     Zhang et al. 2023, "AdaLoRA", section 3.2, has the sensitivity. LoRA starts with B = 0, where both measures are 0:
     that is what the steps are for.
+
+    Examples
+    --------
+    >>> import torch, transformers, lola
+    >>> config = transformers.GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=8, vocab_size=50)
+    >>> texts = torch.arange(8).reshape(2, 4)
+    >>> model, batches = transformers.GPT2LMHeadModel(config), [{"input_ids": texts, "labels": texts}]
+    >>> importance = lola.profiling.measure_importance(model, batches, max_rank=3, steps=2)
+    >>> importance.gain.shape, importance.cost.tolist(), importance.name[0]
+    ((2, 3), [64, 64], 'transformer.h.1')
     """
     import_transformers()
     import torch
 
     if measure not in MEASURES:
-        raise LolaValueError(f"measure must be one of {', '.join(MEASURES)}; got {shown(measure)}")
+        raise LolaValueError(f"measure must be {' or '.join(MEASURES)}, got {shown(measure)}; name one of them")
     positive_number("learning_rate", learning_rate)
     if steps or not isinstance(model, Depths):
         positive_integer("steps", steps)

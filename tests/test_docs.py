@@ -106,10 +106,13 @@ class Reader:
                 self.beside.append(Command(Path.cwd(), f"{arguments[0]}-{len(self.beside)}", *arguments, *more))
                 return
             self.capsys.readouterr()
+            measures = (
+                arguments[0] != "ranks" or named is not None
+            )  # what shortens a measurement is refused without one
             small = [
                 option for option in SMALL.get(arguments[0], []) if "--stages" not in arguments or "mono" not in option
             ]
-            assert main([*arguments, *small]) == 0
+            assert main([*arguments, *(small if measures else [])]) == 0
             self.printed = [line.rstrip() for line in self.capsys.readouterr().out.splitlines()]
         elif program == "python":
             source = text(arguments[0])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Where there is no terminal for a bar, a line is printed at least this often, once a round has ended.
 _LINE_EVERY_S = 30.0
+_USUAL_RANK = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +65,10 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=32, help="texts in a batch (default 32)")
     parser.add_argument("--seq", type=int, default=128, help="tokens of a text at most (default 128)")
-    parser.add_argument("--rank", type=int, default=8, metavar="R", help="of LoRA (default 8)")
-    parser.add_argument("--ranks", metavar="r.json", help="a rank of each block instead, as lola ranks saves them")
+    # Without a default of its own: argparse takes the default, given beside --ranks, for one that was left out.
+    ranks = parser.add_mutually_exclusive_group()
+    ranks.add_argument("--rank", type=int, metavar="R", help=f"of LoRA (default {_USUAL_RANK})")
+    ranks.add_argument("--ranks", metavar="r.json", help="a rank of each block instead, as lola ranks saves them")
     parser.add_argument("--lora-alpha", type=float, metavar="A", help="of the largest rank (default: twice that)")
     parser.add_argument(
         "--freeze-head", action="store_true", help="do not train the classifier head; then all blocks upload the same"
@@ -117,14 +120,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def with_ranks(options: argparse.Namespace) -> argparse.Namespace:
-    """Return the options with the ranks that a file has, proven, in place of one for all blocks."""
-    if options.ranks is None:
-        return options
-    from lola.files.ranks import load_ranks
+    """Return the options with one rank for all blocks, or in its place those that a file has, proven."""
+    rank: int | tuple[int, ...] = _USUAL_RANK if options.rank is None else options.rank
+    if options.ranks is not None:
+        from lola.files.ranks import load_ranks
 
-    plan, importance, problem = load_ranks(options.ranks)
-    plan.verify(importance, problem)
-    return argparse.Namespace(**{**vars(options), "rank": tuple(plan.rank.tolist())})
+        plan, importance, problem = load_ranks(options.ranks)
+        plan.verify(importance, problem)
+        rank = tuple(plan.rank.tolist())
+    return argparse.Namespace(**{**vars(options), "rank": rank})
 
 
 def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:

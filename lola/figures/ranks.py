@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.figures.picture import import_figure, lettering
-from lola.ranks.importance import SINGULAR, Importance
+from lola.ranks.importance import SENSITIVITY, SINGULAR, Importance
 from lola.ranks.plan import RankPlan
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LONGEST_TITLE, _LINE, _LONGEST_NAME = 360, 130, 28  # three lines
 _BAR, _UNIFORM, _EDGE = "#35618f", "#e8a33d", "#b3261e"
-_WORTH = {SINGULAR: "squared singular value of the update", "sensitivity": "sensitivity |w·∇w|"}
+_WORTH = {SINGULAR: "squared singular value of the update", SENSITIVITY: "sensitivity |w·∇w|"}
 # More blocks than these have no room for names.
 _MOST_NAMES = 32
 

@@ -11,7 +11,7 @@ from lola.models.blocks import can_adapt, check_blocks, find_blocks, find_target
 from lola.models.errors import ModelError
 from lola.models.guard import refuse_checkpointing, stopping_at
 from lola.models.loading import import_transformers
-from lola.models.patterns import check_ranks, checked_ranks, patterns, rank_by_depth
+from lola.models.patterns import check_ranks, checked_ranks, lora_config, rank_by_depth
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer, positive_number
 from lola.solvers.errors import LolaError, LolaTypeError, LolaValueError
@@ -45,6 +45,8 @@ class Depths:
     targets : tuple of str
     head : str
         ``"trained"`` if the classifier head goes with depth 1, else ``"frozen"``.
+    trained : tuple of int
+        What depth each of the blocks was before those of rank 0 were left out: 1 … L where none were.
     lock : threading.RLock
         Held while a gradient is computed, a round applied or an update taken: what one depth trains is a state of the
         whole model, so threads that share it take turns. For gradients at the same time, give each a model of its own.
@@ -60,11 +62,13 @@ class Depths:
         alpha: float,
         targets: tuple[str, ...],
         train_head: bool,
+        trained: tuple[int, ...],
     ) -> None:
         self.model, self.blocks, self.rank, self.alpha, self.targets = model, blocks, rank, alpha, targets
         self._head_names = head_names(model)
         self._heads = [getattr(model, name) for name in self._head_names if train_head]
         self.head = "trained" if self._heads else "frozen"
+        self.trained = trained
         self.lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -236,7 +240,7 @@ def attach_lora(
         If an argument is not as described.
     """
     import_transformers()
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     checked = checked_ranks(rank)
     largest = checked if isinstance(checked, int) else max(checked)
@@ -265,18 +269,12 @@ def attach_lora(
             )
     refuse_checkpointing(model)
     head_alone = train_head and bool(head_names(model)) and not ranks[0]
-    left = [n for n, own in enumerate(ranks) if own or (head_alone and n == 0)]
-    kept = tuple(ranks[n] for n in left)
+    trained = tuple(n for n, own in enumerate(ranks, start=1) if own or (head_alone and n == 1))
+    kept = tuple(ranks[n - 1] for n in trained)
     rank_or_ranks = largest if set(kept) == {largest} else kept
-    depths = Depths(model, [deepest_first[n] for n in left], rank_or_ranks, scale, wanted, train_head)
-    config = LoraConfig(
-        r=largest,
-        lora_alpha=scale,  # type: ignore[arg-type]  # peft declares an integer, but divides it like any number
-        target_modules=list(paths),
-        **patterns(paths, scale),
-        fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in paths),
-        init_lora_weights=zero_init,
-    )
+    left = [deepest_first[n - 1] for n in trained]
+    depths = Depths(model, left, rank_or_ranks, scale, wanted, train_head, trained)
+    config = lora_config(model, paths, scale, zero_init)
     with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
         try:

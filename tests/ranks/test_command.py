@@ -112,12 +112,21 @@ def test_it_measures_and_what_it_saved_is_trained_with(task, capsys, measure):
     [
         (["--budget=1"], "--budget must be finite and at least 9216 parameters, 1 rank(s) of every block, got 1"),
         (["--uniform-rank=0"], "--uniform-rank must be at least 1, got 0"),
+        (["--uniform-rank=17"], "--uniform-rank must be at most 16, as many as were measured, got 17; lower"),
         (["--min-rank=17"], "--min-rank must lie between 0 and 16, those measured; got 17"),
         (["--deadline-s=0", "--profile=p.json"], "p.json: No such file"),
         (["--deadline-s=5"], "a profile of 6 blocks was wanted, as many as the importance has; got 12"),
         (["--fleet=f.csv"], "--fleet is of a round by --deadline-s, got it without one"),
         (["--equal-bandwidth"], "--equal-bandwidth is of a round by --deadline-s"),
         (["--model=model"], "--model, --task and --data go together, and --task, --data is missing"),
+        *(
+            ([option], f"lola: {option.partition('=')[0]} is of a measurement, and nothing is measured: give --model")
+            for option in ("--measure=singular", "--max-rank=8", "--steps=50", "--lr=1e-3", "--batch=32", "--seq=128")
+        ),
+        (
+            ["missing.json", "--freeze-head", "--seed=0", "--threads=1"],
+            "--freeze-head, --seed, --threads is of a measur",
+        ),
         (["--out=i.json"], "--out saves what is measured, and nothing is"),
         (
             ["a.json", "--model=m", "--task=mrpc", "--data=d"],
@@ -134,6 +143,14 @@ def test_it_measures_and_what_it_saved_is_trained_with(task, capsys, measure):
 def test_what_it_cannot_do_it_says(options, message, capsys):
     assert _code(["ranks", *options]) == Exit.BAD_INPUT
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "serve"])
+@pytest.mark.parametrize("rank", ["8", "4"])
+def test_one_rank_and_a_rank_of_each_block_are_not_both_heeded(command, rank, capsys):
+    setting = ["--model=m", "--task=mrpc", "--data=d", "--out=RUN", "--ranks=r.json", "--rank", rank]
+    assert _code([command, *setting]) == Exit.BAD_INPUT
+    assert "argument --rank: not allowed with argument --ranks" in capsys.readouterr().err
 
 
 def _code(arguments):

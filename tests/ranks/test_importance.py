@@ -151,7 +151,7 @@ def test_more_ranks_than_a_module_is_wide_are_worth_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"measure": "norm"}, ValueError, "measure must be one of singular, sensitivity; got 'norm'"),
+        ({"measure": "norm"}, ValueError, "measure must be singular or sensitivity, got 'norm'; name one of them"),
         ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
         ({"max_rank": 0}, ValueError, "max_rank must be at least 1, got 0"),
         ({"learning_rate": -1.0}, ValueError, "learning_rate must be finite and > 0, got -1"),
