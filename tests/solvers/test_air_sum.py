@@ -281,6 +281,9 @@ def test_equally_strong_devices_lose_by_their_weights():
         ({"shortfall": np.array([0.25, 0.25])}, "mse: is 0.125, but only .* is proven"),
         ({"shortfall": np.array([0.0, 0.0])}, "mse: is 0.125, but only 0.0 is proven"),
         ({"unbiased": True}, "unbiased: a weight comes out wrong"),
+        ({"noise_variance": 0.06}, "noise_variance: is 0.06, the noise's is 0.0625"),
+        ({"noise_variance": np.nan}, "noise_variance: is nan, the noise's is 0.0625"),
+        ({"shortfall": np.array([0.0, 0.5])}, r"shortfall: is \[0.0, 0.5\], but \[0.0, 0.25\] is missing"),
     ],
 )
 def test_what_is_not_so_is_not_verified(change, line):
@@ -295,7 +298,9 @@ def test_worse_sums_are_not_verified():
     unbiased = air_sum(*given, unbiased=True)
     with pytest.raises(lola.VerificationError, match="mse: is 0.25, but only 0.0 is proven"):
         replace(unbiased, unbiased=False).verify(*given)
-    louder = replace(unbiased, scale=2.0, amplitude=unbiased.amplitude / 2, mse=1.0)
+    with pytest.raises(lola.VerificationError, match=r"shortfall: is \[0.0, 0.25\], but \[0.0, 0.0\] is missing"):
+        replace(unbiased, shortfall=np.array([0.0, 0.25])).verify(*given)
+    louder = replace(unbiased, scale=2.0, amplitude=unbiased.amplitude / 2, mse=1.0, noise_variance=1.0)
     with pytest.raises(lola.VerificationError, match="mse: is 1.0, but only 0.25 is proven"):
         louder.verify(*given)
     for other in ([2.1, 0.5j], *given[1:]), (*given[:3], 0.26):
