@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.air.latency import air_computation_s
-from lola.air.uplink import PROFILED_BITS, Reception, agreeing, check_snr_db
+from lola.air.uplink import PROFILED_BITS, Reception, check_snr_db, drawing
 from lola.channel import from_decibel, rayleigh_power
 from lola.problem import Problem, of_a_round
 from lola.solvers.checks import FloatArray, positive_number, shown
@@ -101,7 +101,7 @@ class AirUplink:
         """Sum in the air. Draws the channels, if they fade, and then the noise of each value, tensor by tensor."""
         import torch
 
-        weights = np.array(agreeing(sent, weight, finite=True))
+        weights = np.array(drawing(sent, weight, rng))
         gain = np.sqrt(rayleigh_power(len(sent), rng)) if self.fading else np.ones(len(sent))
         tensors, shortfall, variance, squares, n_values = {}, {}, {}, 0.0, 0
         for name, like in sent[0].items():
