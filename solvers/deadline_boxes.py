@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, IntArray, frozen, require
-from lola.solvers.deadline_options import Options, RankInputs, options_of, rank_inputs, total
+from lola.solvers.checks import FloatArray, IntArray, check_array, frozen, require
+from lola.solvers.deadline_options import DeadlineInputs, Options, deadline_inputs, options_of, total
 from lola.solvers.deadline_proof import CLOSED, RankProof, magnitude
 from lola.solvers.deadline_search import RankSearch
 from lola.solvers.errors import InfeasibleError
@@ -79,7 +79,7 @@ class DeadlineRanks:
         TypeError, ValueError
             If an argument is not as described.
         """
-        inputs = rank_inputs(
+        inputs = deadline_inputs(
             gain,
             compute_s,
             rank_bits,
@@ -97,13 +97,11 @@ class DeadlineRanks:
         require(near, "objective", f"is {self.objective:.17g}, but the ranks are worth {worth:.17g}")
         self.proof.check(options, self.objective, self.upper_bound)
 
-    def _check_round(self, inputs: RankInputs) -> None:
+    def _check_round(self, inputs: DeadlineInputs) -> None:
         """Check ranks, devices, bandwidths and the latency."""
         n_blocks, n_devices = inputs.compute.shape
         for name, kind in {"rank": np.int64, "device_of_block": np.int64, "bandwidth_hz": np.float64}.items():
-            value = getattr(self, name)
-            came = f"is of {value.dtype} and shape {value.shape}, wanted {kind.__name__} and ({n_blocks},)"
-            require(value.shape == (n_blocks,) and value.dtype == kind, name, came)
+            check_array(name, "it", getattr(self, name), kind, n_blocks)
         lowest, most = inputs.min_rank, inputs.worth.shape[1] - 1
         require(((self.rank >= lowest) & (self.rank <= most)).all(), "rank", f"must lie between {lowest} and {most}")
         bits = inputs.bits[np.arange(n_blocks), self.rank]
@@ -190,7 +188,7 @@ def deadline_ranks(
     >>> best.rank, best.device_of_block, best.objective
     (array([1, 2]), array([0, 1]), 12.0)
     """
-    inputs = rank_inputs(
+    inputs = deadline_inputs(
         gain, compute_s, rank_bits, fixed_bits, spectral_efficiency, bandwidth_hz, deadline_s, min_rank, equal_bandwidth
     )
     options = options_of(inputs)
@@ -207,7 +205,7 @@ def deadline_ranks(
     return DeadlineRanks(best.worth, frozen(rank), frozen(device), frozen(share), latency, upper, proof)
 
 
-def _shares(inputs: RankInputs, rank: IntArray, device: IntArray, need: FloatArray) -> FloatArray:
+def _shares(inputs: DeadlineInputs, rank: IntArray, device: IntArray, need: FloatArray) -> FloatArray:
     """Share the bandwidth: equally, or so that the round ends soonest, or as needed where only that is in time."""
     (serves,) = np.nonzero(device >= 0)
     share = np.zeros(device.size)
@@ -223,14 +221,14 @@ def _shares(inputs: RankInputs, rank: IntArray, device: IntArray, need: FloatArr
     return share
 
 
-def _latency(inputs: RankInputs, rank: IntArray, device: IntArray, share: FloatArray) -> float:
+def _latency(inputs: DeadlineInputs, rank: IntArray, device: IntArray, share: FloatArray) -> float:
     (serves,) = np.nonzero(device >= 0)
     device = device[serves]
     upload = inputs.bits[serves, rank[serves]] / share[serves] / inputs.efficiency[device]
     return float((inputs.compute[serves, device] + upload).max(initial=0.0))
 
 
-def _infeasible(inputs: RankInputs, options: Options) -> InfeasibleError:
+def _infeasible(inputs: DeadlineInputs, options: Options) -> InfeasibleError:
     """Say why even the least ranks do not fit."""
     lowest = inputs.min_rank
     (must,) = np.nonzero(inputs.bits[:, lowest] > 0)
@@ -273,7 +271,7 @@ def _too_few(start: str, must: IntArray, hall: InfeasibleError, able: str) -> In
     return InfeasibleError(need, blocks.tolist(), hall.partners)
 
 
-def _least_deadline(inputs: RankInputs, must: IntArray) -> float:
+def _least_deadline(inputs: DeadlineInputs, must: IntArray) -> float:
     """Return when a round of the least ranks ends at best, a little late where shares are chosen."""
     load = inputs.bits[must, inputs.min_rank][:, None] / inputs.efficiency
     compute = inputs.compute[must]

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -78,6 +79,20 @@ def test_no_ranks_by_a_deadline_are_worth_more_and_the_round_ends_in_time(least,
     assert set(equal.bandwidth_hz) <= {0.0, problem.bandwidth_hz / 3}
 
 
+def test_sums_by_block_and_of_all_may_differ_by_a_rounding():
+    """The solver adds up gains block by block, a plan all at once; a bound that is met is met for both."""
+    fleet = lola.Fleet.sample(3, seed=0)
+    profile = lola.Profile(memory_bytes=[1e8] * 3, latency_s=[0.1, 0.2, 0.3], upload_bits=1e5)
+    problem = lola.Problem(profile, fleet, bandwidth_hz=1e8)
+    gains = -np.sort(-np.random.default_rng(0).random((200, 3, 3)))
+    cancelling = np.array([[1e20, 1.0, -1e20], [1.0, 1.0, 1.0], [3.0, 2.0, 1.0]])
+    for gain, least in [(gain, 1) for gain in gains] + [(cancelling, 3)]:
+        plan = lola.allocate_ranks(lola.Importance(gain, [100] * 3), deadline_s=1e4, problem=problem, min_rank=least)
+        assert plan.rank.tolist() == [3, 3, 3]
+        assert plan.objective == math.fsum(gain.ravel())
+        assert plan.gap <= 1e-15
+
+
 def test_a_deadline_that_nothing_meets_is_infeasible():
     with pytest.raises(lola.InfeasibleError, match="no ranks fit"):
         lola.allocate_ranks(toy(), deadline_s=2.5, problem=small_problem())
@@ -120,10 +135,17 @@ CHANGES = [
     ({"upload_bits": np.array([1.0, 2.0, 3.0])}, "upload_bits: are not fixed_bits"),
     ({"objective": 30.0}, "objective: is 30.0, but the ranks are worth 29.0"),
     ({"upper_bound": 28.0}, "bound: 28.0 is below the objective"),
-    ({"uniform_rank": 3, "uniform_objective": 30.75}, "uniform_rank: 900 parameters are more than 600"),
+    ({"uniform_rank": 3, "uniform_objective": 30.75}, "uniform_rank: the largest that fits is 2, not 3"),
+    ({"uniform_rank": 0, "uniform_objective": 0.0}, "uniform_rank: the largest that fits is 2, not 0"),
+    ({"uniform_rank": 2.0}, "uniform_rank: the largest that fits is 2, not 2.0"),
+    ({"name": ("a", "b", "c")}, "name: the blocks are not called as the importance calls them"),
+    ({"bandwidth_hz": np.ones(3)}, "budget: a plan under one has no bandwidth_hz"),
+    ({"latency_s": 1.0}, "budget: a plan under one has no latency_s"),
+    ({"equal_bandwidth": True}, "budget: a plan under one has no equal_bandwidth"),
+    ({"budget": np.inf}, "budget: a finite number was wanted, got inf"),
     ({"uniform_rank": 5}, "uniform_rank: must lie between 0 and 3, got 5"),
     ({"uniform_objective": 1.0}, "uniform: is 1.0"),
-    ({"budget": 500.0}, "uniform_rank: 600 parameters are more than 500"),
+    ({"budget": 500.0}, "uniform_rank: the largest that fits is 1, not 2"),
     ({"budget": 500.0, "uniform_rank": 1, "uniform_objective": 20.0}, "budget: the ranks cost 300, more than 200"),
     ({"budget": 200.0, "uniform_rank": 0, "uniform_objective": 0.0}, "budget: not even rank 1 of every block fits 200"),
     ({"price": -1.0}, "price: must be finite and >= 0, got -1"),
@@ -148,6 +170,9 @@ def test_a_changed_plan_does_not_hold(change, message):
         ({"bandwidth_hz": np.array([1.0, 1.0])}, "shape: bandwidth_hz has shape"),
         ({"latency_s": 1.0}, "latency_s"),
         ({"deadline_s": 4.15}, "latency_s"),
+        ({"budget": 99.0}, "deadline: a plan by one has no budget and no price"),
+        ({"uniform_rank": 0, "uniform_objective": 0.0}, "uniform_rank: the largest that fits is 1, not 0"),
+        ({"equal_bandwidth": 1}, "equal_bandwidth: is 1"),
         ({"proof": None}, "deadline: it, a latency and a proof were wanted"),
         ({"upper_bound": 27.5, "objective": 27.5}, "objective"),
     ],
@@ -190,7 +215,11 @@ def test_a_plan_is_checked_with_what_it_was_made_of():
         ({"budget": 299}, ValueError, r"at least 300 parameters, 1 rank\(s\) of every block, got 299; raise it"),
         ({"budget": np.inf}, ValueError, "budget must be finite and at least 300"),
         ({"budget": "many"}, TypeError, "budget must be a number, got str"),
-        ({"budget": 1e3, "min_rank": 4}, ValueError, "min_rank must lie between 0 and 3, those measured; got 4"),
+        (
+            {"budget": 1e3, "min_rank": 4},
+            ValueError,
+            "min_rank must lie between 0 and 3, .*; got 4; choose one",
+        ),
         ({"budget": 1e3, "min_rank": 1.0}, TypeError, "min_rank must be an integer, got float"),
         ({"budget": 1e3, "equal_bandwidth": True}, ValueError, "equal_bandwidth is of rounds by a deadline"),
         ({"deadline_s": 0.0, "problem": small_problem()}, ValueError, "deadline_s must be finite and > 0, got 0"),
@@ -229,9 +258,10 @@ BAD = [
     ({"fixed_bits": [1, -1, 1]}, "fixed_bits must be finite and >= 0, got -1"),
     ({"name": ["a", "b"]}, "name must have 3 entries, as many as gain has rows; got 2"),
     ({"name": "abc"}, "name must be a list of texts, one a block, got 'abc'"),
+    ({"name": 5}, "name must be a list of texts, one a block, got 5; give one, or leave it out"),
     ({"name": ["a", "b", "\x1b"]}, "name must hold printable texts in one line"),
     ({"name": ["a", "b", "a"]}, "name must hold each name once"),
-    ({"measure": "norm"}, "measure must be one of singular, sensitivity; got 'norm'"),
+    ({"measure": "norm"}, "measure must be one of singular, sensitivity; got 'norm'; name what"),
     ({"provenance": {}}, "provenance must be a lola.Provenance, got dict"),
 ]
 

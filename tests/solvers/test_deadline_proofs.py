@@ -8,7 +8,7 @@ import pytest
 from deadline_rounds import instance
 
 from lola.solvers import InfeasibleError, deadline_ranks
-from lola.solvers.deadline_options import options_of, rank_inputs
+from lola.solvers.deadline_options import deadline_inputs, options_of
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.deadline_search import RankSearch
 from lola.solvers.errors import LolaError, VerificationError
@@ -38,8 +38,9 @@ def test_the_answer_must_hold():
     best = deadline_ranks(**ROUND)
     best.verify(**ROUND)
     damaged = {
-        r"rank: is of int64 and shape \(1,\), wanted int64 and \(2,\)": {"rank": best.rank[:1]},
-        "device_of_block: is of float64": {"device_of_block": best.device_of_block * 1.0},
+        r"rank: it has shape \(1,\), wanted \(2,\)": {"rank": best.rank[:1]},
+        "rank: it must be an array, got list": {"rank": best.rank.tolist()},
+        "device_of_block: it must be of int64, got float64": {"device_of_block": best.device_of_block * 1.0},
         "rank: must lie between 1 and 3": {"rank": best.rank * 0},
         "objective: is": {"rank": np.array([1, 1])} | {"latency_s": None},
         "device_of_block: blocks that upload something need a device each": {"device_of_block": np.array([1, 1])},
@@ -81,7 +82,7 @@ def test_a_bound_below_the_truth_is_not_proven():
     arguments, best = cut()
     with pytest.raises(VerificationError, match=r"proof: leaf \d+ allows a gain of"):
         replace(best, objective=0.9 * best.objective, upper_bound=0.9 * best.objective).proof.check(
-            options_of(rank_inputs(**arguments, min_rank=1, equal_bandwidth=False)),
+            options_of(deadline_inputs(**arguments, min_rank=1, equal_bandwidth=False)),
             0.9 * best.objective,
             0.9 * best.objective,
         )
@@ -129,7 +130,7 @@ def test_prices_so_large_that_gains_drown_beside_them_prove_nothing():
 
 def test_a_search_that_is_stopped_says_how_far_it_may_be_off():
     arguments, best = cut()
-    options = options_of(rank_inputs(**arguments, min_rank=1, equal_bandwidth=False))
+    options = options_of(deadline_inputs(**arguments, min_rank=1, equal_bandwidth=False))
     gaps = []
     for most in (1, 3, best.proof.price.size):
         search = RankSearch(options)
@@ -179,16 +180,17 @@ def test_what_never_fits_says_why():
     ("change", "message"),
     [
         ({"gain": [5.0, 2.0]}, r"gain must have 2 axis\(es\), got shape"),
-        ({"gain": np.zeros((2, 0))}, r"gain is empty: shape \(2, 0\)"),
+        ({"gain": np.zeros((2, 0))}, r"gain is empty, shape \(2, 0\); at least"),
         (
             {"gain": [[1.0, np.nan], [1.0, 1.0]]},
-            r"gain must be finite .* got nan at row 0, column 1; give 0",
+            "gain must be finite, at most 1e50 in size, got nan for rank 2 of block 0; correct it",
         ),
         ({"gain": [["a"], ["b"]]}, "gain must hold real numbers, got dtype"),
         ({"compute_s": [[1.0, 2.0]]}, r"compute_s must have shape \(2, 3\), blocks of gain by devices .* got \(1, 2\)"),
         ({"compute_s": -np.ones((2, 3))}, r"compute_s must be >= 0 .* got -1.0 at row 0, column 0"),
         ({"compute_s": np.full((2, 3), np.nan)}, "or inf where a device cannot take a block; got nan"),
         ({"rank_bits": 0.0}, "rank_bits must be finite and > 0, got 0.0"),
+        ({"rank_bits": [[1.0], [1.0, 2.0]]}, "rank_bits must be a rectangular array of real numbers; numpy says"),
         ({"rank_bits": [1.0, 2.0, 3.0]}, "rank_bits must have 2 entries, as many as gain; got 3"),
         ({"fixed_bits": -1.0}, "fixed_bits must be finite and >= 0, got -1.0"),
         ({"spectral_efficiency": []}, "spectral_efficiency is empty"),
@@ -231,7 +233,7 @@ def test_ranks_that_miss_the_bandwidth_by_the_last_bit_are_cut_off(n_devices):
             "gain": gain, "compute_s": np.full((4, n_devices), rng.random()), "rank_bits": rng.uniform(1e5, 1e6, 4),
             "fixed_bits": 0.0, "spectral_efficiency": efficiency, "deadline_s": 2.0,
         }  # fmt: skip
-        options = options_of(rank_inputs(**arguments, bandwidth_hz=1e9, min_rank=1, equal_bandwidth=False))
+        options = options_of(deadline_inputs(**arguments, bandwidth_hz=1e9, min_rank=1, equal_bandwidth=False))
         all_need = math.fsum(options.need[(options.rank == 3) & (options.device == 0)])
         for bandwidth, fits in ((all_need, True), (np.nextafter(all_need, 0.0), False)):
             best = deadline_ranks(**arguments, bandwidth_hz=bandwidth)
