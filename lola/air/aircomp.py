@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.air.latency import air_computation_s
-from lola.air.uplink import PROFILED_BITS, Reception, check_snr_db, drawing
+from lola.air.uplink import Reception, check_snr_db, drawing
 from lola.channel import from_decibel, rayleigh_power
 from lola.problem import Problem, of_a_round
+from lola.profile import BITS_PER_VALUE
 from lola.solvers.checks import FloatArray, positive_number, shown
 from lola.solvers.errors import LolaTypeError
 
@@ -115,7 +116,7 @@ class AirUplink:
 
     def as_sent(self, problem: Problem) -> Problem:
         """Return the problem with a symbol for each value of an upload, at one a second and hertz from everybody."""
-        symbols = problem.profile.upload_bits / PROFILED_BITS
+        symbols = problem.profile.upload_bits / BITS_PER_VALUE
         fleet = problem.fleet.with_channel(np.ones(problem.n_devices))
         return of_a_round(problem, fleet, profile=replace(problem.profile, upload_bits=symbols))
 

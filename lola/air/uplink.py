@@ -12,6 +12,7 @@ import numpy as np
 from lola.air.latency import frequency_division_s
 from lola.channel import MOST_DB
 from lola.problem import Problem, of_a_round
+from lola.profile import BITS_PER_VALUE
 from lola.solvers.checks import positive_integer, positive_number, real_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
-# What a profile counts for each value of an upload.
-PROFILED_BITS = 32
 # The largest float32: what is sent must be no larger, and then no square or sum of squares overflows.
 _MOST = float(np.finfo(np.float32).max)
 
@@ -144,7 +143,7 @@ class DigitalUplink:
     bandwidth_hz: float = 20e6
 
     def __post_init__(self) -> None:
-        if positive_integer("bits", self.bits) > PROFILED_BITS:
+        if positive_integer("bits", self.bits) > BITS_PER_VALUE:
             raise LolaValueError(f"bits must lie in 1…32, got {self.bits}; 32 is float32 itself")
         check_snr_db(self.snr_db)
         positive_number("bandwidth_hz", self.bandwidth_hz)
@@ -166,7 +165,7 @@ class DigitalUplink:
 
     def as_sent(self, problem: Problem) -> Problem:
         """Return the problem with so many bits of every 32 that its profile counts; the channel stays the devices'."""
-        bits = problem.profile.upload_bits * (self.bits / PROFILED_BITS)
+        bits = problem.profile.upload_bits * (self.bits / BITS_PER_VALUE)
         return of_a_round(problem, problem.fleet, profile=replace(problem.profile, upload_bits=bits))
 
 
@@ -250,7 +249,7 @@ def _rounded(tensor: torch.Tensor, bits: int, rng: np.random.Generator) -> tuple
     import torch
 
     values = tensor.detach().cpu().double()
-    if bits == PROFILED_BITS:
+    if bits == BITS_PER_VALUE:
         single = tensor.detach().float().to(tensor.dtype)
         return single, float((single.cpu().double() - values).square().sum())
     low, last = float(values.min()), 2**bits - 1

@@ -15,6 +15,7 @@ from lola.deft.ensemble import Effectiveness, PromptEnsemble, effectiveness
 from lola.deft.prompted import draw_prompt
 from lola.deft.scheme import FederatedRound, Outcome, Scheme
 from lola.deft.tuning import LEARNING_RATE, train_prompt
+from lola.profile import BITS_PER_VALUE
 from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, real_number, seed_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -186,7 +187,7 @@ class BoostingScheme(Scheme):
 
     def deliver(self, devices: Sequence[int]) -> float:
         """Return the bits of the prompts that came in since the last round, which the server broadcasts."""
-        bits, self._news = 32.0 * self._news * self.ensemble.prompts[0].numel(), 0
+        bits, self._news = float(BITS_PER_VALUE) * self._news * self.ensemble.prompts[0].numel(), 0
         return bits
 
     def answer(self, work: FederatedRound, device: int) -> Answer:

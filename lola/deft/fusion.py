@@ -13,6 +13,7 @@ from lola.deft.attention import PromptAttention, pooled_prompt, pooled_texts
 from lola.deft.prompted import PromptedClassifier
 from lola.deft.scheme import FederatedRound, Outcome, Scheme
 from lola.deft.tuning import loss_with_prompt
+from lola.profile import BITS_PER_VALUE
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class FusionScheme(Scheme):
 
     def deliver(self, devices: Sequence[int]) -> float:
         """Return the bits of what the server broadcasts: the weights of the sources asked, and the gradient."""
-        return 32.0 * (len(devices) + self.own.numel())
+        return float(BITS_PER_VALUE) * (len(devices) + self.own.numel())
 
     def answer(self, work: FederatedRound, device: int) -> Answer:
         """Let a source send its prompt with its weight."""
