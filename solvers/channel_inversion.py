@@ -95,8 +95,8 @@ class AirSum:
         else:
             least = _bound(inputs, self.shortfall)
         require(self.mse <= least * (1 + _ROUNDING), "mse", f"is {self.mse}, but only {least} is proven")
-        near = (np.abs(self.shortfall - missing) <= slack).all()
-        require(near, "shortfall", f"is {self.shortfall.tolist()}, but {missing.tolist()} is missing")
+        agrees = (np.abs(self.shortfall - missing) <= slack).all()
+        require(agrees, "shortfall", f"is {self.shortfall.tolist()}, but {missing.tolist()} is missing")
 
 
 def air_sum(
