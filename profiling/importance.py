@@ -14,9 +14,9 @@ from lola.models.depths import Batch, Depths, Loss, attach_lora, loss_of_output
 from lola.models.errors import ModelError
 from lola.models.loading import import_transformers, reading
 from lola.models.seeding import seeded
-from lola.profile import Provenance
+from lola.profile import BITS_PER_VALUE, Provenance
 from lola.profiling.machine import cpu_name, software
-from lola.ranks.importance import BITS_PER_PARAMETER, MEASURES, SINGULAR, Importance
+from lola.ranks.importance import MEASURES, SINGULAR, Importance
 from lola.solvers.checks import SMALLEST, FloatArray, positive_integer, positive_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -129,7 +129,7 @@ def measure_importance(
     return Importance(
         gain=rows,
         cost=[count // depths.rank for count in adapters],
-        fixed_bits=[depths.upload_bits(n) - BITS_PER_PARAMETER * count for n, count in enumerate(adapters, start=1)],
+        fixed_bits=[depths.upload_bits(n) - BITS_PER_VALUE * count for n, count in enumerate(adapters, start=1)],
         name=_names(depths),
         measure=measure,
         provenance=_provenance(depths, listed, steps, learning_rate, seed),

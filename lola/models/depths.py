@@ -13,6 +13,7 @@ from lola.models.guard import refuse_checkpointing, stopping_at
 from lola.models.loading import import_transformers
 from lola.models.patterns import check_ranks, checked_ranks, lora_config, rank_by_depth
 from lola.models.seeding import seeded
+from lola.profile import BITS_PER_VALUE
 from lola.solvers.checks import positive_integer, positive_number
 from lola.solvers.errors import LolaError, LolaTypeError, LolaValueError
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, "torch.Tensor"]
 Loss = Callable[[Any, Any], "torch.Tensor"]
-_UPLOAD_BITS_PER_VALUE = 32
 
 
 class Depths:
@@ -119,7 +119,7 @@ class Depths:
             owners.append({name: (module, key) for name, module, key in (owner_of[id(p)] for p in trained)})
         return owners
 
-    def upload_bits(self, depth: int, bits_per_value: int = _UPLOAD_BITS_PER_VALUE) -> float:
+    def upload_bits(self, depth: int, bits_per_value: int = BITS_PER_VALUE) -> float:
         """Return the size of a depth's gradient in bits."""
         return float(bits_per_value * sum(p.numel() for p in self.parameters(depth)))
 

@@ -1,4 +1,4 @@
-"""What checks of certificates share: requirements, and the pairs of devices and blocks that they go over."""
+"""What checks of certificates share: numbers, prices, and the pairs of devices and blocks that they go over."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,9 +7,7 @@ import numpy as np
 
 from lola.files.formats import FormatError, integers, numbers
 from lola.problem import Problem
-from lola.solvers.checks import BoolArray, FloatArray
-from lola.solvers.checks import check_array as check_array
-from lola.solvers.checks import require as require
+from lola.solvers.checks import BoolArray, FloatArray, require
 
 # Numbers that are computed again here by the formula they came from may differ by a few roundings.
 ROUNDING = 1e-12

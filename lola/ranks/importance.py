@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.profile import Provenance
+from lola.profile import BITS_PER_VALUE, Provenance
 from lola.solvers.checks import LARGEST, SMALLEST, FloatArray, IntArray, expect, frozen, real_array, shown, vector
 from lola.solvers.errors import LolaTypeError, LolaValueError
 from lola.solvers.rank_gains import worth_of_ranks
 
 SINGULAR, SENSITIVITY = "singular", "sensitivity"
 MEASURES = (SINGULAR, SENSITIVITY)
-BITS_PER_PARAMETER = 32
 # A rank takes as many parameters, and no more ranks are listed, than a file of them can be read in.
 _MOST_PARAMETERS, _MOST_RANKS = 2**53, 2**16
 
@@ -96,7 +95,7 @@ class Importance:
                 f"cost must be whole numbers of parameters up to 2**53, got {parameters.tolist()[:8]}; count those of "
                 "one rank"
             )
-        bits = BITS_PER_PARAMETER * parameters if rank_bits is None else vector("rank_bits", rank_bits, a_block)
+        bits = BITS_PER_VALUE * parameters if rank_bits is None else vector("rank_bits", rank_bits, a_block)
         fixed = (
             np.zeros(len(gains)) if fixed_bits is None else vector("fixed_bits", fixed_bits, a_block, positive=False)
         )
