@@ -13,7 +13,7 @@ from lola.adapters.clusters import Answer, Cluster, PlannedChain, average, not_f
 from lola.adapters.identity import chain_identity
 from lola.adapters.passage import ClientLostError
 from lola.adapters.record import ChainRecord
-from lola.adapters.rounds import Evaluate, Session
+from lola.adapters.rounds import Evaluate, Session, expect_held
 from lola.adapters.setting import ChainSetting, Purpose
 from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
@@ -105,6 +105,7 @@ class ChainSession(Session[ChainRecord]):
                 f"starts must name clients in 0…{self.n_clients - 1}, got {list(self.starts)}; give n_clients, "
                 "counting those without data"
             )
+        expect_held(depths, optimizer)
         self.depths = depths
         super().__init__(depths, optimizer, self.setting, evaluate, folder)
         self._go_on(

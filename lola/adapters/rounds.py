@@ -45,7 +45,6 @@ class Session(ABC, Generic[RecordT]):
         evaluate: Evaluate | None,
         folder: StrPath | None,
     ) -> None:
-        _check_held(tunables, optimizer)
         self.tunables, self.optimizer, self.evaluate = tunables, optimizer, evaluate
         self.folder = None if folder is None else Path(folder)
         self.version, self.clock_s = 0, 0.0
@@ -179,7 +178,7 @@ class Session(ABC, Generic[RecordT]):
         return seeded(seed, self.tunables.all_parameters()[0].device.type)
 
 
-def _check_held(tunables: Tunables, optimizer: torch.optim.Optimizer) -> None:
+def expect_held(tunables: Tunables, optimizer: torch.optim.Optimizer) -> None:
     """Refuse to train nothing, and an optimizer that does not hold all that is trained."""
     trained = tunables.all_parameters()
     if not trained:

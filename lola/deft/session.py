@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from lola.adapters.clusters import Answer, average, not_finite
 from lola.adapters.identity import federated_identity
 from lola.adapters.record import FederatedRecord
-from lola.adapters.rounds import Evaluate, Session
+from lola.adapters.rounds import Evaluate, Session, expect_held
 from lola.adapters.setting import FederatedSetting, Purpose
 from lola.adapters.shards import ShardedData
 from lola.air.uplink import PerfectUplink, Reception, Uplink, expect_uplink
@@ -89,6 +89,7 @@ class FederatedSession(Session[FederatedRecord]):
         self.n_devices = scheme.begin(data, self.uplink)
         self.compute_s = _seconds(compute_s, self.n_devices)
         trained = scheme.tunables
+        expect_held(trained, optimizer)
         super().__init__(trained, optimizer, self.setting, evaluate, folder)
         said = (type(scheme).__qualname__, *scheme.identity, self.compute_s)
         self._go_on(lambda: federated_identity(said, uplink, self.setting, trained, data), FederatedRecord)
