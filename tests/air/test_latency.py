@@ -72,8 +72,8 @@ CENTRAL = {"iterations": 1, "raw_bits": 1, "server_s": 1, "bandwidth_hz": 1}
 REFUSED += [
     ("one_device_s", (10,), ONE | {"iterations": 0.5}, "iterations must be an integer, got float"),
     ("one_device_s", (10,), ONE | {"upload_bits": 0}, "upload_bits must be finite and > 0, got 0.0"),
-    ("one_device_s", (10,), ONE | {"device_s": -1}, "device_s must be finite and > 0, got -1.0"),
-    ("one_device_s", (10,), ONE | {"server_s": math.inf}, "server_s must be finite and > 0, got inf"),
+    ("one_device_s", (10,), ONE | {"device_s": -1}, "device_s must be finite and >= 0, got -1.0"),
+    ("one_device_s", (10,), ONE | {"server_s": math.inf}, "server_s must be finite and >= 0, got inf"),
     ("centralised_s", (10,), CENTRAL | {"raw_bits": math.nan}, "raw_bits must be finite and > 0, got nan"),
     ("centralised_s", (10,), CENTRAL | {"iterations": 0}, "iterations must be at least 1, got 0"),
 ]

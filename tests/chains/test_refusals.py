@@ -38,7 +38,7 @@ BAD_PROBLEMS = [
     ),
     ({"order": ["cid"], "start": "ann"}, "start must be in order, got ann, which is not; add it, or leave start out"),
     ({"inference": 1}, "inference must be True or False, got 1"),
-    ({"energy_weight": -1.0}, "energy_weight must be finite and > 0, got -1.0"),
+    ({"energy_weight": -1.0}, "energy_weight must be finite and >= 0, got -1.0"),
     (
         {"energy_weight": 1.0, "objective": "max"},
         "energy_weight belongs to objective=\"sum\", got 1 with objective='max'",
