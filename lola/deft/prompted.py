@@ -9,6 +9,7 @@ import numpy as np
 
 from lola.adapters.shards import trim_padding
 from lola.models.errors import ModelError
+from lola.models.running import running
 from lola.models.seeding import seeded
 from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -105,7 +106,8 @@ def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torc
         labels = others.pop("labels")
         inputs["labels"] = labels if before else spread(labels, _IGNORED)
     embeddings = torch.cat([words[:, :before], prompts, words[:, before:]], dim=1)
-    return model(inputs_embeds=embeddings, **inputs)
+    with running(model, batch):
+        return model(inputs_embeds=embeddings, **inputs)
 
 
 def draw_prompt(model: nn.Module, *, tokens: int, seed: int) -> torch.Tensor:

@@ -178,6 +178,14 @@ def test_a_step_that_would_not_stay_finite_is_taken_back(scheme, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(now, before, strict=True))
 
 
+@pytest.mark.parametrize("make", [federated_session, assisted_session])
+def test_labels_that_the_head_has_not_are_named(tmp_path, make):
+    session = make(tmp_path)
+    session.data.columns["labels"] = session.data.columns["labels"] - 1
+    with pytest.raises(lola.models.ModelError, match="has 2 classes, labels 0 to 1, and got labels from -1 to"):
+        next(session.run(1))
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     list(federated_session(tmp_path, emulator, keep=True).run(1))
     others = (

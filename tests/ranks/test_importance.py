@@ -172,6 +172,12 @@ def test_what_cannot_be_measured_is_refused(tmp_path, changes, kind, message):
         measure_importance(options.pop("model"), options.pop("batches"), **options)
 
 
+def test_labels_that_the_head_has_not_are_named(tmp_path):
+    wrong = [{**batch, "labels": torch.full((4,), 5)} for batch in batches()]
+    with pytest.raises(ModelError, match="has 2 classes, labels 0 to 1, and got labels from 5 to 5; .*num_labels=6"):
+        measure_importance(tiny_model(tmp_path), wrong, steps=1)
+
+
 def test_depths_keep_their_own_ranks_and_targets(tmp_path):
     depths = tiny_depths(tmp_path)
     with pytest.raises(ValueError, match="max_rank, targets, blocks and train_head are those of the depths"):
