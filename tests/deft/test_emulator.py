@@ -184,6 +184,10 @@ def test_distortion_of_nothing_is_refused(tmp_path):
         measure_distortion(depths, [])
     with pytest.raises(TypeError, match="a batch must be a mapping of names to tensors, got list"):
         measure_distortion(depths, [[1]])
+    with pytest.raises(TypeError, match=r"batches must be a list of batches, .* got one batch; give \[batch\]"):
+        measure_distortion(depths, batch)
+    with pytest.raises(TypeError, match="a batch's columns must be tensors, got list for input_ids"):
+        measure_distortion(depths, [{"input_ids": [[1, 2]]}])
     with torch.no_grad():
         depths.model.bert.embeddings.LayerNorm.weight.fill_(float("nan"))
     with pytest.raises(lola.models.ModelError, match="must give hidden states that are finite and not all zero"):

@@ -136,6 +136,20 @@ def test_what_it_cannot_do_it_says(options, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_a_file_of_another_kind_is_told_who_takes_it(tmp_path, capsys):
+    importance = lola.Importance([[9.0, 4.0], [3.0, 1.0]], cost=[100, 100])
+    lola.save_importance(importance, tmp_path / "i.json")
+    lola.save_ranks(lola.allocate_ranks(importance, budget=300), importance, tmp_path / "r.json")
+    train = ["train", "--model=m", "--task=mrpc", "--data=d", "--out=RUN", f"--ranks={tmp_path / 'i.json'}"]
+    for arguments, message in (
+        (["verify", str(tmp_path / "i.json")], "lola-horizon, lola-ranks, got 'lola-importance'; lola ranks takes it"),
+        (["ranks", str(tmp_path / "r.json")], "got 'lola-ranks'; lola verify and lola train --ranks take it"),
+        (train, '"format" must be "lola-ranks", got \'lola-importance\'; lola ranks takes it'),
+    ):
+        assert _code(arguments) == Exit.BAD_INPUT
+        assert message in capsys.readouterr().err
+
+
 def _code(arguments):
     try:
         return main(arguments)
