@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lola.adapters.shards import trim_padding
+from lola.models.depths import Depths
 from lola.models.errors import ModelError
 from lola.models.running import running
 from lola.models.seeding import seeded
@@ -176,6 +177,8 @@ class PromptedClassifier:
     """
 
     def __init__(self, model: nn.Module, *, train_head: bool = True) -> None:
+        if isinstance(model, Depths):
+            raise LolaTypeError("model must be a text classifier of transformers, got Depths; give depths.model")
         if _before(model) == 0:
             raise ModelError(
                 f"a text classifier was wanted, one that ends in ForSequenceClassification, got the language model "

@@ -175,6 +175,12 @@ def test_a_model_that_cannot_do_without_a_block_is_refused(tmp_path):
         EmulatorScheme(alone, [1, 3])
 
 
+def test_a_choice_of_layers_is_asked_for_what_it_keeps(tmp_path):
+    layers = lola.solvers.emulator_layers(np.zeros((4, 4)), 2)
+    with pytest.raises(TypeError, match=r"kept must number blocks, got EmulatorLayers; give its .kept"):
+        EmulatorScheme(tiny_depths(tmp_path), layers)
+
+
 def test_distortion_of_nothing_is_refused(tmp_path):
     depths = tiny_depths(tmp_path)
     batch = next(federated_data().batches(0, 0))
