@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 from lola.models.depths import Batch, Depths, Loss, attach_lora, loss_of_output
 from lola.models.errors import ModelError
 from lola.models.loading import import_transformers, reading
+from lola.models.running import expect_batches, expect_tensors
 from lola.models.seeding import seeded
 from lola.profile import BITS_PER_VALUE, Provenance
 from lola.profiling.machine import cpu_name, software
@@ -111,9 +112,13 @@ def measure_importance(
     positive_number("learning_rate", learning_rate)
     if steps or not isinstance(model, Depths):
         positive_integer("steps", steps)
+    expect_batches(batches)
     listed = list(batches)
     if not listed:
         raise LolaValueError("batches is empty; give at least one batch, with labels")
+    for batch in listed:
+        if isinstance(batch, Mapping):  # a loss of one's own may take others
+            expect_tensors("a batch's columns", batch)
     with seeded(seed, next(_module_of(model).parameters()).device.type), torch.enable_grad():
         depths = _copied(model, max_rank, targets, blocks, train_head)
         report = progress or (lambda *_: None)
@@ -185,9 +190,11 @@ def _copied(
         with reading(f"{type(model).__name__}: cannot be copied to be measured"):
             copied = copy.deepcopy(model)
         return attach_lora(copied, rank=rank, targets=targets, blocks=blocks, train_head=train_head)
-    if (max_rank, targets, blocks, train_head) != (None, None, None, True):
+    named = {"max_rank": max_rank, "targets": targets, "blocks": blocks, "train_head": None if train_head else False}
+    if told := [name for name, value in named.items() if value is not None]:
         raise LolaValueError(
-            "max_rank, targets, blocks and train_head are those of the depths, got some beside them; leave them out"
+            f"max_rank, targets, blocks and train_head are those of the depths, got {' and '.join(told)} beside them; "
+            f"leave {'it' if len(told) == 1 else 'them'} out"
         )
     if not isinstance(model.rank, int) or not model.rank:
         raise LolaValueError(

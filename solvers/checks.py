@@ -181,7 +181,10 @@ def positive_number(name: str, value: object) -> float:
 
 def nonnegative_number(name: str, value: object) -> float:
     """Return `value` as a float, or say why it is neither zero nor a positive number of usual size."""
-    return 0.0 if real_number(name, value) == 0 else positive_number(name, value)
+    number = real_number(name, value)
+    if not 0 <= number < np.inf:
+        raise LolaValueError(f"{name} must be finite and >= 0, got {number}")
+    return positive_number(name, number) if number else 0.0
 
 
 def positive_integer(name: str, value: object) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -250,17 +251,28 @@ def _infeasible(inputs: DeadlineInputs, options: Options) -> InfeasibleError:
         return _too_few(
             start, must, hall, "have a finite compute_s for any of them, whatever the deadline; add devices, or memory"
         )
-    mend = f"a deadline_s of {shortest:.6g} would do; or add bandwidth or devices, or lower min_rank"
+    mend = f"a deadline_s of {_rounded_up(shortest)} would do; or add bandwidth or devices, or lower min_rank"
     try:
         least_need = linear_assignment(need[must, :n_devices]).objective
     except InfeasibleError as hall:
         return _too_few(start, must, hall, f"could end any of them by {inputs.deadline:.6g} s; {mend}")
+    needed, there = _told_apart(least_need, inputs.bandwidth)
     return InfeasibleError(
-        f"{start}the blocks need {least_need:.6g} Hz to end by {inputs.deadline:.6g} s, and there are "
-        f"{inputs.bandwidth:.6g}; {mend}",
+        f"{start}the blocks need {needed} Hz to end by {inputs.deadline:.6g} s, and there are {there}; {mend}",
         (),
         n_devices,
     )
+
+
+def _rounded_up(latency: float) -> str:
+    """Write a time with six digits so that whoever waits as long has waited long enough, whatever sums are rounded."""
+    return f"{float(Context(prec=6, rounding=ROUND_CEILING).create_decimal_from_float(latency * (1 + 1e-9))):.6g}"
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Write two numbers with as many digits, six at least, as tell them apart."""
+    written = ((f"{one:.{digits}g}", f"{other:.{digits}g}") for digits in range(6, 18))
+    return next((pair for pair in written if pair[0] != pair[1]), (f"{one:.17g}", f"{other:.17g}"))
 
 
 def _too_few(start: str, must: IntArray, hall: InfeasibleError, able: str) -> InfeasibleError:

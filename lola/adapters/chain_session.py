@@ -76,6 +76,8 @@ class ChainSession(Session[ChainRecord]):
         If the folder cannot be used; BlockingIOError if another session is at work there.
     """
 
+    _told_by = "setting, plan, starts, uplink, data or frozen weights"
+
     def __init__(
         self,
         depths: Depths,

@@ -72,12 +72,14 @@ def load_latest(
     tunables: Tunables,
     optimizer: torch.optim.Optimizer,
     identity: str | None,
+    told_by: str,
     prepare: Callable[[dict[str, Any]], None] = lambda state: None,
 ) -> dict[str, Any] | None:
     """Put the newest intact checkpoint's weights and optimizer state in place, and return the session's state.
 
-    Damaged ones that are newer are set aside under another name, with a warning that says so. `prepare` is called with
-    the state before anything is put in place: what is trained may have grown since the run began.
+    Damaged ones that are newer are set aside under another name, with a warning that says so. `told_by` names what
+    `identity` is of. `prepare` is called with the state before anything is put in place: what is trained may have grown
+    since the run began.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def load_latest(
         except (FormatError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             damaged[path] = str(error)
             continue
-        _belongs(path, data, identity)
+        _belongs(path, data, identity, told_by)
         prepare(data["session"])
         _put(path, tunables, optimizer, data, stored, moments)
         for bad in damaged:
@@ -170,12 +172,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
     return data, stored, moments
 
 
-def _belongs(path: Path, data: dict[str, Any], identity: str | None) -> None:
+def _belongs(path: Path, data: dict[str, Any], identity: str | None, told_by: str) -> None:
     """Refuse a checkpoint of another run."""
     if data["session"]["identity"] != identity:
         raise FormatError(
-            f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen weights "
-            "differ); start this one in another folder"
+            f"{path}: the checkpoint is of another run ({told_by} differ); start this one in another folder"
         )
 
 

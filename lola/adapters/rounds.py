@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.lock import held, lock_of
@@ -34,8 +34,10 @@ class Session(ABC, Generic[RecordT]):
     """Rounds of fine-tuning, kept in a folder; what a round does is its scheme's.
 
     A scheme says what tells its runs apart and calls `_go_on` once it is made, runs a `_round`, and may keep more than
-    weights, optimizer, clock and records: `_state`.
+    weights, optimizer, clock and records: `_state`. What the digest of `_go_on` is of, `_told_by` says.
     """
+
+    _told_by: ClassVar[str]
 
     def __init__(
         self,
@@ -78,7 +80,7 @@ class Session(ABC, Generic[RecordT]):
         if not self.folder.exists():
             return {}
         with held(self._lock):
-            state = load_latest(self.folder, self.tunables, self.optimizer, self._digest, self._prepare)
+            state = load_latest(self.folder, self.tunables, self.optimizer, self._digest, self._told_by, self._prepare)
         if state is None:
             return {}
         self.version, self.clock_s = state["version"], state["clock_s"]

@@ -1,6 +1,8 @@
 """``lola ranks``: how many ranks of LoRA each block gets. Only the standard library is imported before it runs."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +146,7 @@ def run(options: argparse.Namespace) -> None:
     budget = settings.budget
     if budget is None and problem is None:
         budget = _uniform_budget(importance, settings.uniform_rank)
-    with naming_options("budget", "deadline_s", "min_rank"):
+    with naming_options("budget", "deadline_s", "min_rank"), _naming_mends():
         plan = allocate_ranks(
             importance,
             budget=budget,
@@ -162,6 +164,18 @@ def run(options: argparse.Namespace) -> None:
         from lola.figures.ranks import draw_ranks
 
         save_figure(draw_ranks(plan, importance), settings.figure)
+
+
+@contextmanager
+def _naming_mends() -> Iterator[None]:
+    """Let the error that no ranks fit name the options that would mend it."""
+    from lola.solvers.errors import InfeasibleError
+
+    try:
+        yield
+    except InfeasibleError as error:
+        text = str(error).replace("deadline_s", "--deadline-s").replace("min_rank", "--min-rank")
+        raise InfeasibleError(text, error.violator, error.partners, error.bytes_needed) from error
 
 
 def _importance(settings: Settings) -> "Importance":

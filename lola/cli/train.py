@@ -9,6 +9,7 @@ from lola.cli.common import add_max_blocks
 
 if TYPE_CHECKING:
     from lola.adapters import CooperativeSession
+    from lola.problem import Problem
     from lola.tasks import Training, TrainingSettings
 
 # Where there is no terminal for a bar, a line is printed at least this often, once a round has ended.
@@ -103,8 +104,9 @@ def run(options: argparse.Namespace) -> None:
     try:
         set_up_torch(options.threads)
         training = prepare_training(settings, folder=out)
-        print(*map(plain, training.notes), sep="\n", flush=True)
         session = training.session
+        notes = [*training.notes, *_planned_otherwise(options.ranks, session.problem)]
+        print(*map(plain, notes), sep="\n", flush=True)
         with heeded_interruption() as heed, session.alone():
             check_folder(out, settings)  # another run may have begun there meanwhile
             write_settings(out, settings)
@@ -129,6 +131,34 @@ def with_ranks(options: argparse.Namespace) -> argparse.Namespace:
         plan.verify(importance, problem)
         rank = tuple(plan.rank.tolist())
     return argparse.Namespace(**{**vars(options), "rank": rank})
+
+
+def _planned_otherwise(ranks: str | None, problem: "Problem") -> list[str]:
+    """Note in what the round that is trained differs from the one in which ranks end by their deadline."""
+    import numpy as np
+
+    from lola.files.ranks import load_ranks
+
+    plan, _, planned = (None, None, None) if ranks is None else load_ranks(ranks)
+    if plan is None or planned is None:
+        return []
+    then, now = plan.to_profile(planned.profile), problem.profile
+    differs = [
+        f"{name} {getattr(planned, name):g} (here {getattr(problem, name):g})"
+        for name in ("bandwidth_hz", "local_steps")
+        if getattr(planned, name) != getattr(problem, name)
+    ]
+    if not all(np.array_equal(getattr(then, name), getattr(now, name)) for name in ("latency_s", "memory_bytes")):
+        differs.append("profile")
+    of_fleet = ("speed", "memory_bytes", "spectral_efficiency")
+    if not all(np.array_equal(getattr(planned.fleet, name), getattr(problem.fleet, name)) for name in of_fleet):
+        differs.append("fleet")
+    if not differs:
+        return []
+    return [
+        f"the ranks end a round by {plan.deadline_s:g} s with another {', '.join(differs)}; for that round, give what "
+        "lola ranks was given as --profile, --fleet, --bandwidth-hz and --local-steps"
+    ]
 
 
 def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from lola.deft.scheme import FederatedRound
 from lola.models.depths import Depths, Loss, loss_of_output
 from lola.models.errors import ModelError
 from lola.profiling.memory import weight_bytes
-from lola.solvers.errors import LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,6 +62,8 @@ class EmulatorScheme(PlainScheme):
 
     def __init__(self, depths: Depths, kept: ArrayLike, *, loss: Loss = loss_of_output) -> None:
         super().__init__(depths, loss=loss)
+        if hasattr(kept, "kept"):  # told without the solver's module, which is slow to load
+            raise LolaTypeError(f"kept must number blocks, got {type(kept).__name__}; give its .kept")
         numbers = np.asarray(kept)
         if (
             numbers.ndim != 1

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lola.adapters.shards import trim_padding
+from lola.models.depths import Depths
 from lola.models.errors import ModelError
+from lola.models.running import running
 from lola.models.seeding import seeded
 from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -96,7 +98,8 @@ def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torc
     if "labels" in others:
         inputs["labels"] = others.pop("labels")
     embeddings = torch.cat([words[:, :1], prompts, words[:, 1:]], dim=1)
-    return model(inputs_embeds=embeddings, **inputs)
+    with running(model, batch):
+        return model(inputs_embeds=embeddings, **inputs)
 
 
 def draw_prompt(model: nn.Module, *, tokens: int, seed: int) -> torch.Tensor:
@@ -165,6 +168,8 @@ class PromptedClassifier:
     """
 
     def __init__(self, model: nn.Module, *, train_head: bool = True) -> None:
+        if isinstance(model, Depths):
+            raise LolaTypeError("model must be a text classifier of transformers, got Depths; give depths.model")
         _expect_classifier(model)
         n_labels = int(getattr(model.config, "num_labels", 0))
         if n_labels < 2:

@@ -61,6 +61,8 @@ class FederatedSession(Session[FederatedRecord]):
         If the folder cannot be used; BlockingIOError if another session is at work there.
     """
 
+    _told_by = "scheme, setting, uplink, compute_s, data or frozen weights"
+
     def __init__(
         self,
         scheme: Scheme,

@@ -12,10 +12,11 @@ from lola.models.errors import ModelError
 from lola.models.guard import refuse_checkpointing, stopping_at
 from lola.models.loading import import_transformers
 from lola.models.patterns import check_ranks, checked_ranks, lora_config, rank_by_depth
+from lola.models.running import running
 from lola.models.seeding import seeded
 from lola.profile import BITS_PER_VALUE
 from lola.solvers.checks import positive_integer, positive_number
-from lola.solvers.errors import LolaError, LolaTypeError, LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -296,14 +297,8 @@ def loss_of_output(model: Any, batch: "Batch") -> "torch.Tensor":
             f"a batch must be a mapping of names to tensors, labels among them, got {type(batch).__name__}; or give "
             "your own loss(model, batch)"
         )
-    try:
+    with running(model, batch):
         output = model(**batch)
-    except LolaError:
-        raise
-    except (TypeError, ValueError) as error:  # what models say of inputs that are not theirs
-        raise ModelError(
-            f"{type(model).__name__} cannot be run on {', '.join(batch)}: {error}. Give it a batch of its own inputs"
-        ) from error
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if isinstance(loss, torch.Tensor):
         return loss

@@ -26,6 +26,10 @@ def checked_ranks(rank: object) -> int | tuple[int, ...]:
     TypeError, ValueError
         If they are no ranks, or all 0.
     """
+    if hasattr(rank, "rank"):  # a RankPlan, which this module would have to import from above it
+        raise LolaTypeError(
+            f"rank must be an integer or a sequence of them, got {type(rank).__name__}: {shown(rank)}; give its .rank"
+        )
     values = rank.tolist() if isinstance(rank, np.ndarray) else rank
     if isinstance(values, str) or not isinstance(values, Sequence):
         return positive_integer("rank", values)

@@ -71,10 +71,12 @@ def allocate_ranks(
     expect("importance", importance, Importance)
     least = least_rank(min_rank, importance.max_rank)
     if (budget is None) == (deadline_s is None):
-        raise LolaValueError("either budget or deadline_s must be given, got both or neither; give one")
+        neither_or_both = "neither" if budget is None else "both"
+        raise LolaValueError(f"either budget or deadline_s must be given, got {neither_or_both}; give one")
     if (problem is None) != (deadline_s is None):
         raise LolaValueError(
-            "problem goes with deadline_s, got one without the other; give both, or a budget of parameters alone"
+            f"problem goes with deadline_s, got {'deadline_s' if problem is None else 'problem'} without the other; "
+            "give both, or a budget of parameters alone"
         )
     if budget is not None:
         if equal_bandwidth:

@@ -297,6 +297,10 @@ def test_batches_follow_from_seed_device_and_round_alone():
         ShardedData(columns, [[0], [30]], batch_size=1, seed=0)
     with pytest.raises(ValueError, match="columns must be equally long"):
         ShardedData({**columns, "labels": columns["labels"][:3]}, [[0]], batch_size=1, seed=0)
+    with pytest.raises(TypeError, match=r"columns must be tensors, got list for labels; give torch.tensor\(…\) of it"):
+        ShardedData({**columns, "labels": columns["labels"].tolist()}, [[0]], batch_size=1, seed=0)
+    with pytest.raises(TypeError, match=r"row numbers for each device, got int: 3; iid_shards\(n_rows, n_devices"):
+        ShardedData(columns, 3, batch_size=1, seed=0)
 
 
 def test_padding_that_nobody_needs_is_cut():

@@ -193,6 +193,12 @@ def test_a_model_that_cannot_do_without_a_block_is_refused(tmp_path):
         EmulatorScheme(alone, [1, 3])
 
 
+def test_a_choice_of_layers_is_asked_for_what_it_keeps(tmp_path):
+    layers = lola.solvers.emulator_layers(np.zeros((4, 4)), 2)
+    with pytest.raises(TypeError, match=r"kept must number blocks, got EmulatorLayers; give its .kept"):
+        EmulatorScheme(tiny_depths(tmp_path), layers)
+
+
 def test_distortion_of_nothing_is_refused(tmp_path):
     depths = tiny_depths(tmp_path)
     batch = next(federated_data().batches(0, 0))
@@ -202,6 +208,10 @@ def test_distortion_of_nothing_is_refused(tmp_path):
         measure_distortion(depths, [])
     with pytest.raises(TypeError, match="a batch must be a mapping of names to tensors, got list"):
         measure_distortion(depths, [[1]])
+    with pytest.raises(TypeError, match=r"batches must be a list of batches, .* got one batch; give \[batch\]"):
+        measure_distortion(depths, batch)
+    with pytest.raises(TypeError, match="a batch's columns must be tensors, got list for input_ids"):
+        measure_distortion(depths, [{"input_ids": [[1, 2]]}])
     with torch.no_grad():
         depths.model.bert.embeddings.LayerNorm.weight.fill_(float("nan"))
     with pytest.raises(lola.models.ModelError, match="must give hidden states that are finite and not all zero"):

@@ -165,6 +165,14 @@ def test_an_evaluation_leaves_every_part_in_its_mode_and_runs_go_on_to_the_same_
     assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 
 
+@pytest.mark.parametrize("make", [federated_session, assisted_session])
+def test_labels_that_the_head_has_not_are_named(tmp_path, make):
+    session = make(tmp_path)
+    session.data.columns["labels"] = session.data.columns["labels"] - 1
+    with pytest.raises(lola.models.ModelError, match="has 2 classes, labels 0 to 1, and got labels from -1 to"):
+        next(session.run(1))
+
+
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     list(federated_session(tmp_path, emulator, keep=True).run(1))
     others = (
@@ -176,9 +184,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         {"scheme": PlainScheme},
     )
     for other in others:
-        with pytest.raises(lola.FormatError, match="the checkpoint is of another run"):
+        with pytest.raises(lola.FormatError, match=r"another run \(scheme, setting, uplink, compute_s, data or frozen"):
             federated_session(tmp_path, **{"scheme": emulator, "keep": True, **other})
-    with pytest.raises(lola.FormatError, match="the checkpoint is of another run"):
+    with pytest.raises(lola.FormatError, match=r"another run \(setting, plan, starts, uplink, data or frozen"):
         chain_session(tmp_path, plan=InPairs(), keep=True)
     again = federated_session(tmp_path, emulator, keep=True, setting=FederatedSetting(checkpoint_every=1))
     assert again.version == 1

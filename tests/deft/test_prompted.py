@@ -5,7 +5,7 @@ import torch
 from tiny_models import save_config
 
 from lola.deft import PromptedClassifier, draw_prompt, with_prompt
-from lola.models import ModelError
+from lola.models import ModelError, attach_lora
 from lola.profiling import Workload
 from lola.profiling.building import build, make_batch
 
@@ -154,6 +154,8 @@ def test_other_models_are_refused(tmp_path):
     with pytest.raises(ModelError, match="a text classifier that was tried with a prompt was wanted, one of BertFor"):
         PromptedClassifier(llama)
     bert, _ = tiny(tmp_path, "bert")
+    with pytest.raises(TypeError, match="a text classifier of transformers, got Depths; give depths.model"):
+        PromptedClassifier(attach_lora(tiny(tmp_path, "bert")[0]))
     bert.config.num_labels = 1
     with pytest.raises(ModelError, match="a classifier of two classes at least was wanted, got 1"):
         PromptedClassifier(bert)

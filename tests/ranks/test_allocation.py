@@ -209,10 +209,10 @@ def test_a_plan_is_checked_with_what_it_was_made_of():
 @pytest.mark.parametrize(
     "options, kind, message",
     [
-        ({}, ValueError, "either budget or deadline_s must be given, got both or neither"),
-        ({"budget": 1e3, "deadline_s": 1.0}, ValueError, "either budget or deadline_s must be given"),
-        ({"deadline_s": 4.0}, ValueError, "problem goes with deadline_s, got one without the other"),
-        ({"budget": 1e3, "problem": small_problem()}, ValueError, "problem goes with deadline_s"),
+        ({}, ValueError, "either budget or deadline_s must be given, got neither"),
+        ({"budget": 1e3, "deadline_s": 1.0}, ValueError, "either budget or deadline_s must be given, got both"),
+        ({"deadline_s": 4.0}, ValueError, "problem goes with deadline_s, got deadline_s without the other"),
+        ({"budget": 1e3, "problem": small_problem()}, ValueError, "goes with deadline_s, got problem without"),
         ({"budget": 299}, ValueError, r"at least 300 parameters, 1 rank\(s\) of every block, got 299; raise it"),
         ({"budget": np.inf}, ValueError, "budget must be finite and at least 300"),
         ({"budget": "many"}, TypeError, "budget must be a number, got str"),

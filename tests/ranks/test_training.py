@@ -125,6 +125,12 @@ def test_rounds_go_on_to_the_same_bits_and_come_home(base, tmp_path, rank):
     torch.testing.assert_close(logits(merged), wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_plan_is_asked_for_its_ranks(base):
+    plan = lola.allocate_ranks(lola.Importance([[9.0, 4.0], [3.0, 1.0]], cost=[100, 100]), budget=300)
+    with pytest.raises(TypeError, match=r"rank must be an integer or .*, got RankPlan: .*; give its \.rank"):
+        adapted(base, plan)
+
+
 def test_a_run_goes_on_with_its_own_ranks_alone(base, tmp_path):
     for _ in session_of(base, tmp_path / "run").run(2):
         pass

@@ -288,7 +288,7 @@ def test_worse_products_are_not_verified():
         ({"power": np.inf}, ValueError, "power must be finite and > 0, got inf"),
         ({"power": "1"}, TypeError, "power must be a number, got str: '1'"),
         ({"power": 1j}, TypeError, "power must be a number, got complex"),
-        ({"noise_power": -0.1}, ValueError, "noise_power must be finite and > 0, got -0.1"),
+        ({"noise_power": -0.1}, ValueError, "noise_power must be finite and >= 0, got -0.1"),
         ({"noise_power": 1e60}, ValueError, "noise_power must lie between 1e-50 and 1e50, got 1e\\+60"),
         ({"noise_power": True}, TypeError, "noise_power must be a number, got bool"),
     ],

@@ -280,7 +280,7 @@ def test_equally_strong_devices_lose_by_their_weights():
         ({"power": [1.0]}, ValueError, "power must have 2 entries, as many as channel_gain; got 1"),
         ({"power": [1.0, 1j]}, TypeError, "power must hold real numbers, got dtype complex128"),
         ({"weight": [0.5, -0.5]}, ValueError, "weight must be finite and >= 0, got -0.5 at index 1"),
-        ({"noise_power": -1.0}, ValueError, "noise_power must be finite and > 0, got -1.0"),
+        ({"noise_power": -1.0}, ValueError, "noise_power must be finite and >= 0, got -1.0"),
         ({"noise_power": 1e-60}, ValueError, "noise_power must lie between 1e-50 and 1e50, got 1e-60"),
         ({"noise_power": [0.1]}, TypeError, "noise_power must be a number, got list"),
         ({"unbiased": 1}, TypeError, "unbiased must be True or False, got 1"),

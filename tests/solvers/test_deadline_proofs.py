@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from deadline_rounds import instance
+from deadline_rounds import FAMILIES, instance
 
 from lola.solvers import InfeasibleError, deadline_ranks
 from lola.solvers.deadline_options import deadline_inputs, options_of
@@ -175,9 +175,32 @@ def test_what_does_not_fit_says_by_when_it_would(equal):
         with pytest.raises(InfeasibleError, match=reason) as refused:
             deadline_ranks(**ROUND | {"deadline_s": deadline}, equal_bandwidth=equal)
         told = float(str(refused.value).split("deadline_s of ")[1].split()[0])
-        deadline_ranks(**ROUND | {"deadline_s": told * 1.00001}, equal_bandwidth=equal)
+        deadline_ranks(**ROUND | {"deadline_s": told}, equal_bandwidth=equal)
         with pytest.raises(InfeasibleError, match="no ranks fit"):
             deadline_ranks(**ROUND | {"deadline_s": told * 0.9999}, equal_bandwidth=equal)
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_the_deadline_that_is_named_does_in_any_round(equal):
+    rng, named = np.random.default_rng(8), 0
+    for number in range(40):
+        arguments, *_ = instance(rng, 1 + number % 3, 4, 2, FAMILIES[number % len(FAMILIES)])
+        try:
+            deadline_ranks(**arguments, deadline_s=1e-3, equal_bandwidth=equal)
+        except InfeasibleError as refused:
+            if "deadline_s of " in str(refused):
+                told = float(str(refused).split("deadline_s of ")[1].split()[0])
+                deadline_ranks(**arguments, deadline_s=told, equal_bandwidth=equal)
+                named += 1
+    assert named > 20
+
+
+def test_what_is_needed_and_what_there_is_are_told_apart():
+    """A hair less than the deadline that would do: to six digits, both bandwidths are 1e+06 Hz."""
+    two = {"gain": [[1.0]] * 2, "compute_s": np.ones((2, 2)), "spectral_efficiency": [1.0, 1.0]}
+    bits = {"rank_bits": 5e5, "fixed_bits": 0.0}
+    with pytest.raises(InfeasibleError, match=r"need 1000000\.1 Hz to end by 2 s, and there are 1000000; "):
+        deadline_ranks(**two, **bits, bandwidth_hz=1e6, deadline_s=2.0 - 1e-7)
 
 
 def test_what_never_fits_says_why():
