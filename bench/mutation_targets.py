@@ -79,7 +79,9 @@ TARGETS = (
     Target("solvers/cutting.py", ("tests/solvers/test_published.py", "tests/solvers"), SOLVERS),
     Target("solvers/segment*.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/chain*.py", ("tests/solvers/test_chains.py", "tests/solvers/test_chain_proofs.py"), SOLVERS),
-    Target("solvers/channel_inversion.py", ("tests/solvers/test_air_sum.py",), USUAL),
+    Target(
+        "solvers/channel_inversion.py", ("tests/solvers/test_air_sum.py", "tests/solvers/test_air_sum_proofs.py"), USUAL
+    ),
     Target("solvers/water_filling.py", ("tests/solvers/test_air_product.py",), USUAL),
     Target("solvers/deadline*.py", ("tests/solvers/test_deadline_proofs.py", "tests/solvers"), SOLVERS),
     Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),

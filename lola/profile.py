@@ -23,6 +23,8 @@ from lola.solvers.errors import LolaTypeError, LolaValueError
 
 # What the memory of a measurement on the CPU counts; while it runs, an iteration holds more than that.
 SAVED_MEMORY = "weights and saved tensors"
+# Of a value that is uploaded whole: a float32's.
+BITS_PER_VALUE = 32
 # How many times as much is worth a word: less is what allocators keep for themselves.
 _WELL_ABOVE = 1.25
 

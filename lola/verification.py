@@ -10,8 +10,8 @@ import numpy as np
 from lola.methods import method_named
 from lola.methods.method import Method
 from lola.problem import Problem, round_latency_s, segments
-from lola.proofs.checks import ROUNDING, check_array, require
-from lola.solvers.checks import FloatArray, IntArray, expect
+from lola.proofs.checks import ROUNDING
+from lola.solvers.checks import FloatArray, IntArray, check_array, expect, require
 from lola.solvers.errors import LolaValueError, VerificationError
 
 if TYPE_CHECKING:

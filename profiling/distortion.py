@@ -8,6 +8,7 @@ import numpy as np
 from lola.models.cutting import ModuleChain
 from lola.models.depths import Batch, Depths
 from lola.models.errors import ModelError
+from lola.models.running import expect_batches, expect_tensors
 from lola.solvers.checks import FloatArray
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -58,6 +59,7 @@ def measure_distortion(depths: Depths, batches: Iterable[Batch]) -> FloatArray:
 
     if not isinstance(depths, Depths):
         raise LolaTypeError(f"depths must be a Depths, got {type(depths).__name__}; make it of a model by attach_lora")
+    expect_batches(batches)
     n_states = len(depths) + 1
     apart, size, n_batches = np.zeros((n_states, n_states)), np.zeros(n_states), 0
     with depths.lock, torch.no_grad():
@@ -87,6 +89,7 @@ def _states(depths: Depths, batch: Batch) -> "list[torch.Tensor]":
     """Return what each block is given, and then the head, without padding and in double precision."""
     if not isinstance(batch, Mapping):
         raise LolaTypeError(f"a batch must be a mapping of names to tensors, got {type(batch).__name__}")
+    expect_tensors("a batch's columns", batch)
     states: list[torch.Tensor] = []
     mask = batch.get("attention_mask")
 

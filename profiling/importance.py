@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ import numpy as np
 from lola.models.depths import Batch, Depths, Loss, attach_lora, loss_of_output
 from lola.models.errors import ModelError
 from lola.models.loading import import_transformers, reading
+from lola.models.running import expect_batches, expect_tensors
 from lola.models.seeding import seeded
-from lola.profile import Provenance
+from lola.profile import BITS_PER_VALUE, Provenance
 from lola.profiling.machine import cpu_name, software
-from lola.ranks.importance import BITS_PER_PARAMETER, MEASURES, SINGULAR, Importance
+from lola.ranks.importance import MEASURES, SINGULAR, Importance
 from lola.solvers.checks import SMALLEST, FloatArray, positive_integer, positive_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -92,18 +93,32 @@ def measure_importance(
     -----
     Zhang et al. 2023, "AdaLoRA", section 3.2, has the sensitivity. LoRA starts with B = 0, where both measures are 0:
     that is what the steps are for.
+
+    Examples
+    --------
+    >>> import torch, transformers, lola
+    >>> config = transformers.GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=8, vocab_size=50)
+    >>> texts = torch.arange(8).reshape(2, 4)
+    >>> model, batches = transformers.GPT2LMHeadModel(config), [{"input_ids": texts, "labels": texts}]
+    >>> importance = lola.profiling.measure_importance(model, batches, max_rank=3, steps=2)
+    >>> importance.gain.shape, importance.cost.tolist(), importance.name[0]
+    ((2, 3), [64, 64], 'transformer.h.1')
     """
     import_transformers()
     import torch
 
     if measure not in MEASURES:
-        raise LolaValueError(f"measure must be one of {', '.join(MEASURES)}; got {shown(measure)}")
+        raise LolaValueError(f"measure must be {' or '.join(MEASURES)}, got {shown(measure)}; name one of them")
     positive_number("learning_rate", learning_rate)
     if steps or not isinstance(model, Depths):
         positive_integer("steps", steps)
+    expect_batches(batches)
     listed = list(batches)
     if not listed:
         raise LolaValueError("batches is empty; give at least one batch, with labels")
+    for batch in listed:
+        if isinstance(batch, Mapping):  # a loss of one's own may take others
+            expect_tensors("a batch's columns", batch)
     with seeded(seed, next(_module_of(model).parameters()).device.type), torch.enable_grad():
         depths = _copied(model, max_rank, targets, blocks, train_head)
         report = progress or (lambda *_: None)
@@ -119,7 +134,7 @@ def measure_importance(
     return Importance(
         gain=rows,
         cost=[count // depths.rank for count in adapters],
-        fixed_bits=[depths.upload_bits(n) - BITS_PER_PARAMETER * count for n, count in enumerate(adapters, start=1)],
+        fixed_bits=[depths.upload_bits(n) - BITS_PER_VALUE * count for n, count in enumerate(adapters, start=1)],
         name=_names(depths),
         measure=measure,
         provenance=_provenance(depths, listed, steps, learning_rate, seed),
@@ -175,9 +190,11 @@ def _copied(
         with reading(f"{type(model).__name__}: cannot be copied to be measured"):
             copied = copy.deepcopy(model)
         return attach_lora(copied, rank=rank, targets=targets, blocks=blocks, train_head=train_head)
-    if (max_rank, targets, blocks, train_head) != (None, None, None, True):
+    named = {"max_rank": max_rank, "targets": targets, "blocks": blocks, "train_head": None if train_head else False}
+    if told := [name for name, value in named.items() if value is not None]:
         raise LolaValueError(
-            "max_rank, targets, blocks and train_head are those of the depths, got some beside them; leave them out"
+            f"max_rank, targets, blocks and train_head are those of the depths, got {' and '.join(told)} beside them; "
+            f"leave {'it' if len(told) == 1 else 'them'} out"
         )
     if not isinstance(model.rank, int) or not model.rank:
         raise LolaValueError(

@@ -86,12 +86,17 @@ class AirSum:
         # An amplitude is rounded, and so what is missing of a weight is known up to roundings of the weight.
         slack = _ROUNDING * (error + float(np.linalg.norm(inputs.weight)))
         require(abs(error - np.sqrt(self.mse)) <= slack, "mse", f"is {self.mse}, the error is {error**2}")
+        variance = (self.scale * float(np.sqrt(inputs.noise))) ** 2
+        near = abs(self.noise_variance - variance) <= _ROUNDING * variance
+        require(near, "noise_variance", f"is {self.noise_variance}, the noise's is {variance}")
         if self.unbiased:
             require((np.abs(missing) <= _ROUNDING * inputs.weight).all(), "unbiased", "a weight comes out wrong")
             least = float(_least_unbiased(inputs) * np.sqrt(inputs.noise)) ** 2
         else:
             least = _bound(inputs, self.shortfall)
         require(self.mse <= least * (1 + _ROUNDING), "mse", f"is {self.mse}, but only {least} is proven")
+        agrees = (np.abs(self.shortfall - missing) <= slack).all()
+        require(agrees, "shortfall", f"is {self.shortfall.tolist()}, but {missing.tolist()} is missing")
 
 
 def air_sum(

@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -59,6 +59,27 @@ def require(holds: object, line: str, detail: str) -> None:
     """Raise `VerificationError` where something does not hold: the line of the check, then what is wrong."""
     if not holds:
         raise VerificationError(f"{line}: {detail}")
+
+
+def check_array(line: str, name: str, value: object, dtype: type, size: int | tuple[int, ...] | None) -> None:
+    """Require an array of a type, and of a length or shape where one is given; a vector where none is."""
+    require(isinstance(value, np.ndarray), line, f"{name} must be an array, got {type(value).__name__}")
+    assert isinstance(value, np.ndarray)
+    require(value.dtype == dtype, line, f"{name} must be of {dtype.__name__}, got {value.dtype}")
+    shape = size if isinstance(size, tuple) else (value.size if size is None else size,)
+    require(value.shape == shape, line, f"{name} has shape {value.shape}, wanted {shape}")
+
+
+def check_price(price: object) -> None:
+    """Require a price that can be multiplied and added up."""
+    sane = isinstance(price, int | float | np.floating) and 0 <= price <= LARGEST_COST
+    require(sane, "price", f"must be finite and >= 0, got {price}; beyond {LARGEST_COST:g} it proves nothing")
+
+
+def check_number(line: str, value: object) -> None:
+    """Require a finite number where a certificate claims one."""
+    sane = isinstance(value, int | float | np.integer | np.floating) and -np.inf < value < np.inf
+    require(sane, line, f"a finite number was wanted, got {shown(value)}")
 
 
 def frozen(array: Array) -> Array:
@@ -129,7 +150,8 @@ def vector(
 
 def per_block(name: str, value: ArrayLike, n_blocks: int) -> ArrayLike:
     """Repeat a single number for every block; leave anything else for `vector` to judge."""
-    return np.full(n_blocks, real_array(name, value, 0)) if np.ndim(value) == 0 else value
+    is_number = not isinstance(value, Sequence) and np.ndim(value) == 0
+    return np.full(n_blocks, real_array(name, value, 0)) if is_number else value
 
 
 def subcarriers_in(bandwidth: float, subcarrier: float) -> int:
@@ -159,7 +181,10 @@ def positive_number(name: str, value: object) -> float:
 
 def nonnegative_number(name: str, value: object) -> float:
     """Return `value` as a float, or say why it is neither zero nor a positive number of usual size."""
-    return 0.0 if real_number(name, value) == 0 else positive_number(name, value)
+    number = real_number(name, value)
+    if not 0 <= number < np.inf:
+        raise LolaValueError(f"{name} must be finite and >= 0, got {number}")
+    return positive_number(name, number) if number else 0.0
 
 
 def positive_integer(name: str, value: object) -> int:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, IntArray
-from lola.solvers.deadline_options import Options, RankInputs, options_of, rank_inputs, total
+from lola.solvers.checks import FloatArray, IntArray, check_array, frozen, require
+from lola.solvers.deadline_options import DeadlineInputs, Options, deadline_inputs, options_of, total
 from lola.solvers.deadline_proof import CLOSED, RankProof, magnitude
 from lola.solvers.deadline_search import RankSearch
-from lola.solvers.errors import InfeasibleError, VerificationError
+from lola.solvers.errors import InfeasibleError
 from lola.solvers.hopcroft_karp import bottleneck_assignment
 from lola.solvers.newton import split_bandwidth
 from lola.solvers.shortest_augmenting_path import linear_assignment
@@ -37,8 +38,9 @@ class DeadlineRanks:
     latency_s : float
         When the round ends, at most the deadline; 0 where all blocks are left out.
     upper_bound : float
-        No ranks that fit are worth more; the objective itself where that is proven optimal. Above it only if 50,000
-        boxes of ranks did not settle the question.
+        No ranks that fit are worth more, by 1e-12 of the worths' magnitudes; the objective itself where that is proven
+        optimal. Above it only if 50,000 boxes of ranks did not settle the question, or if ranks that are worth more
+        miss the bandwidth by no more than roundings of the proof hide.
     proof : RankProof
         Why: a tree of boxes of ranks, with prices of bandwidth and of devices in each.
     """
@@ -78,7 +80,7 @@ class DeadlineRanks:
         TypeError, ValueError
             If an argument is not as described.
         """
-        inputs = rank_inputs(
+        inputs = deadline_inputs(
             gain,
             compute_s,
             rank_bits,
@@ -92,40 +94,35 @@ class DeadlineRanks:
         options = options_of(inputs)
         self._check_round(inputs)
         worth = total(inputs.worth[np.arange(options.n_blocks), self.rank])
-        if not abs(worth - self.objective) <= CLOSED * magnitude(options):
-            raise VerificationError(f"objective: is {self.objective:.17g}, but the ranks are worth {worth:.17g}")
+        near = abs(worth - self.objective) <= CLOSED * magnitude(options)
+        require(near, "objective", f"is {self.objective:.17g}, but the ranks are worth {worth:.17g}")
         self.proof.check(options, self.objective, self.upper_bound)
 
-    def _check_round(self, inputs: RankInputs) -> None:
+    def _check_round(self, inputs: DeadlineInputs) -> None:
         """Check ranks, devices, bandwidths and the latency."""
         n_blocks, n_devices = inputs.compute.shape
         for name, kind in {"rank": np.int64, "device_of_block": np.int64, "bandwidth_hz": np.float64}.items():
-            value = getattr(self, name)
-            if value.shape != (n_blocks,) or value.dtype != kind:
-                raise VerificationError(
-                    f"{name}: is of {value.dtype} and shape {value.shape}, wanted {kind.__name__} and ({n_blocks},)"
-                )
-        if ((self.rank < inputs.min_rank) | (self.rank >= inputs.worth.shape[1])).any():
-            raise VerificationError(f"rank: must lie between {inputs.min_rank} and {inputs.worth.shape[1] - 1}")
+            check_array(name, "it", getattr(self, name), kind, n_blocks)
+        lowest, most = inputs.min_rank, inputs.worth.shape[1] - 1
+        require(((self.rank >= lowest) & (self.rank <= most)).all(), "rank", f"must lie between {lowest} and {most}")
         bits = inputs.bits[np.arange(n_blocks), self.rank]
         serves = self.device_of_block[bits > 0]
-        if ((serves < 0) | (serves >= n_devices)).any() or np.unique(serves).size < serves.size:
-            raise VerificationError("device_of_block: blocks that upload something need a device each, and another one")
-        if (self.device_of_block[bits == 0] != -1).any():
-            raise VerificationError("device_of_block: a block that uploads nothing must have -1")
-        if inputs.equal and (self.bandwidth_hz[bits > 0] != inputs.share).any():
-            raise VerificationError(f"bandwidth_hz: the equal share is {inputs.share:.17g}")
+        own = ((serves >= 0) & (serves < n_devices)).all() and np.unique(serves).size == serves.size
+        require(own, "device_of_block", "blocks that upload something need a device each, and another one")
+        idle = (self.device_of_block[bits == 0] == -1).all()
+        require(idle, "device_of_block", "a block that uploads nothing must have -1")
+        if inputs.equal:
+            alike = (self.bandwidth_hz[bits > 0] == inputs.share).all()
+            require(alike, "bandwidth_hz", f"the equal share is {inputs.share:.17g}")
         fair = ((self.bandwidth_hz > 0) == (bits > 0)) & (self.bandwidth_hz >= 0)
-        if not (fair.all() and total(self.bandwidth_hz) <= inputs.bandwidth * (1 + CLOSED)):
-            raise VerificationError(
-                f"bandwidth_hz: shares must be > 0 (0 for a block left out) and sum to {inputs.bandwidth:.17g} at most"
-            )
+        require(
+            fair.all() and total(self.bandwidth_hz) <= inputs.bandwidth * (1 + CLOSED),
+            "bandwidth_hz",
+            f"shares must be > 0 (0 for a block left out) and sum to {inputs.bandwidth:.17g} at most",
+        )
         latency = _latency(inputs, self.rank, self.device_of_block, self.bandwidth_hz)
-        if latency != self.latency_s or latency > inputs.deadline:
-            raise VerificationError(
-                f"latency_s: is {self.latency_s:.17g}, the round ends after {latency:.17g}, the deadline is "
-                f"{inputs.deadline:.17g}"
-            )
+        ends = f"is {self.latency_s:.17g}, the round ends after {latency:.17g}, the deadline is {inputs.deadline:.17g}"
+        require(latency == self.latency_s and latency <= inputs.deadline, "latency_s", ends)
 
 
 def deadline_ranks(
@@ -192,7 +189,7 @@ def deadline_ranks(
     >>> best.rank, best.device_of_block, best.objective
     (array([1, 2]), array([0, 1]), 12.0)
     """
-    inputs = rank_inputs(
+    inputs = deadline_inputs(
         gain, compute_s, rank_bits, fixed_bits, spectral_efficiency, bandwidth_hz, deadline_s, min_rank, equal_bandwidth
     )
     options = options_of(inputs)
@@ -205,10 +202,11 @@ def deadline_ranks(
     device = options.device[best.option]
     device = np.where(device == options.n_devices, -1, device)
     share = _shares(inputs, rank, device, options.need[best.option])
-    return DeadlineRanks(best.worth, rank, device, share, _latency(inputs, rank, device, share), upper, proof)
+    latency = _latency(inputs, rank, device, share)
+    return DeadlineRanks(best.worth, frozen(rank), frozen(device), frozen(share), latency, upper, proof)
 
 
-def _shares(inputs: RankInputs, rank: IntArray, device: IntArray, need: FloatArray) -> FloatArray:
+def _shares(inputs: DeadlineInputs, rank: IntArray, device: IntArray, need: FloatArray) -> FloatArray:
     """Share the bandwidth: equally, or so that the round ends soonest, or as needed where only that is in time."""
     (serves,) = np.nonzero(device >= 0)
     share = np.zeros(device.size)
@@ -224,14 +222,14 @@ def _shares(inputs: RankInputs, rank: IntArray, device: IntArray, need: FloatArr
     return share
 
 
-def _latency(inputs: RankInputs, rank: IntArray, device: IntArray, share: FloatArray) -> float:
+def _latency(inputs: DeadlineInputs, rank: IntArray, device: IntArray, share: FloatArray) -> float:
     (serves,) = np.nonzero(device >= 0)
     device = device[serves]
     upload = inputs.bits[serves, rank[serves]] / share[serves] / inputs.efficiency[device]
     return float((inputs.compute[serves, device] + upload).max(initial=0.0))
 
 
-def _infeasible(inputs: RankInputs, options: Options) -> InfeasibleError:
+def _infeasible(inputs: DeadlineInputs, options: Options) -> InfeasibleError:
     """Say why even the least ranks do not fit."""
     lowest = inputs.min_rank
     (must,) = np.nonzero(inputs.bits[:, lowest] > 0)
@@ -253,17 +251,28 @@ def _infeasible(inputs: RankInputs, options: Options) -> InfeasibleError:
         return _too_few(
             start, must, hall, "have a finite compute_s for any of them, whatever the deadline; add devices, or memory"
         )
-    mend = f"a deadline_s of {shortest:.6g} would do; or add bandwidth or devices, or lower min_rank"
+    mend = f"a deadline_s of {_rounded_up(shortest)} would do; or add bandwidth or devices, or lower min_rank"
     try:
         least_need = linear_assignment(need[must, :n_devices]).objective
     except InfeasibleError as hall:
         return _too_few(start, must, hall, f"could end any of them by {inputs.deadline:.6g} s; {mend}")
+    needed, there = _told_apart(least_need, inputs.bandwidth)
     return InfeasibleError(
-        f"{start}the blocks need {least_need:.6g} Hz to end by {inputs.deadline:.6g} s, and there are "
-        f"{inputs.bandwidth:.6g}; {mend}",
+        f"{start}the blocks need {needed} Hz to end by {inputs.deadline:.6g} s, and there are {there}; {mend}",
         (),
         n_devices,
     )
+
+
+def _rounded_up(latency: float) -> str:
+    """Write a time with six digits so that whoever waits as long has waited long enough, whatever sums are rounded."""
+    return f"{float(Context(prec=6, rounding=ROUND_CEILING).create_decimal_from_float(latency * (1 + 1e-9))):.6g}"
+
+
+def _told_apart(one: float, other: float) -> tuple[str, str]:
+    """Write two numbers with as many digits, six at least, as tell them apart."""
+    written = ((f"{one:.{digits}g}", f"{other:.{digits}g}") for digits in range(6, 18))
+    return next((pair for pair in written if pair[0] != pair[1]), (f"{one:.17g}", f"{other:.17g}"))
 
 
 def _too_few(start: str, must: IntArray, hall: InfeasibleError, able: str) -> InfeasibleError:
@@ -274,7 +283,7 @@ def _too_few(start: str, must: IntArray, hall: InfeasibleError, able: str) -> In
     return InfeasibleError(need, blocks.tolist(), hall.partners)
 
 
-def _least_deadline(inputs: RankInputs, must: IntArray) -> float:
+def _least_deadline(inputs: DeadlineInputs, must: IntArray) -> float:
     """Return when a round of the least ranks ends at best, a little late where shares are chosen."""
     load = inputs.bits[must, inputs.min_rank][:, None] / inputs.efficiency
     compute = inputs.compute[must]

@@ -20,11 +20,12 @@ from lola.solvers.checks import (
     vector,
 )
 from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.rank_gains import gain_table, least_rank, sums_of_gains
 
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
-class RankInputs(NamedTuple):
+class DeadlineInputs(NamedTuple):
     """The validated arguments of `deadline_ranks`."""
 
     worth: FloatArray  # (L, R + 1): of a block with rank 0 … R
@@ -55,7 +56,7 @@ class Options(NamedTuple):
     bandwidth: float
 
 
-def rank_inputs(
+def deadline_inputs(
     gain: ArrayLike,
     compute_s: ArrayLike,
     rank_bits: ArrayLike,
@@ -65,19 +66,10 @@ def rank_inputs(
     deadline_s: float,
     min_rank: int,
     equal_bandwidth: bool,
-) -> RankInputs:
+) -> DeadlineInputs:
     """Validate and cast what `deadline_ranks` is given."""
-    gains = real_array("gain", gain, 2)
+    gains = gain_table(gain)
     n_blocks, most = gains.shape
-    if gains.size == 0:
-        raise LolaValueError(f"gain is empty: shape {gains.shape}; at least one block and one rank are needed")
-    bad = ~(np.abs(gains) <= LARGEST)
-    if bad.any():
-        row, column = np.argwhere(bad)[0]
-        raise LolaValueError(
-            f"gain must be finite (from -1e50 to 1e50), got {gains[row, column]} at row {row}, "
-            f"column {column}; give 0 where a rank is worth nothing"
-        )
     efficiency = vector("spectral_efficiency", spectral_efficiency)
     compute = real_array("compute_s", compute_s, 2)
     if compute.shape != (n_blocks, efficiency.shape[0]):
@@ -94,30 +86,25 @@ def rank_inputs(
         )
     per_rank = vector("rank_bits", per_block("rank_bits", rank_bits, n_blocks), ("gain", gains[:, 0]))
     fixed = vector("fixed_bits", per_block("fixed_bits", fixed_bits, n_blocks), ("gain", gains[:, 0]), positive=False)
-    if isinstance(min_rank, bool | np.bool_) or not isinstance(min_rank, int | np.integer):
-        raise LolaTypeError(f"min_rank must be an integer, got {type(min_rank).__name__}: {shown(min_rank)}")
-    if not 0 <= min_rank <= most:
-        raise LolaValueError(
-            f"min_rank must lie between 0 and {most}, the ranks that gain has columns for; got {shown(min_rank)}"
-        )
+    lowest = least_rank(min_rank, most)
     if not isinstance(equal_bandwidth, bool | np.bool_):
         raise LolaTypeError(
             f"equal_bandwidth must be True or False, got {type(equal_bandwidth).__name__}: {shown(equal_bandwidth)}"
         )
     ranks = np.arange(most + 1)
-    return RankInputs(
-        worth=np.concatenate((np.zeros((n_blocks, 1)), np.cumsum(gains, axis=1)), axis=1),
+    return DeadlineInputs(
+        worth=sums_of_gains(gains),
         bits=fixed[:, None] + ranks * per_rank[:, None],
         compute=compute,
         efficiency=efficiency,
         bandwidth=positive_number("bandwidth_hz", bandwidth_hz),
         deadline=positive_number("deadline_s", deadline_s),
-        min_rank=int(min_rank),
+        min_rank=lowest,
         equal=bool(equal_bandwidth),
     )
 
 
-def options_of(inputs: RankInputs) -> Options:
+def options_of(inputs: DeadlineInputs) -> Options:
     """List what fits by the deadline, without ranks that are worth no more than a lower one of their block."""
     (n_blocks, n_devices), lowest = inputs.compute.shape, inputs.min_rank
     best_below = np.maximum.accumulate(inputs.worth[:, lowest:], axis=1)[:, :-1]
@@ -131,7 +118,7 @@ def options_of(inputs: RankInputs) -> Options:
         fits = compute + bits / inputs.share / efficiency <= inputs.deadline
         need = np.zeros(block.size)
     else:
-        need = _least_bandwidth(compute, bits, efficiency, inputs.deadline)
+        need = least_bandwidth(compute, bits, efficiency, inputs.deadline)
         fits = need <= inputs.bandwidth
     idle, _ = np.nonzero((better & ~uploads)[:, :1])
     block = np.concatenate((idle, block[fits]))
@@ -143,7 +130,7 @@ def options_of(inputs: RankInputs) -> Options:
     return Options(block, device, rank, inputs.worth[block, rank], need, n_blocks, n_devices, inputs.bandwidth)
 
 
-def _least_bandwidth(compute: FloatArray, bits: FloatArray, efficiency: FloatArray, deadline: float) -> FloatArray:
+def least_bandwidth(compute: FloatArray, bits: FloatArray, efficiency: FloatArray, deadline: float) -> FloatArray:
     """Return the least floating-point bandwidths with which a pair ends by the deadline, as latencies are computed.
 
     Floats of one sign are ordered as the integers of their bits are. So the last bits are found by bisection between

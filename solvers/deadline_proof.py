@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lola.solvers.checks import LARGEST_COST, FloatArray, IntArray
+from lola.solvers.checks import LARGEST_COST, FloatArray, IntArray, require
 from lola.solvers.deadline_options import Options, total
-from lola.solvers.errors import VerificationError
 
 # Of the magnitudes that are added up: what is worth more by no more than this is not told from a rounding.
 CLOSED = 1e-12
@@ -46,29 +45,25 @@ class RankProof:
         n_nodes, enough = self.price.shape[0], objective + least_difference(options)
         most = max(enough, upper_bound + CLOSED * magnitude(options))
         shapes = (self.split_block.shape, self.split_rank.shape, self.device_price.shape)
-        if shapes != ((n_nodes,), (n_nodes,), (n_nodes, options.n_devices)):
-            raise VerificationError(f"proof: its arrays have shapes {shapes} for {n_nodes} nodes")
-        if not upper_bound >= objective:
-            raise VerificationError(f"upper_bound: {upper_bound:.17g} is below the objective, {objective:.17g}")
+        fitting = shapes == ((n_nodes,), (n_nodes,), (n_nodes, options.n_devices))
+        require(fitting, "proof", f"its arrays have shapes {shapes} for {n_nodes} nodes")
+        above = f"{upper_bound:.17g} is below the objective, {objective:.17g}"
+        require(upper_bound >= objective, "upper_bound", above)
         prices = np.concatenate((self.price[self.price < np.inf], self.device_price.ravel()))
-        if not ((prices >= 0) & (prices <= LARGEST_COST)).all() or np.isnan(self.price).any():
-            raise VerificationError("proof: prices must lie between 0 and 1e200")
+        sane = ((prices >= 0) & (prices <= LARGEST_COST)).all() and not np.isnan(self.price).any()
+        require(sane, "proof", "prices must lie between 0 and 1e200")
         boxes = [np.arange(options.block.size)]
         for node in range(n_nodes):
-            if not boxes:
-                raise VerificationError(f"proof: node {node} belongs to no box")
+            require(boxes, "proof", f"node {node} belongs to no box")
             box = boxes.pop()
             bound, reach = bounds(options, box, float(self.price[node]), self.device_price[node])
             if self.split_block[node] < 0:
-                if not bound <= most:
-                    raise VerificationError(
-                        f"proof: leaf {node} allows a gain of {bound:.17g}, above the bound {upper_bound:.17g}"
-                    )
+                allows = f"leaf {node} allows a gain of {bound:.17g}, above the bound {upper_bound:.17g}"
+                require(bound <= most, "proof", allows)
                 continue
             lower, upper = halves(options, box[reach > enough], self.split_block[node], self.split_rank[node])
             boxes += [upper, lower]
-        if boxes:
-            raise VerificationError(f"proof: {len(boxes)} boxes of ranks are left without a node")
+        require(not boxes, "proof", f"{len(boxes)} boxes of ranks are left without a node")
 
 
 def least_difference(options: Options) -> float:
@@ -104,19 +99,32 @@ def bounds(options: Options, box: IntArray, price: float, device_price: FloatArr
     A choice that fits is worth at most Σ(worth − price·need) + price·bandwidth, and the devices that it takes cost no
     more than all device prices.
     """
-    weighed = -options.need[box] if price == np.inf else options.worth[box] - price * options.need[box]
-    net = weighed - np.append(device_price, 0.0)[options.device[box]]
     block = options.block[box]
     first = np.flatnonzero(np.diff(block, prepend=-1))
     if first.size < options.n_blocks:
         return -np.inf, np.full(box.size, -np.inf)
-    best = np.maximum.reduceat(net, first)
     if price == np.inf:
-        lacks = _highest_sum(best, device_price) < -options.bandwidth * (1 - CLOSED)
-        allowed = -np.inf if lacks else np.inf
+        allowed = -np.inf if _least_need(options, box, device_price) > options.bandwidth else np.inf
         return allowed, np.full(box.size, allowed)
+    net = options.worth[box] - price * options.need[box] - np.append(device_price, 0.0)[options.device[box]]
+    best = np.maximum.reduceat(net, first)
     bound = _highest_sum(best, device_price, np.array([price * options.bandwidth]))
     return bound, bound - (best[block] - net)
+
+
+def _least_need(options: Options, box: IntArray, device_price: FloatArray) -> float:
+    """Return what choices need at least, exact but for one rounding at the end, as that of the needs of a choice is.
+
+    So a choice that fits to the last bit is never said to lack bandwidth. What each sum of two numbers loses to its
+    rounding is again a float: D. E. Knuth, "The Art of Computer Programming", volume 2, section 4.2.2.
+    """
+    need, price = options.need[box], np.append(device_price, 0.0)[options.device[box]]
+    both = need + price
+    part = both - need
+    lost = (need - (both - part)) + (price - part)
+    order = np.lexsort((lost, both, options.block[box]))
+    least = order[np.flatnonzero(np.diff(options.block[box], prepend=-1))]  # boxes are sorted by block
+    return total(np.concatenate((both[least], lost[least], -device_price)))
 
 
 def _highest_sum(*parts: FloatArray) -> float:

@@ -54,16 +54,28 @@ class RankSearch:
             relaxed = self._relax(box, price)
             prices.append(relaxed.price)
             device_prices.append(relaxed.device_price)
-            if relaxed.bound <= self._enough or len(splits) + len(boxes) + 3 > most_nodes:
-                splits.append((-1, 0))
+            closed = relaxed.bound <= self._enough or len(splits) + len(boxes) + 3 > most_nodes
+            splits.append((-1, 0) if closed else _disagreement(self.options, box, relaxed.below, relaxed.above))
+            if splits[-1][0] < 0:
                 upper = max(upper, relaxed.bound)
                 continue
-            splits.append(_disagreement(self.options, box, relaxed.below, relaxed.above))
             lower, higher = halves(self.options, box[relaxed.reach > self._enough], *splits[-1])
             boxes += [(higher, relaxed.price), (lower, relaxed.price)]
+        if upper > self._enough:
+            self._try_alike()
         block, rank = np.array(splits, np.int64).T.copy()
         bound = self.best.worth if upper <= self._enough else upper
         return bound, RankProof(block, rank, np.array(prices), np.array(device_prices))
+
+    def _try_alike(self) -> None:
+        """Try one rank for all blocks, the largest that fits, so that a search that was stopped is worth no less."""
+        block, rank = self.options.block, self.options.rank
+        for alike in np.unique(rank)[::-1].tolist():
+            highest = np.full(self.options.n_blocks, -1)
+            np.maximum.at(highest, block[rank <= alike], rank[rank <= alike])  # more of its own would be worth no more
+            choice, _ = self._choose(np.flatnonzero(rank == highest[block]), np.inf)
+            if choice.need <= self.options.bandwidth:
+                return
 
     @property
     def _enough(self) -> float:
@@ -81,8 +93,8 @@ class RankSearch:
         if least.bound <= self._enough:
             return least
         below, device_price = self._choose(box, np.inf)
-        if below.need > self.options.bandwidth:
-            return self._allowed(box, np.inf, device_price)
+        if below.need > self.options.bandwidth:  # unless roundings hide that all others need too much as well
+            return min(self._allowed(box, np.inf, device_price), least, key=_bound)
         if above.need <= self.options.bandwidth:
             below = above
             above, device_price = self._choose(box, 0.0)
@@ -145,15 +157,19 @@ def _bound(relaxed: _Relaxed) -> float:
 
 
 def _disagreement(options: Options, box: IntArray, below: Choice, above: Choice) -> tuple[int, int]:
-    """Return the block on whose ranks two choices differ most in worth, and a rank between the two."""
+    """Return the block on whose ranks two choices differ most in worth, and a rank between the two.
+
+    Block −1 if the box has only one rank of each.
+    """
     low, high = below.option, above.option
     if (options.rank[low] == options.rank[high]).all():  # only where roundings hide a difference
-        low = box[np.flatnonzero(np.diff(options.block[box], prepend=-1))]
-        high = box[np.flatnonzero(np.diff(options.block[box], append=-1))]
+        by_rank = box[np.lexsort((options.rank[box], options.block[box]))]
+        low = by_rank[np.flatnonzero(np.diff(options.block[by_rank], prepend=-1))]
+        high = by_rank[np.flatnonzero(np.diff(options.block[by_rank], append=-1))]
     ranks = np.stack((options.rank[low], options.rank[high]))
     differs = np.where(ranks[0] == ranks[1], -1.0, np.abs(options.worth[low] - options.worth[high]))
     block = int(np.argmax(differs))
-    return block, int(ranks[:, block].sum()) // 2
+    return (block, int(ranks[:, block].sum()) // 2) if differs[block] >= 0 else (-1, 0)
 
 
 @kernel

@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._jit import kernel
-from lola.solvers.checks import LARGEST, FloatArray, IntArray, positive_integer, real_array, require
+from lola.solvers.checks import (
+    LARGEST,
+    FloatArray,
+    IntArray,
+    check_array,
+    check_number,
+    frozen,
+    positive_integer,
+    real_array,
+    require,
+)
 from lola.solvers.errors import InfeasibleError, LolaValueError
 
 # Sums of the same numbers in another order may differ by so much.
@@ -51,12 +61,14 @@ class EmulatorLayers:
             If `distortion` is not as described.
         """
         cost = _hops(distortion)
+        check_array("kept", "it", self.kept, np.int64, None)
         n_nodes, n_kept = cost.shape[0] + 1, self.kept.shape[0]
-        require(self.potential.shape == (n_kept + 2, n_nodes), "proof", "potentials of another shape")
+        check_array("proof", "potential", self.potential, np.float64, (n_kept + 2, n_nodes))
+        check_number("objective", self.objective)
         path = np.concatenate([[0], self.kept, [n_nodes - 1]])
         require((np.diff(path) > 0).all(), "kept", f"blocks must rise from 1 to {n_nodes - 2}, got {self.kept}")
         total = math.fsum(cost[path[:-1], path[1:] - 1])
-        holds = abs(total - self.objective) <= _ROUNDING * total
+        holds = total < np.inf and abs(total - self.objective) <= _ROUNDING * total
         require(holds, "objective", f"the hops distort by {total:.17g}, not {self.objective:.17g}")
         started = self.potential[0, 0] <= 0.0 and (self.potential[0, 1:] <= np.inf).all()
         require(started, "proof", "the potential of the input is above 0, or one is none")
@@ -120,7 +132,7 @@ def emulator_layers(distortion: ArrayLike, n_kept: int) -> EmulatorLayers:
     for hop in range(kept + 1, 0, -1):
         path[hop - 1] = before[hop, path[hop]]
     objective = math.fsum(cost[path[:-1], path[1:] - 1])
-    return EmulatorLayers(path[1:-1], objective, potential)
+    return EmulatorLayers(frozen(path[1:-1]), objective, frozen(potential))
 
 
 def _hops(distortion: ArrayLike) -> FloatArray:

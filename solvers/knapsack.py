@@ -9,13 +9,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers._jit import kernel
-from lola.solvers.checks import LARGEST, SMALLEST, FloatArray, IntArray, positive_number, real_array, require
+from lola.solvers.checks import (
+    LARGEST,
+    SMALLEST,
+    FloatArray,
+    IntArray,
+    check_array,
+    check_number,
+    check_price,
+    frozen,
+    positive_number,
+    real_array,
+    require,
+)
 from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.knapsack_tables import add, best_set, least_need
 
 # A sum of rounded products may be too low by so much.
 _ROUNDING = 1e-12
-# What the decisions may take, a bit for each device and total value.
+# What the least needs may take, with what was decided for each device.
 MOST_BYTES = 1 << 28
 
 
@@ -61,13 +73,15 @@ class DeviceSelection:
         """
         devices = _devices(value, need_hz, bandwidth_hz)
         chosen = self.selected
+        check_array("selected", "it", chosen, np.int64, None)
         fits = np.isin(chosen, np.arange(devices.value.size)).all() and (np.diff(chosen) > 0).all()
         require(fits, "selected", f"distinct devices are wanted, rising, got {chosen}")
         need = math.fsum(devices.need[chosen])
         require(need <= devices.bandwidth, "bandwidth", f"the devices need {need:.17g} Hz, more than {bandwidth_hz}")
         worth = int(devices.value[chosen].sum())
         require(worth == self.objective, "objective", f"the devices are worth {worth}, not {self.objective}")
-        require(0 <= self.price < np.inf, "price", f"must be finite and >= 0, got {self.price}")
+        check_price(self.price)
+        check_number("proof", self.upper_bound)
         bound = math.floor(devices.bound(self.price))
         require(bound <= self.upper_bound, "proof", f"the price only shows {bound}, not {self.upper_bound}")
 
@@ -96,15 +110,16 @@ def device_selection(value: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or values are so large and so many that the table of totals would take
-        more than 256 MiB.
+        If an argument is not as described, or values are so large and so many that the table of totals, and that of
+        sets of devices, would take more than 256 MiB.
 
     Notes
     -----
     The price is the value per hertz of the first device that the rule "value per hertz" leaves out. Devices whose value
     is so far from their price that going against it could not beat what is known are settled; for the others least
-    hertz are found for each total value, in O(K·V) for K such devices of total value V. Needs are added up as if in
-    exact numbers and rounded once, as `math.fsum` does. See "Devices that share a spectrum" in ``lola docs theory``.
+    hertz are found for each total value, in O(K·V) for K such devices of total value V, counted in the largest unit of
+    their values; or all sets of them are gone through, where that takes less memory. Needs are added up as if in exact
+    numbers and rounded once, as `math.fsum` does. See "Devices that share a spectrum" in ``lola docs theory``.
 
     Examples
     --------
@@ -120,7 +135,7 @@ def device_selection(value: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) 
     price = _critical_price(worth, need, devices.bandwidth)
     bound = devices.bound(price)
     selected = _improve(worth, need, devices.bandwidth, price, bound, taken)
-    return DeviceSelection(usable[selected], int(worth[selected].sum()), price, math.floor(bound))
+    return DeviceSelection(frozen(usable[selected]), int(worth[selected].sum()), price, math.floor(bound))
 
 
 def greedy_selection(priority: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) -> IntArray:
@@ -180,7 +195,10 @@ class _Devices(NamedTuple):
 def _devices(value: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) -> _Devices:
     """Validate and cast the arguments."""
     need = _needs(need_hz)
-    worth = np.asarray(value)
+    try:
+        worth = np.asarray(value)
+    except ValueError as error:
+        raise LolaTypeError(f"value must be an array of integers, one a device; numpy says: {error}") from None
     if worth.dtype.kind not in "iu":
         raise LolaTypeError(f"value must hold integers, got dtype {worth.dtype}; count in smaller units, and round")
     if worth.shape != need.shape:
@@ -209,7 +227,7 @@ def _take_in_order(order: IntArray, need: FloatArray, bandwidth: float) -> IntAr
     total, taken = (0.0, 0.0), []
     for device, more in zip(order.tolist(), need[order].tolist(), strict=True):
         if more <= bandwidth:  # infinity adds up to no number
-            after = _add(*total, more)
+            after = add(*total, more)
             if after[0] <= bandwidth:
                 total = after
                 taken.append(device)
@@ -237,72 +255,21 @@ def _improve(
     held = np.flatnonzero(settled & (margin > 0))
     free = np.flatnonzero(~settled)
     sure = int(value[held].sum())
-    total = max(min(int(value[free].sum()), math.floor(bound) - sure), 0)
-    if free.size * (total + 1) > 8 * MOST_BYTES:
+    unit = max(int(np.gcd.reduce(value[free])), 1)
+    total = max(min(int(value[free].sum()), math.floor(bound) - sure), 0) // unit
+    of_totals, of_sets = free.size * (total // 8 + 1) + 16 * (total + 1), 24 << free.size
+    if min(of_totals, of_sets) > MOST_BYTES:
         raise LolaValueError(
             f"value: a table of {free.size} devices and {total + 1} totals may take at most {MOST_BYTES / 1e6:.3g} MB, "
-            f"got {free.size * (total + 1) / 8e6:.3g} MB; count value in larger units, or ask for fewer devices"
+            f"got {of_totals / 1e6:.3g} MB; count value in larger units, or ask for fewer devices"
         )
     start = 0.0, 0.0
     for more in need[held].tolist():
-        start = _add(*start, more)
-    best, chosen = _least_need(value[free], need[free], bandwidth, *start, total)
-    if best < 0 or sure + best <= least:
+        start = add(*start, more)
+    if of_sets < of_totals:
+        best, chosen = best_set(value[free] // unit, need[free], bandwidth, *start)
+    else:
+        best, chosen = least_need(value[free] // unit, need[free], bandwidth, *start, total)
+    if best < 0 or sure + best * unit <= least:
         return np.sort(taken)
     return np.sort(np.concatenate([held, free[chosen]]))
-
-
-@kernel
-def _add(high, low, more):
-    """Add to a sum that is held as a rounded number and what the rounding lost; exact to 106 bits."""
-    total = high + more
-    part = total - high
-    low += (high - (total - part)) + (more - part)
-    rounded = total + low
-    return rounded, low - (rounded - total)
-
-
-@kernel
-def _least_need(value, need, bandwidth, high, low, most):
-    """Find the greatest total value whose least need fits, and devices that give it.
-
-    Parameters
-    ----------
-    value, need : (n,) int64, (n,) float64
-    bandwidth : float
-    high, low : float
-        Of devices that are selected anyway.
-    most : int
-        Totals beyond it are not looked at.
-
-    Returns
-    -------
-    best : int
-        Of these devices; −1 where not even those that are selected anyway fit.
-    chosen : (n,) bool
-    """
-    least_high, least_low = np.full(most + 1, np.inf), np.zeros(most + 1)
-    least_high[0], least_low[0] = high, low
-    taken = np.zeros((value.size, most // 8 + 1), np.uint8)
-    reached = 0
-    for k in range(value.size):
-        reached = min(reached + value[k], most)
-        for total in range(reached, value[k] - 1, -1):
-            before = total - value[k]
-            if least_high[before] == np.inf:
-                continue
-            with_high, with_low = _add(least_high[before], least_low[before], need[k])
-            now = least_high[total]
-            if with_high <= bandwidth and (with_high < now or (with_high == now and with_low < least_low[total])):
-                least_high[total], least_low[total] = with_high, with_low
-                taken[k, total >> 3] |= np.uint8(1 << (total & 7))
-    chosen = np.zeros(value.size, np.bool_)
-    best = most
-    while best >= 0 and not least_high[best] <= bandwidth:
-        best -= 1
-    total = best
-    for k in range(value.size - 1, -1, -1):
-        if total > 0 and taken[k, total >> 3] >> (total & 7) & 1:
-            chosen[k] = True
-            total -= value[k]
-    return best, chosen

@@ -10,16 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lola.solvers.checks import (
-    LARGEST,
     FloatArray,
     IntArray,
     per_block,
     positive_number,
-    real_array,
     real_number,
     vector,
 )
 from lola.solvers.errors import LolaValueError
+from lola.solvers.rank_gains import gain_table, sums_of_gains, worth_of_ranks
 
 # Below this, sums of weights fit into 64 bits; beyond, they are Python's integers.
 _MOST_WEIGHT = 1 << 62
@@ -44,7 +43,7 @@ class RankInputs(NamedTuple):
 
     def gains(self, rank: IntArray) -> float:
         """Return what these ranks are worth."""
-        return math.fsum(self.gain[np.arange(self.n_ranks) < rank[:, None]])
+        return worth_of_ranks(self.gain, rank)
 
     def paid(self, price: float) -> FloatArray:
         """Return what ranks are worth less their price, (L, R + 1)."""
@@ -57,16 +56,7 @@ class RankInputs(NamedTuple):
 
 def rank_inputs(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankInputs:
     """Validate and cast the arguments of `lola.solvers.rank_allocation`."""
-    gains = real_array("gain", gain, 2)
-    if gains.size == 0:
-        raise LolaValueError(f"gain is empty, shape {gains.shape}; at least one block with one rank is needed")
-    inside = np.abs(gains) <= LARGEST
-    if not inside.all():
-        block, column = np.argwhere(~inside)[0]
-        raise LolaValueError(
-            f"gain must be finite, at most 1e50 in size, got {gains[block, column]} for rank "
-            f"{column + 1} of block {block}; correct it, or rescale all gains"
-        )
+    gains = gain_table(gain)
     costs = vector("cost", per_block("cost", cost, gains.shape[0]), ("gain", gains[:, 0]))
     exact = [Fraction(each) for each in costs.tolist()]
     finest = max(each.denominator for each in exact)
@@ -74,28 +64,16 @@ def rank_inputs(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankInputs:
     common = math.gcd(*whole)
     unit, weight = Fraction(common, finest), [each // common for each in whole]
     limit = real_number("budget", budget)
-    if limit < 0:
-        raise LolaValueError(f"budget must be >= 0, got {limit}; at 0 no block gets a rank")
+    if not 0 <= limit < np.inf:
+        raise LolaValueError(f"budget must be finite and >= 0, got {limit}; at 0 no block gets a rank")
     n_blocks, n_ranks = gains.shape
     # A budget beyond what all ranks cost is as good as that.
     exact_limit = Fraction(limit and positive_number("budget", limit))
     capacity = min(math.floor(exact_limit / unit), n_ranks * sum(weight))
     highest = np.array([min(n_ranks, capacity // each) for each in weight])
-    worth = _sums(gains)
+    worth = sums_of_gains(gains)
     worth[np.arange(n_ranks + 1) > highest[:, None]] = -np.inf
     small = (capacity + 1) * (n_blocks + n_ranks) < _MOST_WEIGHT
     one = np.array([min(each, capacity + 1) for each in weight], dtype=np.int64 if small else object)
     weights = np.multiply.outer(one, np.arange(n_ranks + 1))
     return RankInputs(gains, costs, worth, weight, weights, highest, capacity, unit)
-
-
-def _sums(gain: FloatArray) -> FloatArray:
-    """Return the sums of the first gains of rows, (L, R + 1), as if rounded once: gains may cancel out."""
-    sums, total, lost = np.zeros((gain.shape[0], gain.shape[1] + 1)), np.zeros(gain.shape[0]), np.zeros(gain.shape[0])
-    for i, more in enumerate(gain.T):
-        after = total + more
-        part = after - total
-        lost += (total - (after - part)) + (more - part)
-        total = after
-        sums[:, i + 1] = total + lost
-    return sums

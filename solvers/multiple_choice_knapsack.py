@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.solvers._jit import kernel
-from lola.solvers.checks import IntArray, require
-from lola.solvers.errors import LolaValueError
+from lola.solvers.checks import IntArray, check_array, check_number, check_price, frozen, require
 from lola.solvers.multiple_choice_inputs import RankInputs, rank_inputs
 
 # Sums of rounded products may differ by so much; what is nearer to a bound is taken to meet it.
@@ -54,23 +53,29 @@ class RankAllocation:
         Raises
         ------
         VerificationError
-            If anything does not hold, sums of gains to 1e-12 of the bound; the message says what.
+            If anything does not hold, sums of gains to 1e-12 of their sizes; the message says what.
         TypeError, ValueError
             If an argument is not as described.
         """
         blocks = rank_inputs(gain, cost, budget)
-        fits = self.rank.shape == blocks.highest.shape and ((self.rank >= 0) & (self.rank <= blocks.n_ranks)).all()
+        check_array("rank", "it", self.rank, np.int64, blocks.highest.size)
+        fits = ((self.rank >= 0) & (self.rank <= blocks.n_ranks)).all()
         require(fits, "rank", f"{blocks.highest.size} ranks from 0 to {blocks.n_ranks} are wanted, got {self.rank}")
         spent = sum(int(rank) * weight for rank, weight in zip(self.rank, blocks.weight, strict=True))
         spare = blocks.capacity - spent
         require(spare >= 0, "budget", f"the ranks cost {float(spent * blocks.unit):.17g}, more than {budget}")
-        require(0 <= self.price < np.inf, "price", f"must be finite and >= 0, got {self.price}")
+        check_price(self.price)
+        check_number("proof", self.upper_bound)
+        check_number("objective", self.objective)
+        slack = _ROUNDING * float(np.abs(blocks.gain).sum())
         bound = blocks.bound(self.price)
-        holds = bound <= self.upper_bound * (1 + _ROUNDING)
+        holds = bound <= self.upper_bound + slack
         require(holds, "proof", f"the price only shows {bound:.17g}, not {self.upper_bound:.17g}")
         worth = blocks.gains(self.rank)
-        holds = abs(worth - self.objective) <= _ROUNDING * bound
+        holds = abs(worth - self.objective) <= slack
         require(holds, "objective", f"the ranks are worth {worth:.17g}, not {self.objective:.17g}")
+        holds = self.objective <= self.upper_bound
+        require(holds, "proof", f"{self.upper_bound:.17g} is below the objective, {self.objective:.17g}")
 
 
 def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllocation:
@@ -91,14 +96,15 @@ def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllo
     Returns
     -------
     RankAllocation
-        The optimum, to 1e-12 of the bound. The bound is proven by the price: by arithmetic alone where it equals the
-        objective, as with equal costs and falling gains; elsewhere the algorithm stands for what lies between.
+        The optimum, to 1e-12 of the bound; or the best ranks that were known after 16 million sums of costs, as may be
+        where gains are all but proportional to costs that have no common unit. The bound is proven by the price, in any
+        case: by arithmetic alone where it equals the objective, as with equal costs and falling gains; elsewhere the
+        algorithm stands for what lies between.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or more than 16 million sums would have to be looked at, as may be where
-        gains are all but proportional to costs that have no common unit.
+        If an argument is not as described.
 
     Notes
     -----
@@ -122,7 +128,7 @@ def rank_allocation(gain: ArrayLike, cost: ArrayLike, budget: float) -> RankAllo
     rank = _improve(blocks, price, bound, rank)
     objective = blocks.gains(rank)
     met = bound <= objective * (1 + _ROUNDING)  # so a bound that is met says so, whatever its roundings
-    return RankAllocation(rank, objective, price, objective if met else bound)
+    return RankAllocation(frozen(rank), objective, price, objective if met else bound)
 
 
 def _by_price(blocks: RankInputs) -> tuple[IntArray, float]:
@@ -217,11 +223,7 @@ def _improve(blocks: RankInputs, price: float, bound: float, rank: IntArray) -> 
         of_block = weight.size * options.size
         looked_at += of_block
         if looked_at > MOST_SUMS or of_block > MOST_SUMS // 4:
-            raise LolaValueError(
-                f"ranks under a budget: at most {MOST_SUMS} sums of costs can be looked at, a quarter of them for one "
-                f"block, got {looked_at} after {done} of {order.size} blocks, {of_block} for the last; round cost up "
-                "to multiples of a larger unit, so that sums coincide"
-            )
+            break
         now = lost[:, None] + loss[block, options]
         heavy = weight[:, None] + weights[block, options]
         state, option = ((now < limit) & (heavy <= blocks.capacity)).nonzero()

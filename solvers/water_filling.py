@@ -89,6 +89,28 @@ class AirProduct:
         modes = min(_rank(wanted, self.matrix_values), _rank(through, self.channel_values))
         least = _bound(self.matrix_values, self.channel_values[:modes], budget, noise, self.water_level)
         require(self.mse <= least * (1 + _ROUNDING), "mse", f"is {self.mse}, but only {least} is proven")
+        self._check_modes(wanted, through, modes)
+
+    def _check_modes(self, wanted: FloatArray | ComplexArray, through: FloatArray | ComplexArray, modes: int) -> None:
+        """Check that each pair of singular values has the power that the precoder gives it.
+
+        The precoder's singular values are its modes' amplitudes, and beside it each matrix multiplies those by its own;
+        three sorted lists tell the modes apart, also where singular vectors are not unique.
+        """
+        power = self.mode_power
+        require(power.shape == (modes,) and (power >= 0).all(), "mode_power", f"must hold {modes} numbers >= 0")
+        amplitude = np.sqrt(power)
+        for matrix, expected in (
+            (self.precoder, amplitude),
+            (through @ self.precoder, amplitude * self.channel_values[:modes]),
+            (self.precoder @ wanted.conj().T, amplitude * self.matrix_values[:modes]),
+        ):
+            values = np.linalg.svd(matrix, compute_uv=False)
+            listed = np.zeros(max(values.size, modes))
+            listed[:modes] = np.sort(expected)[::-1]
+            values = np.pad(values, (0, listed.size - values.size))
+            near = (np.abs(values - listed) <= _ROUNDING * values.max()).all()
+            require(near, "mode_power", f"is {power.tolist()}, but the precoder sends otherwise")
 
 
 def air_product(matrix: ArrayLike, channel: ArrayLike, power: float, noise_power: float) -> AirProduct:
@@ -148,7 +170,7 @@ def air_product(matrix: ArrayLike, channel: ArrayLike, power: float, noise_power
     equaliser = (left[:, :modes] * factor) @ receive[:, :modes].conj().T
     missing = np.divide(values * values * noise, arriving, out=values * values, where=heard)
     mse = float(missing.sum() + np.square(omega[modes:]).sum())
-    return AirProduct(precoder, equaliser, mse, frozen(poured), level, frozen(omega), frozen(lamda))
+    return AirProduct(frozen(precoder), frozen(equaliser), mse, frozen(poured), level, frozen(omega), frozen(lamda))
 
 
 def _inputs(

@@ -51,10 +51,20 @@ def tiny_problem(n_blocks, n_devices=7, memory_bytes=(2e9, 6e9), **changes):
 
 
 def tiny_session(
-    folder, *, problem=None, setting=None, keep=True, optimizer=None, seed=5, columns_seed=1, model_seed=0, **others
+    folder,
+    *,
+    depths=None,
+    problem=None,
+    setting=None,
+    keep=True,
+    optimizer=None,
+    seed=5,
+    columns_seed=1,
+    model_seed=0,
+    **others,
 ):
-    """Return a session whose model, data and optimizer are the same every time."""
-    depths = tiny_depths(folder, seed=model_seed)
+    """Return a session whose model (but for one of your own), data and optimizer are the same every time."""
+    depths = tiny_depths(folder, seed=model_seed) if depths is None else depths
     depths.model.train()  # with dropout
     problem = tiny_problem(len(depths)) if problem is None else problem
     data = ShardedData(

@@ -90,7 +90,7 @@ class Run:
             for parameter in self.depths.all_parameters():
                 parameter.fill_(7.0)
         self.optimizer = self.fresh()
-        return load_latest(folder, self.depths, self.optimizer, "x")
+        return load_latest(folder, self.depths, self.optimizer, "x", "data")
 
     def is_untouched(self):
         return not self.optimizer.state and all((p == 7.0).all() for p in self.depths.all_parameters())

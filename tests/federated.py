@@ -8,9 +8,11 @@ from cooperative import tiny_columns, tiny_depths
 from tiny_models import save_config
 
 from lola.adapters import ShardedData
+from lola.air import DigitalUplink
 from lola.deft import (
     Answer,
     AssistedScheme,
+    EmulatorScheme,
     FederatedSession,
     Outcome,
     PlainScheme,
@@ -22,6 +24,7 @@ from lola.profiling import Workload
 from lola.profiling.building import build
 
 DEVICES, ROWS = 3, 90
+UPLINK = DigitalUplink(bits=8, snr_db=20.0, bandwidth_hz=1e6)
 
 
 def adam(parameters):
@@ -95,14 +98,11 @@ class Growing(Scheme):
     def all_parameters(self):
         return [self.model["first"]]
 
-    def devices_of(self, data):
+    def begin(self, data, uplink):
         return 5
 
     def asked(self, work):
         return [int(device) for device in work.present if device % 2 == work.version % 2]
-
-    def deliver(self, devices):
-        return 7.0 * len(devices)
 
     def answer(self, work, device):
         return Answer({"vector": torch.randn(2)}, 0.5, 1 + device)
@@ -112,7 +112,13 @@ class Growing(Scheme):
             one, _ = work.receive([answer])
             self.grow(f"{work.version}-{device}")
             self.model[f"{work.version}-{device}"].data = one["vector"] + torch.randn(2)
-        return Outcome(0.25, tuple(answers), numbers={"size": float(len(self.model))})
+        return Outcome(0.25, tuple(answers), numbers=self.size(), delivered_bits=7.0 * len(work.asked))
+
+    def without_answers(self, work):
+        return Outcome(float("nan"), (), numbers=self.size(), delivered_bits=7.0 * len(work.asked))
+
+    def size(self):
+        return {"size": float(len(self.model))}
 
     def kept(self):
         return {"names": [name for name in self.model if name != "first"]}
@@ -123,3 +129,22 @@ class Growing(Scheme):
 
     def grow(self, name):
         self.model[name] = torch.nn.Parameter(torch.zeros(2), requires_grad=False)
+
+
+def emulator(depths):
+    return EmulatorScheme(depths, [1, 3])
+
+
+def growing_session(folder, **others):
+    scheme = Growing()
+    return FederatedSession(
+        scheme, torch.optim.SGD(scheme.all_parameters(), lr=0.1), federated_data(), folder=folder / "run", **others
+    )
+
+
+MAKERS = {
+    "plain": lambda folder, **options: federated_session(folder, **options),
+    "emulator": lambda folder, **options: federated_session(folder, emulator, name="roberta", **options),
+    "assisted": lambda folder, **options: assisted_session(folder, optimizer=adam, **options),
+    "growing": lambda folder, keep, **options: growing_session(folder, **options),
+}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+BY_ITSELF = ("docs/deft.md",)  # a page whose Python runs in order and needs nothing of the reader's
 DATA = ("csv", "toml", "json")  # blocks that are files
 # What is appended to a command, so that it takes seconds; the last of two equal options counts.
 SMALL = {

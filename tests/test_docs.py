@@ -21,7 +21,7 @@ import readme_costs
 import torch
 import yaml
 from cooperative import tiny_columns, tiny_problem
-from pages import BESIDE, DATA, PAGES, ROOT, SMALL, blocks, files, text
+from pages import BESIDE, BY_ITSELF, DATA, PAGES, ROOT, SMALL, blocks, files, text
 from processes import Command
 from tiny_models import save_checkpoint, save_config
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -72,8 +72,8 @@ def place(tmp_path_factory):
 class Reader:
     """Does in a folder what a page's blocks say, from the top down."""
 
-    def __init__(self, capsys):
-        self.capsys = capsys
+    def __init__(self, page, capsys):
+        self.page, self.capsys = page, capsys
         self.printed = None  # by the command or the Python before, which a text block must show
         self.prints = []  # by the Python blocks
         self.names = {}  # that the Python blocks know
@@ -106,10 +106,13 @@ class Reader:
                 self.beside.append(Command(Path.cwd(), f"{arguments[0]}-{len(self.beside)}", *arguments, *more))
                 return
             self.capsys.readouterr()
+            measures = (
+                arguments[0] != "ranks" or named is not None
+            )  # what shortens a measurement is refused without one
             small = [
                 option for option in SMALL.get(arguments[0], []) if "--stages" not in arguments or "mono" not in option
             ]
-            assert main([*arguments, *small]) == 0
+            assert main([*arguments, *(small if measures else [])]) == 0
             self.printed = [line.rstrip() for line in self.capsys.readouterr().out.splitlines()]
         elif program == "python":
             source = text(arguments[0])
@@ -128,7 +131,7 @@ class Reader:
     def python(self, body):
         """Run a block. One that imports lola stands alone; another goes on from the one before."""
         if not self.names or re.search(r"^import lola$", body, flags=re.MULTILINE):
-            self.names = self.yours()
+            self.names = {} if self.page in BY_ITSELF else self.yours()
         self.capsys.readouterr()
         exec(compile(body, "a page", "exec"), self.names)
         self.prints.append(self.capsys.readouterr().out)
@@ -160,7 +163,7 @@ def test_every_block_does_what_it_says(page, place, tmp_path, capsys, monkeypatc
     shutil.copytree(place, here)
     monkeypatch.chdir(here)
     threads = torch.get_num_threads()
-    reader = Reader(capsys)
+    reader = Reader(page, capsys)
     try:
         for name, body in files(page).items():
             Path(name).write_text(body)

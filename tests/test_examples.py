@@ -29,7 +29,7 @@ SHOWN = {
     **{name: getattr(lola.air, name) for name in ("PerfectUplink", "DigitalUplink", "AirUplink", "OverTheAirLinear")},
     **{name: getattr(lola.air, name) for name in ("put_over_the_air", "rayleigh_channel")},
     **{name: getattr(lola.deft, name) for name in DEFT},
-    "measure_distortion": lola.profiling.measure_distortion,
+    **{name: getattr(lola.profiling, name) for name in ("measure_distortion", "measure_importance")},
 }
 
 

@@ -42,16 +42,30 @@ def damage(rng, text):
     return bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["fleet", "profile", "scenario", "schedule"])
+def verify_ranks(path):
+    plan, importance, problem = lola.load_ranks(path)
+    plan.verify(importance, problem)
+
+
+@pytest.mark.parametrize("kind", ["fleet", "profile", "scenario", "schedule", "importance", "ranks", "timed"])
 def test_random_damage_gives_documented_errors_only(folder, kind):
     load, name = {
         "fleet": (lola.load_fleet, "f.csv"),
         "profile": (lola.load_profile, "p.json"),
         "scenario": (lola.load_scenario, "s.toml"),
+        "importance": (lola.load_importance, "i.json"),
+        "ranks": (verify_ranks, "r.json"),
+        "timed": (verify_ranks, "t.json"),
         "schedule": (lambda path: (lambda answer: answer[0].verify(answer[1]))(lola.load_schedule(path)), "o.json"),
     }[kind]
     problem = small_problem(pinned=[(0, 1)])
     lola.save_schedule(lola.schedule(problem), problem, folder / "o.json")
+    importance = lola.Importance([[9.0, 4.0, 1.0], [6.0, 3.0, 2.0], [5.0, 0.5, 0.25]], [100] * 3, name=["c", "b", "a"])
+    lola.save_importance(importance, folder / "i.json")
+    lola.save_ranks(lola.allocate_ranks(importance, budget=600), importance, folder / "r.json")
+    problem = small_problem()
+    timed = lola.allocate_ranks(importance, deadline_s=4.2, problem=problem)
+    lola.save_ranks(timed, importance, folder / "t.json", problem=problem)
     rng = random.Random(kind)
     valid = (folder / name).read_bytes()
     refused = 0

@@ -83,6 +83,42 @@ def test_errors_echo_a_long_text_of_a_schedule_in_part(tmp_path):
         assert len(str(caught.value)) < 500
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("importance", "name"),
+        ("importance", "measure"),
+        ("importance", "gain"),
+        ("importance", LONG),
+        ("plan", "rank"),
+        ("plan", "budget"),
+        ("plan", LONG),
+        (LONG, LONG),
+    ],
+)
+def test_errors_echo_a_long_text_of_ranks_in_part(tmp_path, keys):
+    importance = lola.Importance([[9.0, 4.0], [3.0, 1.0]], cost=[100, 100], name=["b", "a"])
+    lola.save_ranks(lola.allocate_ranks(importance, budget=300), importance, tmp_path / "r.json")
+    data = json.loads((tmp_path / "r.json").read_text())
+    data.setdefault(keys[0], {})[keys[1]] = LONG
+    (tmp_path / "long.json").write_text(json.dumps(data))
+    with pytest.raises(lola.FormatError, match=r"'?long.*(\.\.\.| … )") as caught:
+        lola.load_ranks(tmp_path / "long.json")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "change", [{LONG: 1}, {"measure": LONG}, {"name": [LONG, 5]}, {"gain": LONG}, {"cost": [LONG]}]
+)
+def test_errors_echo_a_long_text_of_an_importance_in_part(tmp_path, change):
+    lola.save_importance(lola.Importance([[9.0, 4.0]], cost=[100]), tmp_path / "i.json")
+    data = json.loads((tmp_path / "i.json").read_text())
+    (tmp_path / "i.json").write_text(json.dumps(data | change))
+    with pytest.raises(lola.FormatError, match=r"long.*(\.\.\.| … )") as caught:
+        lola.load_importance(tmp_path / "i.json")
+    assert len(str(caught.value)) < 500
+
+
 def test_no_terminal_obeys_what_a_file_or_its_name_says(tmp_path, capsys):
     escape = "\x1b]0;owned\x07\x9b2J\u202e"
     problem, scenario = small_problem(), tmp_path / "s.toml"

@@ -18,8 +18,8 @@ from lola.figures.simulation import draw_simulation
 from lola.methods import BY_NAME
 from lola.methods.method import Answer, Method
 from lola.proofs import KINDS
-from lola.proofs.checks import require
 from lola.rounds import draw_rounds, latencies
+from lola.solvers.checks import require
 
 PACKAGE = Path(__file__).resolve().parents[1] / "lola"
 

@@ -96,7 +96,6 @@ def boosted(
         scheduler=scheduler,
         bits=8,
         learning_rate=SCALE["learning_rate"],
-        seed=seed,
     )
     session = FederatedSession(
         scheme,

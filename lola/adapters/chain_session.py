@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lola.adapters.chain import ModelChain
-from lola.adapters.clusters import Answer, Cluster, PlannedChain, average
+from lola.adapters.clusters import Answer, Cluster, PlannedChain, average, not_finite
 from lola.adapters.identity import chain_identity
 from lola.adapters.passage import ClientLostError
 from lola.adapters.record import ChainRecord
-from lola.adapters.rounds import Evaluate, Session
+from lola.adapters.rounds import Evaluate, Session, expect_held
 from lola.adapters.setting import ChainSetting, Purpose
 from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
 from lola.air.uplink import PerfectUplink, Uplink, expect_uplink
 from lola.files.formats import StrPath
 from lola.models.depths import Loss, loss_of_output
-from lola.models.seeding import seeded
 from lola.profiling.memory import weight_bytes
 from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import InfeasibleError, LolaValueError
@@ -77,6 +76,8 @@ class ChainSession(Session[ChainRecord]):
         If the folder cannot be used; BlockingIOError if another session is at work there.
     """
 
+    _told_by = "setting, plan, starts, uplink, data or frozen weights"
+
     def __init__(
         self,
         depths: Depths,
@@ -106,10 +107,7 @@ class ChainSession(Session[ChainRecord]):
                 f"starts must name clients in 0…{self.n_clients - 1}, got {list(self.starts)}; give n_clients, "
                 "counting those without data"
             )
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        for name, parameter in depths.all_named_parameters().items():
-            if id(parameter) not in held:
-                raise LolaValueError(f"the optimizer does not hold {name}; make it over depths.all_parameters()")
+        expect_held(depths, optimizer)
         self.depths = depths
         super().__init__(depths, optimizer, self.setting, evaluate, folder)
         self._go_on(
@@ -185,8 +183,7 @@ class ChainSession(Session[ChainRecord]):
         shard = self.starts.index(start)
         batches, steps = self.data.batches(shard, self.version), self.setting.local_steps
         # Dropout must not depend on what else this process has computed, nor change what it computes later.
-        rng = self.setting.rng(self.version, Purpose.DROPOUT, start)
-        with seeded(int(rng.integers(2**63)), self.depths.all_parameters()[0].device.type):
+        with self._seeded(Purpose.DROPOUT, start):
             if self.setting.averaging == "gradients":
                 return cluster.mean_gradients(batches, steps)
             return cluster.step_tunables(batches, steps, self.optimizer, len(self.data.shards[shard]))
@@ -208,6 +205,8 @@ class ChainSession(Session[ChainRecord]):
             if spoiled:
                 return float("nan"), received.latency_s, f"the mean of all: {spoiled['']}"
             return loss, received.latency_s, ""
+        if why := not_finite(received.tensors):
+            return float("nan"), received.latency_s, f"the mean of all: {why}"
         with torch.no_grad():
             for name, parameter in tunables.items():
                 parameter.copy_(received.tensors[name])

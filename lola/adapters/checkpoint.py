@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lola.adapters.identity import frozen_digest
-from lola.adapters.record import RECORD_OF_SCHEME
+from lola.adapters.record import KEPT_OF_SCHEME
 from lola.files.folders import DRAFT, SUMS, remove, rename, sums, written_whole
 from lola.files.formats import (
     FormatError,
@@ -33,12 +33,6 @@ if TYPE_CHECKING:
 _FORMAT = "lola-checkpoint"
 _DAMAGED = "damaged-"
 _FILES = ("optimizer.safetensors", "state.json", "weights.safetensors")
-# What a scheme's session must keep beside what all do, and what it may.
-_STATE_OF_SCHEME: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "cooperative": (("norms",), ("refusals",)),
-    "chains": ((), ()),
-    "federated": (("kept",), ()),
-}
 # The latest, and one to fall back on should a disk lose it.
 _KEPT = 2
 
@@ -78,12 +72,14 @@ def load_latest(
     tunables: Tunables,
     optimizer: torch.optim.Optimizer,
     identity: str | None,
+    told_by: str,
     prepare: Callable[[dict[str, Any]], None] = lambda state: None,
 ) -> dict[str, Any] | None:
     """Put the newest intact checkpoint's weights and optimizer state in place, and return the session's state.
 
-    Damaged ones that are newer are set aside under another name, with a warning that says so. `prepare` is called with
-    the state before anything is put in place: what is trained may have grown since the run began.
+    Damaged ones that are newer are set aside under another name, with a warning that says so. `told_by` names what
+    `identity` is of. `prepare` is called with the state before anything is put in place: what is trained may have grown
+    since the run began.
 
     Raises
     ------
@@ -99,7 +95,7 @@ def load_latest(
         except (FormatError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             damaged[path] = str(error)
             continue
-        _belongs(path, data, identity)
+        _belongs(path, data, identity, told_by)
         prepare(data["session"])
         _put(path, tunables, optimizer, data, stored, moments)
         for bad in damaged:
@@ -153,9 +149,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
         check_keys("state.json, optimizer", data["optimizer"], ("kind", "scalars", "param_groups"))
         session = data["session"]
         scheme = session.get("scheme", "cooperative")
-        if scheme not in RECORD_OF_SCHEME:
-            raise FormatError(f"state.json: scheme must be one of {', '.join(RECORD_OF_SCHEME)}, got {scheme!r}")
-        required, optional = _STATE_OF_SCHEME[scheme]
+        if scheme not in KEPT_OF_SCHEME:
+            raise FormatError(f"state.json: scheme must be one of {', '.join(KEPT_OF_SCHEME)}, got {scheme!r}")
+        kept_record, required, optional = KEPT_OF_SCHEME[scheme]
         always = ("version", "clock_s", "records", "identity")
         check_keys("state.json, session", session, (*always, *required), ("frozen", "scheme", *optional))
         if integer("state.json, version", session["version"]) != version_of(path):
@@ -165,7 +161,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
             numbers(f"state.json, norms of depth {int(depth)}", norms)
         for device, versions in session.get("refusals", {}).items():
             integers(f"state.json, refusals of device {int(device)}", versions)
-        if len([RECORD_OF_SCHEME[scheme].from_json(record) for record in session["records"]]) != session["version"]:
+        if len([kept_record.from_json(record) for record in session["records"]]) != session["version"]:
             raise FormatError("state.json has not one record a round")
         stored, moments = (load((path / f"{name}.safetensors").read_bytes()) for name in ("weights", "optimizer"))
     except (SafetensorError, TypeError, ValueError, LookupError, AttributeError) as error:
@@ -176,12 +172,11 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
     return data, stored, moments
 
 
-def _belongs(path: Path, data: dict[str, Any], identity: str | None) -> None:
+def _belongs(path: Path, data: dict[str, Any], identity: str | None, told_by: str) -> None:
     """Refuse a checkpoint of another run."""
     if data["session"]["identity"] != identity:
         raise FormatError(
-            f"{path}: the checkpoint is of another run (setting, fleet, profile, channel, data or frozen weights "
-            "differ); start this one in another folder"
+            f"{path}: the checkpoint is of another run ({told_by} differ); start this one in another folder"
         )
 
 

@@ -74,7 +74,7 @@ class Answer:
     loss : float
         Mean over the batches, of gradients by their rows.
     weight : float
-        How much it weighs in an average: rows of data, for example.
+        How much it weighs in an average: rows of data, for example. Positive.
     """
 
     tensors: Tensors
@@ -86,7 +86,14 @@ class Answer:
         """Why it cannot be used, or nothing."""
         if not math.isfinite(self.loss):
             return "the loss is not finite"
-        return next((f"{name} is not finite" for name, value in self.tensors.items() if not value.isfinite().all()), "")
+        if why := not_finite(self.tensors):
+            return why
+        return "" if 0 < self.weight < math.inf else f"its weight is not positive and finite, but {self.weight}"
+
+
+def not_finite(tensors: Tensors) -> str:
+    """Say which of several tensors is not finite, or nothing."""
+    return next((f"{name} is not finite" for name, value in tensors.items() if not value.isfinite().all()), "")
 
 
 class Cluster:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lola.air.placement import over_the_air
 from lola.fleet import Fleet
 from lola.problem import Problem, of_a_round
 
@@ -40,7 +41,7 @@ def run_identity(
     of_data = (of_devices,) if data is None else (data.seed, data.batch_size)
     of_ranks = () if isinstance(depths.rank, int) else (depths.rank,)  # older runs have one for all
     said = repr((sorted(kept.items()), *of_data, of_channel, depths.alpha, *of_ranks))
-    return _digests(problem.digest() + said + _uplink(uplink), depths, data)
+    return _digests(problem.digest() + said + _radio(uplink, depths), depths, data)
 
 
 def chain_identity(
@@ -59,12 +60,14 @@ def chain_identity(
     of_plan = told(plan) if is_dataclass(plan) else ""
     of_data = (starts, n_clients, data.seed, data.batch_size)
     said = repr(("chains", sorted(_kept(setting).items()), *of_data, of_plan, repr(depths), depths.alpha))
-    return _digests(said + _uplink(uplink), depths, data)
+    return _digests(said + _radio(uplink, depths), depths, data)
 
 
-def _uplink(uplink: object) -> str:
-    """Tell an uplink; nothing where there is none, for older runs know of none."""
-    return "" if uplink is None else f"uplink {told(uplink) if is_dataclass(uplink) else ''}"
+def _radio(uplink: object, tunables: Tunables) -> str:
+    """Tell an uplink, and layers over the air; nothing where there are none, for older runs know of none."""
+    layers = [(name, one.snr_db, one.bandwidth_hz, one.channel) for name, one in over_the_air(tunables.model)]
+    of_uplink = "" if uplink is None else f"uplink {told(uplink) if is_dataclass(uplink) else ''}"
+    return of_uplink + (f"over the air {told(layers)}" if layers else "")
 
 
 def federated_identity(
@@ -76,7 +79,7 @@ def federated_identity(
     """
     of_data = (data.seed, data.batch_size)
     said = repr(("federated", sorted(_kept(setting).items()), *of_data, [told(one) for one in scheme]))
-    return _digests(said + _uplink(uplink), tunables, data)
+    return _digests(said + _radio(uplink, tunables), tunables, data)
 
 
 def _kept(setting: Setting | ChainSetting | FederatedSetting) -> dict[str, object]:

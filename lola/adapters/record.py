@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+from lola.solvers.errors import LolaValueError
 
 # Fields that list devices.
 _DEVICE_LISTS = ("device_of_block", "devices_used")
@@ -195,9 +197,10 @@ class FederatedRecord:
     participants, asked, applied : int
         Devices that could be asked; that were; whose answers were applied. Of those asked, some may have dropped out.
     delivered_bits : float
-        What the server sent to devices that were asked.
+        What the server sent to devices: each value once for each device that it went to, in as many bits as its dtype
+        has. Nothing is counted as broadcast.
     uploaded_values : int
-        Real numbers that devices sent through the uplink, those of refused answers left out.
+        Real numbers that devices sent, those of refused answers too.
     uplink_s : float
         Of `latency_s`, the transmissions.
     uplink_mse : float
@@ -214,7 +217,15 @@ class FederatedRecord:
         Who was asked and did not answer, in rising order.
     """
 
-    LOGGED: ClassVar[tuple[str, ...]] = ("loss", "clock_s", "latency_s", "asked", "applied", "uploaded_values")
+    LOGGED: ClassVar[tuple[str, ...]] = (
+        "loss",
+        "clock_s",
+        "latency_s",
+        "asked",
+        "applied",
+        "uploaded_values",
+        "uplink_mse",
+    )
 
     version: int
     clock_s: float
@@ -249,12 +260,37 @@ class FederatedRecord:
         return cls(**_with_nan(flat), scores=scores, numbers=numbers, devices_used=used, lost_devices=lost)
 
 
-# What a checkpoint's records are, by the scheme that it names; one that names none is of the first.
-RECORD_OF_SCHEME: dict[str, type[Record]] = {
-    "cooperative": RoundRecord,
-    "chains": ChainRecord,
-    "federated": FederatedRecord,
+class Kept(NamedTuple):
+    """What checkpoints of a scheme's session hold: records, and what beside all that every session keeps."""
+
+    record: type[Record]
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+
+
+# By the scheme that a checkpoint names; one that names none is of the first.
+KEPT_OF_SCHEME = {
+    "cooperative": Kept(RoundRecord, ("norms",), ("refusals",)),
+    "chains": Kept(ChainRecord),
+    "federated": Kept(FederatedRecord, ("kept",)),
 }
+
+
+def refuse_taken_names(record: Record) -> None:
+    """Refuse a score or a number of a scheme that is named as something else is, so that one would hide the other.
+
+    Raises
+    ------
+    ValueError
+        If it is a field of the record, or both are of one name.
+    """
+    data = record.to_json()
+    names = [*data, *data.get("numbers", {}), *data["scores"]]
+    if taken := sorted({name for name in names if names.count(name) > 1}):
+        raise LolaValueError(
+            f"scores, and the numbers of a scheme, must have names of their own in metrics.csv, got {', '.join(taken)} "
+            "a second time; have evaluate return other names"
+        )
 
 
 def count_devices_used(records: Iterable[RoundRecord]) -> int | None:

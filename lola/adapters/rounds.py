@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.lock import held, lock_of
-from lola.adapters.record import Record
+from lola.adapters.record import Record, refuse_taken_names
+from lola.adapters.setting import Purpose
 from lola.adapters.tensorboard import tensorboard_log
 from lola.files.formats import FormatError, StrPath
+from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaValueError
 
@@ -32,8 +34,10 @@ class Session(ABC, Generic[RecordT]):
     """Rounds of fine-tuning, kept in a folder; what a round does is its scheme's.
 
     A scheme says what tells its runs apart and calls `_go_on` once it is made, runs a `_round`, and may keep more than
-    weights, optimizer, clock and records: `_state`.
+    weights, optimizer, clock and records: `_state`. What the digest of `_go_on` is of, `_told_by` says.
     """
+
+    _told_by: ClassVar[str]
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Session(ABC, Generic[RecordT]):
         self.version, self.clock_s = 0, 0.0
         self.records: list[RecordT] = []
         self._checkpoint_every, self._evaluate_every = setting.checkpoint_every, setting.evaluate_every
+        self._rng = setting.rng
         self._digest: str | None = None
         self._frozen: str | None = None
         self._lock = None if self.folder is None else lock_of(self.folder)
@@ -75,7 +80,7 @@ class Session(ABC, Generic[RecordT]):
         if not self.folder.exists():
             return {}
         with held(self._lock):
-            state = load_latest(self.folder, self.tunables, self.optimizer, self._digest, self._prepare)
+            state = load_latest(self.folder, self.tunables, self.optimizer, self._digest, self._told_by, self._prepare)
         if state is None:
             return {}
         self.version, self.clock_s = state["version"], state["clock_s"]
@@ -87,6 +92,8 @@ class Session(ABC, Generic[RecordT]):
 
         Raises
         ------
+        ValueError
+            If `evaluate` gives a score the name of something else that is recorded.
         InfeasibleError
             If not even all devices, or clients, can hold the model, or a round waits a day for devices in outage.
         FormatError, OSError
@@ -96,6 +103,7 @@ class Session(ABC, Generic[RecordT]):
         with self.alone(), tensorboard_log(self.folder, self.version) as note:
             while self.version < rounds:
                 record = self._round(last=self.version + 1 == rounds)
+                refuse_taken_names(record)
                 self.records.append(record)
                 _log.info("%s", record)
                 note(record)
@@ -156,10 +164,31 @@ class Session(ABC, Generic[RecordT]):
 
         if self.evaluate is None or not (last or self.version % self._evaluate_every == 0):
             return {}
-        training = self.tunables.model.training
+        # Parts of a model may be in other modes than the whole, such as what was loaded to be evaluated and is trained.
+        training = {module: module.training for module in self.tunables.model.modules()}
         self.tunables.model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), self._seeded(Purpose.EVALUATION):
                 return {name: float(value) for name, value in self.evaluate().items()}
         finally:
-            self.tunables.model.train(training)
+            for module, mode in training.items():
+                module.training = mode
+
+    def _seeded(self, purpose: Purpose, *of: int) -> AbstractContextManager[None]:
+        """Draw torch's random numbers from the round alone: what else computes does not matter, and is left alone."""
+        seed = int(self._rng(self.version, purpose, *of).integers(2**63))
+        return seeded(seed, self.tunables.all_parameters()[0].device.type)
+
+
+def expect_held(tunables: Tunables, optimizer: torch.optim.Optimizer) -> None:
+    """Refuse to train nothing, and an optimizer that does not hold all that is trained."""
+    trained = tunables.all_parameters()
+    if not trained:
+        raise LolaValueError("a session must have something to train, got no parameter; attach adapters")
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    names = {id(parameter): name for name, parameter in tunables.all_named_parameters().items()}
+    if missing := [names[id(parameter)] for parameter in trained if id(parameter) not in held]:
+        raise LolaValueError(
+            f"the optimizer does not hold {missing[0]}, which is trained; make it over all_parameters() of what the "
+            "session trains"
+        )

@@ -86,6 +86,8 @@ class CooperativeSession(Session[RoundRecord]):
         If the folder cannot be used; BlockingIOError if another session is at work there.
     """
 
+    _told_by = "setting, fleet, profile, channel, uplink, data or frozen weights"
+
     def __init__(
         self,
         depths: Depths,

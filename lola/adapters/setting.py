@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     PARTICIPATION = 3
     UPLINK = 4
     SERVER = 5
+    EVALUATION = 6
 
 
 class _Repeatable:

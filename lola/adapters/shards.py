@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import IntArray, positive_integer, positive_number
-from lola.solvers.errors import LolaValueError
+from lola.models.running import expect_tensors
+from lola.solvers.checks import IntArray, positive_integer, positive_number, shown
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
@@ -105,8 +106,9 @@ class ShardedData:
 
     Raises
     ------
-    ValueError
-        If columns differ in length, or a shard is empty or has rows that are not there.
+    TypeError, ValueError
+        If an argument is not as described, columns differ in length, or a shard is empty or has rows that are not
+        there.
     """
 
     def __init__(
@@ -118,6 +120,12 @@ class ShardedData:
         seed: int,
         collate: Callable[[Batch], Batch] | None = None,
     ) -> None:
+        expect_tensors("columns", columns)
+        if isinstance(shards, str) or not isinstance(shards, Iterable):
+            raise LolaTypeError(
+                f"shards must be a list of row numbers for each device, got {type(shards).__name__}: {shown(shards)}; "
+                "iid_shards(n_rows, n_devices, seed=0) makes them"
+            )
         lengths = {name: len(column) for name, column in columns.items()}
         if len(set(lengths.values())) != 1:
             raise LolaValueError(f"columns must be equally long and at least one, got {lengths}")

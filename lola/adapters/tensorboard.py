@@ -24,7 +24,7 @@ def tensorboard_log(folder: Path | None, version: int) -> Iterator[Callable[[Rec
 
     def note(record: Record) -> None:
         values = {name: getattr(record, name) for name in record.LOGGED}
-        for name, value in (values | record.scores).items():
+        for name, value in (values | getattr(record, "numbers", {}) | record.scores).items():
             writer.add_scalar(name, value, record.version)
 
     try:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.air.latency import air_computation_s
-from lola.air.uplink import PROFILED_BITS, Reception, agreeing, check_snr_db
+from lola.air.uplink import Reception, check_snr_db, drawing
 from lola.channel import from_decibel, rayleigh_power
 from lola.problem import Problem, of_a_round
+from lola.profile import BITS_PER_VALUE
 from lola.solvers.checks import FloatArray, positive_number, shown
 from lola.solvers.errors import LolaTypeError
 
@@ -101,7 +102,7 @@ class AirUplink:
         """Sum in the air. Draws the channels, if they fade, and then the noise of each value, tensor by tensor."""
         import torch
 
-        weights = np.array(agreeing(sent, weight, finite=True))
+        weights = np.array(drawing(sent, weight, rng))
         gain = np.sqrt(rayleigh_power(len(sent), rng)) if self.fading else np.ones(len(sent))
         tensors, shortfall, variance, squares, n_values = {}, {}, {}, 0.0, 0
         for name, like in sent[0].items():
@@ -115,7 +116,7 @@ class AirUplink:
 
     def as_sent(self, problem: Problem) -> Problem:
         """Return the problem with a symbol for each value of an upload, at one a second and hertz from everybody."""
-        symbols = problem.profile.upload_bits / PROFILED_BITS
+        symbols = problem.profile.upload_bits / BITS_PER_VALUE
         fleet = problem.fleet.with_channel(np.ones(problem.n_devices))
         return of_a_round(problem, fleet, profile=replace(problem.profile, upload_bits=symbols))
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.channel import spectral_efficiency
+from lola.channel import MOST_DB, spectral_efficiency
 from lola.solvers.checks import FloatArray, nonnegative_number, positive_integer, positive_number
+from lola.solvers.errors import LolaValueError
 
 
 def upload_s(bits: float, snr_db: ArrayLike, bandwidth_hz: float) -> FloatArray:
@@ -22,7 +23,7 @@ def upload_s(bits: float, snr_db: ArrayLike, bandwidth_hz: float) -> FloatArray:
     Returns
     -------
     float64 array of the shape of `snr_db`
-        Infinite where the signal is nothing. The rate of the DEFT article (arXiv 2310.18602), section 6.1.
+        Infinite where the signal is nothing, at -inf dB. The rate of the DEFT article (arXiv 2310.18602), section 6.1.
 
     Raises
     ------
@@ -35,7 +36,14 @@ def upload_s(bits: float, snr_db: ArrayLike, bandwidth_hz: float) -> FloatArray:
     >>> print(f"{lola.air.upload_s(1e9, 10.0, 20e6):.2f} s")
     14.45 s
     """
-    efficiency = spectral_efficiency(snr_db)
+    with np.errstate(over="ignore"):
+        efficiency, decibels = spectral_efficiency(snr_db), np.asarray(snr_db, dtype=np.float64)
+    beyond = (np.abs(decibels) > MOST_DB) & (decibels != -np.inf)
+    if beyond.any():
+        raise LolaValueError(
+            f"snr_db must be a ratio in decibels, {-MOST_DB:g} to {MOST_DB:g}, or -inf where nothing arrives; got "
+            f"{decibels[beyond][0]:g}"
+        )
     with np.errstate(divide="ignore"):
         return np.asarray(positive_number("bits", bits) / (positive_number("bandwidth_hz", bandwidth_hz) * efficiency))
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from lola.air.uplink import check_snr_db
 from lola.channel import from_decibel
-from lola.solvers.checks import FloatArray, generator, positive_integer, positive_number, real_or_complex
+from lola.solvers.checks import FloatArray, generator, positive_integer, positive_number, real_or_complex, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Path:
         key = like.dtype, like.device
         if key not in self._tensors:
             arrays = self.precoder, self.channel, self.equaliser, self.matrix
-            self._tensors[key] = [torch.from_numpy(array).to(like.device, like.dtype) for array in arrays]
+            self._tensors[key] = [torch.tensor(array, device=like.device, dtype=like.dtype) for array in arrays]
         return self._tensors[key]
 
 
@@ -141,6 +141,8 @@ class OverTheAirLinear:
     forward_symbols, backward_symbols : int
         Uses of the channel that a vector, and a gradient, takes: each carries two real numbers on every pair of
         antennas, the real and the imaginary part, so 2·rank H of the matrix's rank.
+    channel : (r, t) float64 or complex128 array
+        As it was given.
     symbols : int
         Sent so far, both ways.
     mse : float
@@ -178,7 +180,7 @@ class OverTheAirLinear:
         import torch
 
         if isinstance(matrix, torch.Tensor):
-            matrix = matrix.detach().cpu().double().numpy()
+            matrix = matrix.detach().cpu().double().numpy().copy()
         weights, complex_channel = real_or_complex("matrix", matrix, 2), real_or_complex("channel", channel, 2)
         for name, array in (("matrix", weights), ("channel", complex_channel)):
             if not array.size or not np.isfinite(array).all():
@@ -187,7 +189,12 @@ class OverTheAirLinear:
             raise LolaTypeError("matrix must be real, as what torch multiplies here is; got complex numbers")
         check_snr_db(snr_db)
         self.snr_db, self.bandwidth_hz = float(snr_db), positive_number("bandwidth_hz", bandwidth_hz)
-        self.noise, self.symbols = noise, 0
+        if noise is not None and not isinstance(noise, torch.Generator):
+            raise LolaTypeError(
+                f"noise must be a torch.Generator, such as torch.Generator().manual_seed(0), got {shown(noise)}; leave "
+                "it out to draw from torch's own"
+            )
+        self.noise, self.symbols, self.channel = noise, 0, complex_channel
         noise_power = float(from_decibel(-self.snr_db)) / 2  # of the real part, and of the imaginary one
         self._there = _path(np.asarray(weights, np.float64), _as_real(complex_channel), noise_power)
         self._back = _path(np.asarray(weights.T, np.float64), _as_real(complex_channel.T), noise_power)
@@ -199,12 +206,21 @@ class OverTheAirLinear:
 
     def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
         """Send vectors, (…, n), and return what the server has of their products, (…, m)."""
+        import torch
+
         from lola.air.exchange import Exchange
 
+        if not isinstance(vectors, torch.Tensor):
+            raise LolaTypeError(f"vectors must be a torch.Tensor, got {type(vectors).__name__}; make one of it")
         if vectors.shape[-1:] != self._there.matrix.shape[1:] or not vectors.is_floating_point():
             raise LolaValueError(
                 f"vectors must be real, of {self._there.matrix.shape[1]} values each, as many as the matrix has "
                 f"columns; got {vectors.dtype} of shape {tuple(vectors.shape)}"
+            )
+        if not vectors.isfinite().all():
+            raise LolaValueError(
+                "vectors must be finite, for a message is divided by its root mean square; got a value that is not: "
+                "lower the learning rate, or compute in a wider dtype"
             )
         product: torch.Tensor = Exchange.apply(vectors, self._send, self._return)  # type: ignore[no-untyped-call]
         return product

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# Of each module that the radio computes, or whose input it carries: with what.
+_RADIOS: WeakKeyDictionary[nn.Module, OverTheAirLinear] = WeakKeyDictionary()
+
+
 class Placement:
     """A layer that is computed by the radio, until it is taken back. Made by `put_over_the_air`.
 
@@ -28,18 +34,30 @@ class Placement:
         With the symbols sent so far, and their latency.
     """
 
-    def __init__(self, radio: OverTheAirLinear, handle: Any) -> None:
-        self.radio, self._handle = radio, handle
+    def __init__(self, radio: OverTheAirLinear, layer: nn.Module, register: Callable[[], Any]) -> None:
+        if layer in _RADIOS:
+            raise LolaValueError(
+                f"at names what is over the air already, by {_RADIOS[layer]}; call the remove of its Placement first"
+            )
+        self.radio, self._layer, self._handle = radio, layer, register()
+        _RADIOS[layer] = radio
 
     def remove(self) -> None:
         """Let the layer compute as before."""
         self._handle.remove()
+        if _RADIOS.get(self._layer) is self.radio:
+            del _RADIOS[self._layer]
 
     def __enter__(self) -> OverTheAirLinear:
         return self.radio
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+
+def over_the_air(model: nn.Module) -> Iterator[tuple[str, OverTheAirLinear]]:
+    """Give what the radio computes of a model, by name."""
+    return ((name, _RADIOS[module]) for name, module in model.named_modules() if module in _RADIOS)
 
 
 def put_over_the_air(
@@ -53,7 +71,8 @@ def put_over_the_air(
 ) -> Placement:
     """Let the radio compute a linear layer of a model, or carry the hidden states from one block to the next.
 
-    Names, weights and state dictionaries stay as they are.
+    Names, weights and state dictionaries stay as they are. To a session it belongs to what tells a run from another, if
+    it is done before the session is made.
 
     Parameters
     ----------
@@ -73,7 +92,8 @@ def put_over_the_air(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described; from within the forward pass, if the layer's weights are not what they were.
+        If an argument is not as described, or the layer is over the air already; from within the forward pass, if the
+        layer's weights are not what they were.
     lola.models.ModelError
         If the model has no such block, or does not say how wide its hidden states are.
 
@@ -115,10 +135,11 @@ def _before_block(model: Depths | nn.Module, depth: int, channel: ArrayLike, opt
         return args, kwargs | {"hidden_states": radio(kwargs["hidden_states"])}
 
     block = innermost(model.blocks[depth - 1], 0)
-    return Placement(radio, block.register_forward_pre_hook(hook, with_kwargs=True, prepend=True))
+    return Placement(radio, block, lambda: block.register_forward_pre_hook(hook, with_kwargs=True, prepend=True))
 
 
 def _in_place_of(model: nn.Module, name: str, channel: ArrayLike, options: dict[str, Any]) -> Placement:
+    import torch
     from torch import nn
 
     linear = dict(model.named_modules()).get(name)
@@ -129,10 +150,11 @@ def _in_place_of(model: nn.Module, name: str, channel: ArrayLike, options: dict[
             f"at must name a torch.nn.Linear, got {shown(name)}, which is {came}; the model's are "
             f"{', '.join(linears[:4]) or 'none'}{', …' * (len(linears) > 4)}"
         )
-    made_for, radio = linear.weight._version, OverTheAirLinear(linear.weight, channel, **options)
+    made_for, radio = linear.weight.detach().clone(), OverTheAirLinear(linear.weight, channel, **options)
 
     def hook(layer: nn.Linear, args: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
-        if layer.weight.requires_grad or layer.weight._version != made_for:
+        # By value, for a merge of adapters writes through .data, which torch does not count as a new version.
+        if layer.weight.requires_grad or not torch.equal(layer.weight.to(made_for), made_for):
             raise LolaValueError(
                 f"the weights of {name or 'the layer'} must stay as they were when it was put over the air, and they "
                 "are trained or have changed; freeze them, or put the layer there anew"
@@ -140,4 +162,4 @@ def _in_place_of(model: nn.Module, name: str, channel: ArrayLike, options: dict[
         product = radio(args[0])
         return product if layer.bias is None else product + layer.bias
 
-    return Placement(radio, linear.register_forward_hook(hook))
+    return Placement(radio, linear, lambda: linear.register_forward_hook(hook))

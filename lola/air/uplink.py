@@ -12,6 +12,7 @@ import numpy as np
 from lola.air.latency import frequency_division_s
 from lola.channel import MOST_DB
 from lola.problem import Problem, of_a_round
+from lola.profile import BITS_PER_VALUE
 from lola.solvers.checks import positive_integer, positive_number, real_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
 
-# What a profile counts for each value of an upload.
-PROFILED_BITS = 32
+# The largest float32: what is sent must be no larger, and then no square or sum of squares overflows.
+_MOST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,14 +143,14 @@ class DigitalUplink:
     bandwidth_hz: float = 20e6
 
     def __post_init__(self) -> None:
-        if positive_integer("bits", self.bits) > PROFILED_BITS:
+        if positive_integer("bits", self.bits) > BITS_PER_VALUE:
             raise LolaValueError(f"bits must lie in 1…32, got {self.bits}; 32 is float32 itself")
         check_snr_db(self.snr_db)
         positive_number("bandwidth_hz", self.bandwidth_hz)
 
     def receive(self, sent: Sequence[Tensors], weight: Sequence[float], rng: np.random.Generator) -> Reception:
         """Quantise what each sends, and sum. Draws a number for each value, sender by sender and tensor by tensor."""
-        weights = agreeing(sent, weight, finite=True)
+        weights = drawing(sent, weight, rng)
         received, error = [], 0.0
         for tensors, share in zip(sent, weights, strict=True):
             rounded = {name: _rounded(tensor, self.bits, rng) for name, tensor in tensors.items()}
@@ -164,14 +165,17 @@ class DigitalUplink:
 
     def as_sent(self, problem: Problem) -> Problem:
         """Return the problem with so many bits of every 32 that its profile counts; the channel stays the devices'."""
-        bits = problem.profile.upload_bits * (self.bits / PROFILED_BITS)
+        bits = problem.profile.upload_bits * (self.bits / BITS_PER_VALUE)
         return of_a_round(problem, problem.fleet, profile=replace(problem.profile, upload_bits=bits))
 
 
 def check_snr_db(snr_db: float) -> None:
     """Refuse what is no ratio in decibels that a rate can be computed from."""
     if not -MOST_DB <= real_number("snr_db", snr_db) <= MOST_DB:
-        raise LolaValueError(f"snr_db must be a ratio in decibels, {-MOST_DB:g} to {MOST_DB:g}; got {snr_db}")
+        raise LolaValueError(
+            f"snr_db must be a ratio in decibels, {-MOST_DB:g} to {MOST_DB:g}; got {snr_db}; give ten times the "
+            "logarithm, to base 10, of signal over noise power"
+        )
 
 
 def expect_uplink(uplink: object, *, planned: bool = False) -> None:
@@ -183,7 +187,27 @@ def expect_uplink(uplink: object, *, planned: bool = False) -> None:
     raise LolaTypeError(f"uplink must have {methods}, as a lola.air.DigitalUplink() has; got {shown(uplink)}")
 
 
-def agreeing(sent: Sequence[Tensors], weight: Sequence[float], *, finite: bool = False) -> list[float]:
+def drawing(sent: Sequence[Tensors], weight: Sequence[float], rng: np.random.Generator) -> list[float]:
+    """Do as `agreeing`, for an uplink that quantises or normalises: what it computes with must not overflow."""
+    if not isinstance(rng, np.random.Generator):
+        raise LolaTypeError(f"rng must be a numpy.random.Generator, got {shown(rng)}; numpy.random.default_rng has one")
+    weights = agreeing(sent, weight)
+    if max(map(abs, weights)) > _MOST:
+        raise LolaValueError(f"weight must be at most {_MOST:g} in magnitude, got {weights}; scale what is sent")
+    for sender, tensors in enumerate(sent):
+        for name, tensor in tensors.items():
+            largest = float(tensor.detach().abs().max())
+            if not math.isfinite(largest):
+                raise LolaValueError(f"{name} of sender {sender} must be finite to be sent, got a value that is not")
+            if largest > _MOST:
+                raise LolaValueError(
+                    f"{name} of sender {sender} must hold numbers that a float32 has, up to {_MOST:g} in magnitude, to "
+                    f"be sent; got {largest:g}; scale it"
+                )
+    return weights
+
+
+def agreeing(sent: Sequence[Tensors], weight: Sequence[float]) -> list[float]:
     """Return the weights as floats, or say what of a transmission is not as `Uplink.receive` wants it."""
     import torch
 
@@ -192,6 +216,8 @@ def agreeing(sent: Sequence[Tensors], weight: Sequence[float], *, finite: bool =
             f"sent must be a sequence of mappings, name to tensor, one for each sender; got {type(sent).__name__} "
             f"of {shown([type(tensors).__name__ for tensors in sent])}; give a list, of one mapping for one sender"
         )
+    if not isinstance(weight, Sequence) and not (isinstance(weight, np.ndarray) and weight.ndim == 1):
+        raise LolaTypeError(f"weight must be a list of numbers, one for each sender; got {shown(weight)}")
     if len(weight) != len(sent):
         raise LolaValueError(f"weight must have one entry for each of {len(sent)} senders, got {len(weight)}")
     weights = [real_number("weight", share) for share in weight]
@@ -215,8 +241,6 @@ def agreeing(sent: Sequence[Tensors], weight: Sequence[float], *, finite: bool =
                     f"{name} of sender {sender} must be as of the first, {first.dtype} of shape {tuple(first.shape)}, "
                     f"with values; got {tensor.dtype} of shape {tuple(tensor.shape)}"
                 )
-            if finite and not tensor.isfinite().all():
-                raise LolaValueError(f"{name} of sender {sender} must be finite to be sent, got a value that is not")
     return weights
 
 
@@ -225,7 +249,7 @@ def _rounded(tensor: torch.Tensor, bits: int, rng: np.random.Generator) -> tuple
     import torch
 
     values = tensor.detach().cpu().double()
-    if bits == PROFILED_BITS:
+    if bits == BITS_PER_VALUE:
         single = tensor.detach().float().to(tensor.dtype)
         return single, float((single.cpu().double() - values).square().sum())
     low, last = float(values.min()), 2**bits - 1

@@ -11,9 +11,9 @@ import numpy as np
 from lola.chains.chain import Chain
 from lola.chains.problem import ChainProblem
 from lola.chains.times import clients_of
-from lola.proofs.checks import ROUNDING, check_array, require
+from lola.proofs.checks import ROUNDING
 from lola.solvers.chain_proofs import MOST_CLIENTS
-from lola.solvers.checks import expect, shown
+from lola.solvers.checks import check_array, expect, require, shown
 from lola.solvers.cluster_bounds import ClusterProof
 from lola.solvers.cluster_costs import GOALS
 

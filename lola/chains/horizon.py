@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.fleet import distinct_names
-from lola.proofs.checks import ROUNDING, check_array, check_sane, require
-from lola.solvers.checks import FloatArray, IntArray, frozen, seed_number, shown
+from lola.proofs.checks import ROUNDING, check_sane
+from lola.solvers.checks import FloatArray, IntArray, check_array, frozen, require, seed_number, shown
 from lola.solvers.errors import LolaValueError
 from lola.solvers.horizon_inputs import HorizonInputs, horizon_inputs, next_level
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from lola.chains.problem import ChainProblem
 from lola.chains.times import ChainTimes, chain_times, module_runs, objective_s
-from lola.proofs.checks import ROUNDING, check_array, require
+from lola.proofs.checks import ROUNDING
 from lola.solvers.chain_proofs import ChainProof
-from lola.solvers.checks import FloatArray, IntArray, expect
+from lola.solvers.checks import FloatArray, IntArray, check_array, expect, require
 
 if TYPE_CHECKING:
     from lola.chains.chain import Chain

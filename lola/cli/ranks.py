@@ -1,6 +1,8 @@
 """``lola ranks``: how many ranks of LoRA each block gets. Only the standard library is imported before it runs."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 # What is measured where no budget is named, as a part of all ranks.
 _USUAL_PART = 2
+# None of them is told unless it was given, so that those without a model to measure are noticed.
+_TRAINING = ("lr", "batch", "seq", "freeze_head", "seed")
+_MEASURING = ("measure", "max_rank", "steps", *_TRAINING, "threads")
 
 
 @dataclass(frozen=True)
@@ -23,14 +28,14 @@ class Settings:
     model: str | None
     task: str | None
     data: str | None
-    measure: str
-    max_rank: int
-    steps: int
-    lr: float
-    batch: int
-    seq: int
-    freeze_head: bool
-    seed: int
+    measure: str | None
+    max_rank: int | None
+    steps: int | None
+    lr: float | None
+    batch: int | None
+    seq: int | None
+    freeze_head: bool | None
+    seed: int | None
     threads: int | None
     out: str | None
     budget: float | None
@@ -46,18 +51,20 @@ class Settings:
     json: str | None
     figure: str | None
 
+    def told(self, *names: str) -> dict[str, Any]:
+        """Return those of these options that were given."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def problem(self) -> "Problem | None":
         """Read the round that a deadline is of; None without one."""
         from lola.cli.common import naming_options
         from lola.files.problems import builtin_scenario, load_scenario
         from lola.solvers.errors import LolaValueError
 
-        named = {name: getattr(self, name) for name in ("bandwidth_hz", "local_steps")}
-        changes: Any = {name: value for name, value in named.items() if value is not None}
+        changes = self.told("bandwidth_hz", "local_steps")
         files: Any = {"fleet": self.fleet, "profile": self.profile}
         if self.deadline_s is None:
-            of_rounds = {**files, **changes, "scenario": self.scenario}
-            told = [f"--{name.replace('_', '-')}" for name, value in of_rounds.items() if value is not None]
+            told = [_option(name) for name in self.told("fleet", "profile", *changes, "scenario")]
             if told or self.equal_bandwidth:
                 told += ["--equal-bandwidth"] if self.equal_bandwidth else []
                 raise LolaValueError(
@@ -70,6 +77,10 @@ class Settings:
             return replace(scenario, **changes) if changes else scenario
 
 
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
@@ -78,14 +89,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="measure it: folder or hub name of a BERT, RoBERTa or ELECTRA")
     parser.add_argument("--task", help="on cola, mrpc, rte, stsb, sst2, qnli, mnli or qqp")
     parser.add_argument("--data", help="folder of GLUE, or hub (needs the package datasets)")
-    parser.add_argument("--measure", default="singular", help="singular (default: values of the update) or sensitivity")
-    parser.add_argument("--max-rank", type=int, default=8, metavar="R", help="the most ranks to measure (default 8)")
-    parser.add_argument("--steps", type=int, default=50, metavar="N", help="of training before (default 50)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="Adam's learning rate in them (default 1e-3)")
-    parser.add_argument("--batch", type=int, default=32, help="texts in a batch (default 32)")
-    parser.add_argument("--seq", type=int, default=128, help="tokens of a text at most (default 128)")
-    parser.add_argument("--freeze-head", action="store_true", help="do not train the classifier head with depth 1")
-    parser.add_argument("--seed", type=int, default=0, help="of rows, head and adapters (default 0)")
+    parser.add_argument("--measure", help="singular (default: values of the update) or sensitivity")
+    parser.add_argument("--max-rank", type=int, metavar="R", help="the most ranks to measure (default 8)")
+    parser.add_argument("--steps", type=int, metavar="N", help="of training before (default 50)")
+    parser.add_argument("--lr", type=float, help="Adam's learning rate in them (default 1e-3)")
+    parser.add_argument("--batch", type=int, help="texts in a batch (default 32)")
+    parser.add_argument("--seq", type=int, help="tokens of a text at most (default 128)")
+    parser.add_argument(
+        "--freeze-head", action="store_true", default=None, help="do not train the classifier head with depth 1"
+    )
+    parser.add_argument("--seed", type=int, help="of rows, head and adapters (default 0)")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--out", metavar="i.json", help="save what was measured")
     limits = parser.add_mutually_exclusive_group()
@@ -98,7 +111,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="R",
         help="as many parameters as this rank in every block takes (default: half of the ranks measured)",
     )
-    limits.add_argument("--deadline-s", type=float, metavar="S", help="seconds in which a round must end, instead")
+    limits.add_argument(
+        "--deadline-s",
+        type=float,
+        metavar="S",
+        help="seconds in which a round must end, instead; needs --profile or --scenario of the model",
+    )
     parser.add_argument("--scenario", metavar="scenario.toml", help="of that round; without it, the built-in scenario")
     parser.add_argument("--fleet", metavar="f.csv", help="devices, in place of the scenario's")
     parser.add_argument("--profile", metavar="p.json", help="what each depth costs, in place of the scenario's")
@@ -128,7 +146,7 @@ def run(options: argparse.Namespace) -> None:
     budget = settings.budget
     if budget is None and problem is None:
         budget = _uniform_budget(importance, settings.uniform_rank)
-    with naming_options("budget", "deadline_s", "min_rank"):
+    with naming_options("budget", "deadline_s", "min_rank"), _naming_mends():
         plan = allocate_ranks(
             importance,
             budget=budget,
@@ -148,6 +166,18 @@ def run(options: argparse.Namespace) -> None:
         save_figure(draw_ranks(plan, importance), settings.figure)
 
 
+@contextmanager
+def _naming_mends() -> Iterator[None]:
+    """Let the error that no ranks fit name the options that would mend it."""
+    from lola.solvers.errors import InfeasibleError
+
+    try:
+        yield
+    except InfeasibleError as error:
+        text = str(error).replace("deadline_s", "--deadline-s").replace("min_rank", "--min-rank")
+        raise InfeasibleError(text, error.violator, error.partners, error.bytes_needed) from error
+
+
 def _importance(settings: Settings) -> "Importance":
     """Read what ranks are worth, or measure it."""
     from lola.files.importance import builtin_importance, load_importance, save_importance
@@ -159,6 +189,11 @@ def _importance(settings: Settings) -> "Importance":
         if settings.out:
             raise LolaValueError(
                 "--out saves what is measured, and nothing is: give --model, --task and --data, or leave it out"
+            )
+        if told := settings.told(*_MEASURING):
+            raise LolaValueError(
+                f"{', '.join(map(_option, told))} is of a measurement, and nothing is measured: give --model, --task "
+                "and --data, or leave it out"
             )
         return load_importance(settings.importance) if settings.importance else builtin_importance()
     if missing:
@@ -181,25 +216,29 @@ def _measured(settings: Settings) -> "Importance":
     from lola.tasks.importance import measure_task_importance
     from lola.tasks.settings import TrainingSettings
 
-    names = ("model", "task", "data", "lr", "batch", "seq", "freeze_head", "seed")
+    ranks: dict[str, Any] = {} if settings.max_rank is None else {"rank": settings.max_rank}
     with naming_options("measure", "steps", rank="--max-rank"):
-        training = TrainingSettings(**{name: getattr(settings, name) for name in names}, rank=settings.max_rank)
+        training = TrainingSettings(**settings.told("model", "task", "data", *_TRAINING), **ranks)
         set_up_torch(settings.threads)
         with progress_bar("loading") as report:
-            return measure_task_importance(training, measure=settings.measure, steps=settings.steps, progress=report)
+            return measure_task_importance(training, **settings.told("measure", "steps"), progress=report)
 
 
 def _uniform_budget(importance: "Importance", uniform_rank: int | None) -> float:
     """Return as many parameters as one rank for all blocks takes."""
     from lola.cli.common import naming_options
     from lola.solvers.checks import positive_integer
+    from lola.solvers.errors import LolaValueError
 
-    with naming_options("uniform_rank"):
-        rank = (
-            max(importance.max_rank // _USUAL_PART, 1)
-            if uniform_rank is None
-            else positive_integer("uniform_rank", uniform_rank)
-        )
+    rank = max(importance.max_rank // _USUAL_PART, 1)
+    if uniform_rank is not None:
+        with naming_options("uniform_rank"):
+            rank = positive_integer("uniform_rank", uniform_rank)
+        if rank > importance.max_rank:
+            raise LolaValueError(
+                f"--uniform-rank must be at most {importance.max_rank}, as many as were measured, got {rank}; lower "
+                "it, or measure more (--max-rank)"
+            )
     return float(rank * int(importance.cost.sum()))
 
 

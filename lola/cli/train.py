@@ -9,10 +9,12 @@ from lola.cli.common import add_max_blocks
 
 if TYPE_CHECKING:
     from lola.adapters import CooperativeSession
+    from lola.problem import Problem
     from lola.tasks import Training, TrainingSettings
 
 # Where there is no terminal for a bar, a line is printed at least this often, once a round has ended.
 _LINE_EVERY_S = 30.0
+_USUAL_RANK = 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +66,10 @@ def add_setting(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch", type=int, default=32, help="texts in a batch (default 32)")
     parser.add_argument("--seq", type=int, default=128, help="tokens of a text at most (default 128)")
-    parser.add_argument("--rank", type=int, default=8, metavar="R", help="of LoRA (default 8)")
-    parser.add_argument("--ranks", metavar="r.json", help="a rank of each block instead, as lola ranks saves them")
+    # Without a default of its own: argparse takes the default, given beside --ranks, for one that was left out.
+    ranks = parser.add_mutually_exclusive_group()
+    ranks.add_argument("--rank", type=int, metavar="R", help=f"of LoRA (default {_USUAL_RANK})")
+    ranks.add_argument("--ranks", metavar="r.json", help="a rank of each block instead, as lola ranks saves them")
     parser.add_argument("--lora-alpha", type=float, metavar="A", help="of the largest rank (default: twice that)")
     parser.add_argument(
         "--freeze-head", action="store_true", help="do not train the classifier head; then all blocks upload the same"
@@ -100,8 +104,9 @@ def run(options: argparse.Namespace) -> None:
     try:
         set_up_torch(options.threads)
         training = prepare_training(settings, folder=out)
-        print(*map(plain, training.notes), sep="\n", flush=True)
         session = training.session
+        notes = [*training.notes, *_planned_otherwise(options.ranks, session.problem)]
+        print(*map(plain, notes), sep="\n", flush=True)
         with heeded_interruption() as heed, session.alone():
             check_folder(out, settings)  # another run may have begun there meanwhile
             write_settings(out, settings)
@@ -117,14 +122,43 @@ def run(options: argparse.Namespace) -> None:
 
 
 def with_ranks(options: argparse.Namespace) -> argparse.Namespace:
-    """Return the options with the ranks that a file has, proven, in place of one for all blocks."""
-    if options.ranks is None:
-        return options
+    """Return the options with one rank for all blocks, or in its place those that a file has, proven."""
+    rank: int | tuple[int, ...] = _USUAL_RANK if options.rank is None else options.rank
+    if options.ranks is not None:
+        from lola.files.ranks import load_ranks
+
+        plan, importance, problem = load_ranks(options.ranks)
+        plan.verify(importance, problem)
+        rank = tuple(plan.rank.tolist())
+    return argparse.Namespace(**{**vars(options), "rank": rank})
+
+
+def _planned_otherwise(ranks: str | None, problem: "Problem") -> list[str]:
+    """Note in what the round that is trained differs from the one in which ranks end by their deadline."""
+    import numpy as np
+
     from lola.files.ranks import load_ranks
 
-    plan, importance, problem = load_ranks(options.ranks)
-    plan.verify(importance, problem)
-    return argparse.Namespace(**{**vars(options), "rank": tuple(plan.rank.tolist())})
+    plan, _, planned = (None, None, None) if ranks is None else load_ranks(ranks)
+    if plan is None or planned is None:
+        return []
+    then, now = plan.to_profile(planned.profile), problem.profile
+    differs = [
+        f"{name} {getattr(planned, name):g} (here {getattr(problem, name):g})"
+        for name in ("bandwidth_hz", "local_steps")
+        if getattr(planned, name) != getattr(problem, name)
+    ]
+    if not all(np.array_equal(getattr(then, name), getattr(now, name)) for name in ("latency_s", "memory_bytes")):
+        differs.append("profile")
+    of_fleet = ("speed", "memory_bytes", "spectral_efficiency")
+    if not all(np.array_equal(getattr(planned.fleet, name), getattr(problem.fleet, name)) for name in of_fleet):
+        differs.append("fleet")
+    if not differs:
+        return []
+    return [
+        f"the ranks end a round by {plan.deadline_s:g} s with another {', '.join(differs)}; for that round, give what "
+        "lola ranks was given as --profile, --fleet, --bandwidth-hz and --local-steps"
+    ]
 
 
 def _train(session: "CooperativeSession", rounds: int, heed: Callable[[], None]) -> None:

@@ -30,20 +30,25 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from lola.cli.tables import proof_line, seconds, segments_line
     from lola.files.chains import CHAIN_FORMAT
-    from lola.files.formats import is_of_format, plain
+    from lola.files.formats import FormatError, format_of, plain
     from lola.files.horizons import HORIZON_FORMAT
+    from lola.files.kinds import came_instead
     from lola.files.ranks import RANKS_FORMAT
-    from lola.files.schedules import load_schedule
+    from lola.files.schedules import SCHEDULE_FORMAT, load_schedule
 
-    if is_of_format(options.schedule, CHAIN_FORMAT):
+    kind = format_of(options.schedule)
+    if kind == CHAIN_FORMAT:
         _verify_chain(options)
         return
-    if is_of_format(options.schedule, HORIZON_FORMAT):
+    if kind == HORIZON_FORMAT:
         _verify_plan(options)
         return
-    if is_of_format(options.schedule, RANKS_FORMAT):
+    if kind == RANKS_FORMAT:
         _verify_ranks(options)
         return
+    if kind not in (None, SCHEDULE_FORMAT):
+        wanted = ", ".join((SCHEDULE_FORMAT, CHAIN_FORMAT, HORIZON_FORMAT, RANKS_FORMAT))
+        raise FormatError(f'{options.schedule}: "format" must be one of {wanted}, got {came_instead(kind)}')
     answer, problem = load_schedule(options.schedule)
     answer.verify(problem)
     walls = int(answer.hits_memory_wall.sum())

@@ -10,7 +10,7 @@ from lola.adapters.clusters import Answer, mean_gradients, shares
 from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
 from lola.deft.prompted import PromptedClassifier, with_prompt
-from lola.deft.scheme import FederatedRound, Outcome, Scheme
+from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.models.errors import ModelError
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer, shown
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import torch
     from peft import PromptEncoder
     from torch import nn
+
+    from lola.air.uplink import Uplink
 
 ENCODERS = ("LSTM", "MLP")
 _PROMPT = "prompt"
@@ -129,7 +131,7 @@ class AssistedScheme(Scheme):
         """The kind and shape of the encoders, and what a device does with the gradient."""
         return repr(self.encoders), self.weighted, len(self.classifier.head)
 
-    def devices_of(self, data: ShardedData) -> int:
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
         """Return how many encoders there are, which must be as many as shards."""
         if len(data.shards) != len(self.encoders):
             raise LolaValueError(
@@ -180,13 +182,9 @@ class AssistedScheme(Scheme):
         used = tuple(device for device in answers if device not in spoiled)
         told = {part: "the head" if part == _HEAD else f"device {part}" for part in spoiled}
         refused = tuple(f"{told[part]}: {why}" for part, why in sorted(spoiled.items()))
-        return Outcome(of_server.loss, used, refused)
-
-    def deliver(self, devices: Sequence[int]) -> float:
-        """Count the gradient that is returned, once a device."""
-        words = _words(self.classifier.model)
-        values = self.encoders[0].total_virtual_tokens * words.shape[1]
-        return float(len(devices) * values * 8 * words.element_size())
+        returned_bits = len(answers) * bits_of([of_server.tensors[_PROMPT]])
+        loss = of_server.loss if spoiled.keys() < gradients.keys() else float("nan")
+        return Outcome(loss, used, refused, delivered_bits=returned_bits)
 
     def prompt(self) -> torch.Tensor:
         """Return the mean of all devices' prompts, (tokens, width), as it would be sent now, to evaluate with."""

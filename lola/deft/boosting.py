@@ -10,18 +10,20 @@ from numpy.typing import ArrayLike
 
 from lola.adapters.clusters import Answer
 from lola.adapters.shards import ShardedData
+from lola.air.uplink import DigitalUplink, PerfectUplink
 from lola.channel import Channel
 from lola.deft.ensemble import Effectiveness, PromptEnsemble, effectiveness
 from lola.deft.prompted import draw_prompt
-from lola.deft.scheme import FederatedRound, Outcome, Scheme
+from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.deft.tuning import LEARNING_RATE, train_prompt
-from lola.solvers.checks import FloatArray, IntArray, positive_integer, positive_number, real_number, seed_number, shown
+from lola.solvers.checks import FloatArray, IntArray, positive_number, real_number, shown
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
 
     from lola.adapters.tunables import Tunables
+    from lola.air.uplink import Uplink
 
 SCHEDULERS = ("exact", "ratio", "score", "channel")
 
@@ -32,9 +34,9 @@ class BoostingScheme(Scheme):
     A device tests the ensemble on data of its own that is held out: the share of right answers is its score. Where that
     is below the threshold it is a candidate, whose value is the number of its wrong answers, and whose need the hertz
     that carry a prompt in what its training leaves of the round. Whom the scheduler selects trains a prompt on its
-    shard, from words drawn from the seed, and sends it. The server adds it to the ensemble or, at the limit, puts it in
-    place of the prompt without which the fewest answers of all who tested would be wrong. Once all are satisfied nobody
-    is asked: time to end the run.
+    shard, from words drawn from the session's seed, and sends it. The server adds it to the ensemble or, at the limit,
+    puts it in place of the prompt without which the fewest answers of all who tested would be wrong. Once all are
+    satisfied nobody is asked: time to end the run.
 
     Parameters
     ----------
@@ -55,12 +57,8 @@ class BoostingScheme(Scheme):
         ``"exact"``: the most wrong answers (`lola.solvers.device_selection`); ``"ratio"``: most wrong answers a hertz
         first, the article's "score and rate"; to compare with, ``"score"``: most wrong answers first; ``"channel"``:
         fewest hertz first; each as long as it fits.
-    bits : int
-        Of each value of a prompt that is sent, as the session's uplink has it.
     learning_rate : float
         Of the devices' training, as many steps as the session's local ones.
-    seed : int
-        Of what the devices' prompts begin with.
 
     Raises
     ------
@@ -71,7 +69,9 @@ class BoostingScheme(Scheme):
     -----
     Wu, Chen and Huang, "Device-Edge Cooperative Fine-Tuning of Foundation Models as a 6G Service", section 5.2. Its
     chain of thought needs a model that generates; these prompts are a classifier's. Senders do not share frequencies,
-    so a sum over the air has nothing to sum.
+    so a sum over the air has nothing to sum. The session's uplink is perfect, and a value takes as many bits as its
+    dtype has, or digital, and takes the uplink's; the uplink's ratio and band do not count, but `channel` and
+    `bandwidth_hz`. A round takes the deadline, and its transmissions from the first device that may send until then.
 
     A record's ``numbers``: ``prompts`` after the round and, of the test before it, ``satisfied`` and ``candidates``,
     which add up to the participants, ``wrong``, the answers of all candidates, and ``needed_hz`` of those selected.
@@ -87,9 +87,7 @@ class BoostingScheme(Scheme):
         deadline_s: float,
         threshold: float = 0.8,
         scheduler: str = "exact",
-        bits: int = 32,
         learning_rate: float = LEARNING_RATE,
-        seed: int = 0,
     ) -> None:
         if not isinstance(ensemble, PromptEnsemble):
             raise LolaTypeError(f"ensemble must be a lola.deft.PromptEnsemble, got {type(ensemble).__name__}")
@@ -105,13 +103,11 @@ class BoostingScheme(Scheme):
         self.held_out = [np.asarray(rows, dtype=np.int64) for rows in held_out]
         self.bandwidth_hz = positive_number("bandwidth_hz", bandwidth_hz)
         self.deadline_s = positive_number("deadline_s", deadline_s)
-        self.bits, self.seed = positive_integer("bits", bits), seed_number("seed", seed)
         self.learning_rate = positive_number("learning_rate", learning_rate)
         # By device and prompt: a prompt never changes once it is in.
         self._answered: dict[int, dict[torch.Tensor, torch.Tensor]] = {}
-        self._least_useful: list[int] = []
-        self._news = len(ensemble)
-        self._numbers: dict[str, float] = {}
+        self._prompt_bits = np.inf  # until a session says what takes a prompt to the server
+        self._news = 0
 
     def __repr__(self) -> str:
         return f"<BoostingScheme of {len(self.held_out)} devices, {self.scheduler} scheduler, {self.ensemble!r}>"
@@ -124,18 +120,28 @@ class BoostingScheme(Scheme):
     @property
     def identity(self) -> tuple[object, ...]:
         """All that the prompts of a run follow from, beside the session's own."""
-        numbers = (self.bandwidth_hz, self.deadline_s, self.threshold, self.bits, self.learning_rate, self.seed)
+        numbers = (self.bandwidth_hz, self.deadline_s, self.threshold, self.learning_rate)
         began = (self.ensemble.limit, [prompt.detach() for prompt in self.ensemble.prompts])
         return (self.scheduler, *numbers, *began, self.held_out, self.channel)
 
-    def devices_of(self, data: ShardedData) -> int:
-        """Return how many devices there are, having checked what they test on.
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
+        """Return how many devices there are, having checked what they test on, and what they send over.
 
         Raises
         ------
+        TypeError
+            If the uplink is neither perfect nor digital.
         ValueError
             If somebody's held-out rows are missing, none of the data's, or in its shard.
         """
+        if not isinstance(uplink, PerfectUplink | DigitalUplink):
+            raise LolaTypeError(
+                "prompts are sent each for itself, so a lola.air.DigitalUplink or PerfectUplink was wanted, got "
+                f"{type(uplink).__name__}; take one of these"
+            )
+        prompt = self.ensemble.prompts[0]
+        self._prompt_bits = uplink.bits * prompt.numel() if isinstance(uplink, DigitalUplink) else bits_of([prompt])
+        self._news, self._answered = len(self.ensemble), {}
         if len(self.held_out) != len(data.shards):
             raise LolaValueError(
                 f"held_out must have rows for each of the {len(data.shards)} devices with a shard, got "
@@ -156,12 +162,12 @@ class BoostingScheme(Scheme):
         """Let all that take part test the ensemble, and select who shall make a prompt."""
         tests = {int(device): self._tested(work.data, int(device)) for device in work.present}
         without = sum(test.wrong_without for test in tests.values())
-        self._least_useful = np.argsort(without, kind="stable").tolist()
+        work.noted["least useful"] = np.argsort(without, kind="stable").tolist()
         candidates = np.array([k for k, test in tests.items() if test.score < self.threshold], dtype=np.int64)
         need_hz = self.need_hz(work)[candidates]
         wrong = np.array([tests[k].wrong for k in candidates.tolist()], dtype=np.int64)
         selected = selected_by(self.scheduler, wrong, need_hz, self.bandwidth_hz) if candidates.size else candidates
-        self._numbers = {
+        work.noted["numbers"] = {
             "prompts": float(len(self.ensemble)),
             "satisfied": float(len(tests) - len(candidates)),
             "candidates": float(len(candidates)),
@@ -178,22 +184,17 @@ class BoostingScheme(Scheme):
             raise LolaValueError(
                 f"the channel must give the spectral efficiency of {n_devices} devices, got shape {efficiency.shape}"
             )
-        upload_bits = self.bits * self.ensemble.prompts[0].numel()
         bits_per_hz = efficiency * np.maximum(self.deadline_s - work.compute_s, 0.0)
         need_hz = np.full(n_devices, np.inf)
-        np.divide(upload_bits, bits_per_hz, out=need_hz, where=bits_per_hz > 0)
+        np.divide(self._prompt_bits, bits_per_hz, out=need_hz, where=bits_per_hz > 0)
         return need_hz
 
-    def deliver(self, devices: Sequence[int]) -> float:
-        """Return the bits of the prompts that came in since the last round, which the server broadcasts."""
-        bits, self._news = 32.0 * self._news * self.ensemble.prompts[0].numel(), 0
-        return bits
-
     def answer(self, work: FederatedRound, device: int) -> Answer:
-        """Let a device train a prompt of its own, from words that follow from the seed, the round and the device."""
-        drawn = np.random.default_rng([self.seed, work.version, device])
+        """Let a device train a prompt of its own, from words that torch's generator draws."""
+        import torch
+
         classifier, tokens = self.ensemble.classifier, len(self.ensemble.prompts[0])
-        first = draw_prompt(classifier.model, tokens=tokens, seed=int(drawn.integers(2**63)))
+        first = draw_prompt(classifier.model, tokens=tokens, seed=int(torch.randint(2**63 - 1, ())))
         batches, steps = work.batches(device), work.local_steps
         prompt, loss = train_prompt(classifier, first, batches, steps=steps, learning_rate=self.learning_rate)
         return Answer({"prompt": prompt}, loss, 1.0)
@@ -201,13 +202,15 @@ class BoostingScheme(Scheme):
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Take in what arrives of the prompts, each sent for itself; the optimizer has nothing to do."""
         arrived = [work.receive([answer])[0]["prompt"] for answer in answers.values()]
-        self._news = self.ensemble.add(arrived, self._least_useful)
-        numbers = {**self._numbers, "prompts": float(len(self.ensemble))}
-        return Outcome(float(np.mean([answer.loss for answer in answers.values()])), tuple(answers), (), numbers)
+        loss = float(np.mean([answer.loss for answer in answers.values()]))
+        delivered_bits = self._told(self.ensemble.add(arrived, work.noted["least useful"]))
+        numbers = {**work.noted["numbers"], "prompts": float(len(self.ensemble))}
+        uplink_s = self.deadline_s - float(work.compute_s[[*answers]].min())
+        return Outcome(loss, tuple(answers), (), numbers, delivered_bits, uplink_s)
 
     def without_answers(self, work: FederatedRound) -> Outcome:
         """Say how the devices' tests were where no prompt came of them."""
-        return Outcome(float("nan"), (), (), self._numbers)
+        return Outcome(float("nan"), (), (), work.noted["numbers"], self._told(0), 0.0)
 
     def latency_s(self, slowest_s: float, uplink_s: float) -> float:
         """Return the deadline: whom the scheduler selected has the hertz to be done by then."""
@@ -221,6 +224,12 @@ class BoostingScheme(Scheme):
         """Make room for as many prompts."""
         self._news, self._answered = int(kept["news"]), {}
         self.ensemble.grow(int(kept["prompts"]))
+
+    def _told(self, news: int) -> float:
+        """Count the prompts that every device was sent for its test, and note how many there are to send next."""
+        delivered_bits = len(self.held_out) * self._news * bits_of(self.ensemble.prompts[:1])
+        self._news = news
+        return delivered_bits
 
     def _tested(self, data: ShardedData, device: int) -> Effectiveness:
         """Let a device test the ensemble, having only those prompts answer that it has not tested before."""

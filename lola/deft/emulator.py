@@ -10,15 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lola.adapters.clusters import Answer
+from lola.adapters.shards import ShardedData
 from lola.deft.plain import PlainScheme
 from lola.deft.scheme import FederatedRound
 from lola.models.depths import Depths, Loss, loss_of_output
 from lola.models.errors import ModelError
 from lola.profiling.memory import weight_bytes
-from lola.solvers.errors import LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from lola.air.uplink import Uplink
 
 
 class EmulatorScheme(PlainScheme):
@@ -59,6 +62,8 @@ class EmulatorScheme(PlainScheme):
 
     def __init__(self, depths: Depths, kept: ArrayLike, *, loss: Loss = loss_of_output) -> None:
         super().__init__(depths, loss=loss)
+        if hasattr(kept, "kept"):  # told without the solver's module, which is slow to load
+            raise LolaTypeError(f"kept must number blocks, got {type(kept).__name__}; give its .kept")
         numbers = np.asarray(kept)
         if (
             numbers.ndim != 1
@@ -93,11 +98,16 @@ class EmulatorScheme(PlainScheme):
         with without_blocks(self.depths, self.kept_blocks):
             return super().answer(work, device)
 
-    def deliver(self, devices: Sequence[int]) -> float:
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
+        """Return how many shards there are; nobody has the emulator as yet."""
+        self._downloaded = set()
+        return super().begin(data, uplink)
+
+    def delivered_bits(self, work: FederatedRound) -> float:
         """Count what is trained, and the emulator for each device that has not had it yet."""
-        new = {*devices} - self._downloaded
+        new = {*work.asked} - self._downloaded
         self._downloaded |= new
-        return super().deliver(devices) + len(new) * self.emulator_bits
+        return super().delivered_bits(work) + len(new) * self.emulator_bits
 
     def kept(self) -> dict[str, Any]:
         """Return who has the emulator."""

@@ -11,13 +11,15 @@ from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
 from lola.deft.attention import PromptAttention, pooled_prompt, pooled_texts
 from lola.deft.prompted import PromptedClassifier
-from lola.deft.scheme import FederatedRound, Outcome, Scheme
+from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.deft.tuning import loss_with_prompt
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from lola.air.uplink import Uplink
 
 # A weight that the softmax has rounded to nothing, among others like it, must still be one that shares are made of.
 _LEAST_WEIGHT = 1e-30
@@ -122,7 +124,7 @@ class FusionScheme(Scheme):
         """The sources' prompts, and what the attention is."""
         return self.sources, tuple(self.own.shape), self.attention.temperature, repr(self.attention.network)
 
-    def devices_of(self, data: ShardedData) -> int:
+    def begin(self, data: ShardedData, uplink: Uplink) -> int:
         """Return how many sources there are, having looked at the target's texts.
 
         Raises
@@ -146,36 +148,41 @@ class FusionScheme(Scheme):
         self._task = pooled_texts(self.model, texts)
         return len(self.sources)
 
-    def deliver(self, devices: Sequence[int]) -> float:
-        """Return the bits of what the server broadcasts: the weights of the sources asked, and the gradient."""
-        return 32.0 * (len(devices) + self.own.numel())
+    def asked(self, work: FederatedRound) -> Sequence[int]:
+        """Ask all that take part, and say how much each source weighs."""
+        work.noted["weights"] = self.weights(range(len(self.sources))).tolist()
+        return super().asked(work)
 
     def answer(self, work: FederatedRound, device: int) -> Answer:
         """Let a source send its prompt with its weight."""
-        weight = float(self.weights(range(len(self.sources)))[device].detach())
-        return Answer({"prompt": self.sources[device]}, 0.0, max(weight, _LEAST_WEIGHT))
+        return Answer({"prompt": self.sources[device]}, 0.0, max(work.noted["weights"][device], _LEAST_WEIGHT))
 
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Fuse what arrives with the target's own prompt, and step all that is trained, or nothing of it."""
-        numbers = self._numbers([*answers])
-        gradients, loss = self.gradients(work, answers)
+        weights = self.weights([*answers])
+        numbers = self._numbers([*answers], weights)
+        gradients, loss = self.gradients(work, answers, weights)
+        delivered_bits = self._weights_bits(work) + len(answers) * bits_of([self.own])
         if spoiled := step(optimizer, {"": self.all_named_parameters()}, {"": gradients}):
-            return Outcome(float("nan"), (), (f"the iteration: {spoiled['']}",), numbers)
-        return Outcome(loss, tuple(answers), (), numbers)
+            return Outcome(float("nan"), (), (f"the iteration: {spoiled['']}",), numbers, delivered_bits)
+        return Outcome(loss, tuple(answers), (), numbers, delivered_bits)
 
     def without_answers(self, work: FederatedRound) -> Outcome:
         """Lose the iteration."""
-        return Outcome(float("nan"), (), (), self._numbers([]))
+        return Outcome(float("nan"), (), (), self._numbers([], self.weights([])), self._weights_bits(work))
 
-    def gradients(self, work: FederatedRound, answers: Mapping[int, Answer]) -> tuple[dict[str, torch.Tensor], float]:
+    def gradients(
+        self, work: FederatedRound, answers: Mapping[int, Answer], weights: torch.Tensor
+    ) -> tuple[dict[str, torch.Tensor], float]:
         """Receive the answers, and return the gradient of all that is trained by name, and the loss.
+
+        `weights` are those of the sources that answered, from the method of that name.
 
         Where nothing is lost on the way they are what autograd gives for the whole sum; elsewhere, they are taken at
         the prompt that arrived.
         """
         import torch
 
-        weights = self.weights([*answers])
         mean, _ = work.receive([*answers.values()])
         own = self.own * (1 + weights[-1])
         arrived = mean["prompt"] * weights[:-1].detach().sum()
@@ -219,6 +226,10 @@ class FusionScheme(Scheme):
                 fused = fused + weight * prompt
         return fused
 
+    def _weights_bits(self, work: FederatedRound) -> float:
+        """Count the weight that each source is told; the gradient follows to those that send, as large as a prompt."""
+        return len(work.asked) * bits_of([self.own[0, 0]])
+
     def _beside(self) -> dict[str, nn.Parameter]:
         """Return what is trained beside the model."""
         of_attention = {f"attention.{name}": one for name, one in self.attention.network.named_parameters()}
@@ -229,9 +240,9 @@ class FusionScheme(Scheme):
         heads = {id(parameter) for parameter in self.classifier.head}
         return {name: one for name, one in self.model.named_parameters() if id(one) in heads}
 
-    def _numbers(self, sources: Sequence[int]) -> dict[str, float]:
+    def _numbers(self, sources: Sequence[int], weights: torch.Tensor) -> dict[str, float]:
         """Return who counts how much where these sources answer."""
-        *of_sources, of_own = self.weights(sources).tolist()
+        *of_sources, of_own = weights.tolist()
         heard = dict(zip(sources, of_sources, strict=True))
         named = {f"weight.{source}": heard.get(source, 0.0) for source in range(len(self.sources))}
         return {"weight.target": of_own, **named}

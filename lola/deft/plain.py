@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lola.adapters.clusters import Answer, mean_gradients
 from lola.adapters.stepping import step
-from lola.deft.scheme import FederatedRound, Outcome, Scheme
+from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.models.depths import Depths, Loss, loss_of_output
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -66,13 +66,19 @@ class PlainScheme(Scheme):
         """Step with the mean gradient, or leave everything as it was where that would not stay finite."""
         mean, loss = work.receive([*answers.values()])
         spoiled = step(optimizer, {"": self.trained()}, {"": mean})
+        delivered_bits = self.delivered_bits(work)
         if spoiled:
-            return Outcome(float("nan"), (), (f"the mean of all: {spoiled['']}",))
-        return Outcome(loss, tuple(answers))
+            refused = (f"the mean of all: {spoiled['']}",)
+            return Outcome(float("nan"), (), refused, delivered_bits=delivered_bits)
+        return Outcome(loss, tuple(answers), delivered_bits=delivered_bits)
 
-    def deliver(self, devices: Sequence[int]) -> float:
-        """Count what is trained, which each device begins a round with."""
-        return float(len(devices) * sum(8 * p.numel() * p.element_size() for p in self.trained().values()))
+    def without_answers(self, work: FederatedRound) -> Outcome:
+        """Leave everything as it was; all who were asked have had what is trained, though."""
+        return Outcome(float("nan"), (), delivered_bits=self.delivered_bits(work))
+
+    def delivered_bits(self, work: FederatedRound) -> float:
+        """Count what is trained, which each device that is asked begins a round with."""
+        return len(work.asked) * bits_of(self.trained().values())
 
     def trained(self) -> dict[str, torch.nn.Parameter]:
         """Return what devices send gradients of, by its name in the model."""

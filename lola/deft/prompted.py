@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lola.adapters.shards import trim_padding
+from lola.models.depths import Depths
 from lola.models.errors import ModelError
+from lola.models.running import running
 from lola.models.seeding import seeded
 from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -17,22 +19,17 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-# By module and class, how many tokens come before the prompt: a text classifier reads its first token, which must stay
-# the first; a language model reads from left to right, so only what stands in front is seen by all. The tests compare
-# each with the model run by hand. Others may read another token, or have no place for embeddings.
-_BEFORE = {
-    "bert.BertForSequenceClassification": 1,
-    "roberta.RobertaForSequenceClassification": 1,
-    "xlm_roberta.XLMRobertaForSequenceClassification": 1,
-    "electra.ElectraForSequenceClassification": 1,
-    "distilbert.DistilBertForSequenceClassification": 1,
-    "mpnet.MPNetForSequenceClassification": 1,
-    "gpt2.GPT2LMHeadModel": 0,
-    "gpt_bigcode.GPTBigCodeForCausalLM": 0,
-    "opt.OPTForCausalLM": 0,
-}
+# Module and class of text classifiers, which read their first token: it must stay the first. The tests compare each
+# with the model run by hand. Others may read another token, or have no place for embeddings.
+_CLASSIFIERS = (
+    "bert.BertForSequenceClassification",
+    "roberta.RobertaForSequenceClassification",
+    "xlm_roberta.XLMRobertaForSequenceClassification",
+    "electra.ElectraForSequenceClassification",
+    "distilbert.DistilBertForSequenceClassification",
+    "mpnet.MPNetForSequenceClassification",
+)
 _COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "labels")
-_IGNORED = -100  # a label that transformers' losses leave out
 
 
 def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> Any:
@@ -42,11 +39,9 @@ def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torc
     ----------
     model : torch.nn.Module
         A text classifier of transformers, ``…ForSequenceClassification`` of BERT, RoBERTa, XLM-RoBERTa, ELECTRA,
-        DistilBERT or MPNet: the prompt stands after the first token, so that the classifier still reads that one. Or a
-        language model, GPT-2, GPTBigCode or OPT: the prompt stands in front.
-    prompt : (tokens, width) or (rows, tokens, width) torch.Tensor
-        Of the dtype of the model's word embeddings and as wide as they are; one for all rows, or one for each.
-        Gradients reach it.
+        DistilBERT or MPNet: the prompt stands after the first token, so that the classifier still reads that one.
+    prompt : (tokens, width) torch.Tensor
+        Of the dtype of the model's word embeddings and as wide as they are; one for all rows. Gradients reach it.
     batch : mapping of str to torch.Tensor
         ``input_ids``, (rows, length), and, where the model takes them, ``attention_mask``, ``token_type_ids`` and
         ``labels``. Padding is on the right.
@@ -54,8 +49,7 @@ def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torc
     Returns
     -------
     transformers.utils.ModelOutput
-        With ``logits``, and ``loss`` where there are labels. A language model's logits begin with those at the prompt;
-        its loss leaves the prompt out.
+        With ``logits``, and ``loss`` where there are labels.
 
     Raises
     ------
@@ -82,7 +76,7 @@ def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torc
     """
     import torch
 
-    before = _before(model)
+    _expect_classifier(model)
     ids, others = _checked(batch)
     rows, length = ids.shape
     words = model.get_input_embeddings()(ids)  # type: ignore[operator]
@@ -96,16 +90,16 @@ def with_prompt(model: nn.Module, prompt: torch.Tensor, batch: Mapping[str, torc
 
     def spread(column: torch.Tensor, value: int) -> torch.Tensor:
         inserted = column.new_full((rows, tokens), value)
-        return torch.cat([column[:, :before], inserted, column[:, before:]], dim=1)
+        return torch.cat([column[:, :1], inserted, column[:, 1:]], dim=1)
 
     inputs = {"attention_mask": spread(others.pop("attention_mask", torch.ones_like(ids)), 1)}
     if "token_type_ids" in others:
         inputs["token_type_ids"] = spread(others.pop("token_type_ids"), 0)
     if "labels" in others:
-        labels = others.pop("labels")
-        inputs["labels"] = labels if before else spread(labels, _IGNORED)
-    embeddings = torch.cat([words[:, :before], prompts, words[:, before:]], dim=1)
-    return model(inputs_embeds=embeddings, **inputs)
+        inputs["labels"] = others.pop("labels")
+    embeddings = torch.cat([words[:, :1], prompts, words[:, 1:]], dim=1)
+    with running(model, batch):
+        return model(inputs_embeds=embeddings, **inputs)
 
 
 def draw_prompt(model: nn.Module, *, tokens: int, seed: int) -> torch.Tensor:
@@ -132,7 +126,7 @@ def draw_prompt(model: nn.Module, *, tokens: int, seed: int) -> torch.Tensor:
     """
     import torch
 
-    _before(model)
+    _expect_classifier(model)
     words = model.get_input_embeddings().weight  # type: ignore[operator]
     with seeded(seed), torch.no_grad():
         chosen = torch.randint(len(words), (positive_integer("tokens", tokens),))
@@ -174,11 +168,9 @@ class PromptedClassifier:
     """
 
     def __init__(self, model: nn.Module, *, train_head: bool = True) -> None:
-        if _before(model) == 0:
-            raise ModelError(
-                f"a text classifier was wanted, one that ends in ForSequenceClassification, got the language model "
-                f"{type(model).__name__}; load it with a head for classes"
-            )
+        if isinstance(model, Depths):
+            raise LolaTypeError("model must be a text classifier of transformers, got Depths; give depths.model")
+        _expect_classifier(model)
         n_labels = int(getattr(model.config, "num_labels", 0))
         if n_labels < 2:
             raise ModelError(
@@ -243,17 +235,16 @@ class PromptedClassifier:
         return np.asarray(self.probabilities(prompt, columns, batch_size=batch_size).argmax(dim=1).cpu().numpy())
 
 
-def _before(model: nn.Module) -> int:
-    """Return how many tokens of a model come before its prompt."""
+def _expect_classifier(model: nn.Module) -> None:
+    """Refuse what is no text classifier that was tried with a prompt."""
     package, *_, name = type(model).__module__.split(".")
     key = f"{name.removeprefix('modeling_')}.{type(model).__name__}"
-    if package != "transformers" or key not in _BEFORE:
-        tried = ", ".join(known.rpartition(".")[2] for known in _BEFORE)
+    if package != "transformers" or key not in _CLASSIFIERS:
+        tried = ", ".join(known.rpartition(".")[2] for known in _CLASSIFIERS)
         raise ModelError(
-            f"a model that was tried with a prompt was wanted, one of {tried}; got {type(model).__name__}; take one of "
-            "these, or put prompts into every block with lola.models.attach_prompts"
+            f"a text classifier that was tried with a prompt was wanted, one of {tried}; got {type(model).__name__}; "
+            "take one of these, or put prompts into every block with lola.models.attach_prompts"
         )
-    return _BEFORE[key]
 
 
 def _checked(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -291,15 +282,10 @@ def _expanded(prompt: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
         raise LolaTypeError(
             f"a prompt must be a tensor of the model's dtype, {words.dtype}, got {kind}; draw_prompt makes one"
         )
-    if prompt.dim() not in (2, 3) or not prompt.shape[-2] or prompt.shape[-1] != width:
+    if prompt.dim() != 2 or not len(prompt) or prompt.shape[1] != width:
         raise LolaValueError(
-            f"a prompt must be of shape (tokens, {width}) or (rows, tokens, {width}), as wide as the model's word "
-            f"embeddings, got {tuple(prompt.shape)}; draw_prompt makes one"
-        )
-    if prompt.dim() == 3 and len(prompt) != rows:
-        raise LolaValueError(
-            f"there must be one prompt for each of the {rows} rows, or one for all, got {len(prompt)}; repeat them row "
-            "by row"
+            f"a prompt must be of shape (tokens, {width}), as wide as the model's word embeddings, got "
+            f"{tuple(prompt.shape)}; draw_prompt makes one"
         )
     return prompt.expand(rows, -1, -1)
 
@@ -307,11 +293,6 @@ def _expanded(prompt: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
 def _positions(model: nn.Module) -> int:
     """Return how many tokens a model can count."""
     base: Any = model.base_model
-    table = next(
-        module
-        for name, module in base.named_modules()
-        if name.rpartition(".")[2] in ("position_embeddings", "embed_positions", "wpe")
-    )
-    # Some count from behind the index of padding; OPT's table has rows in front as well.
-    skipped = table.padding_idx + 1 if table.padding_idx is not None else int(getattr(table, "offset", 0))
-    return int(table.num_embeddings) - skipped
+    table = next(module for name, module in base.named_modules() if name.rpartition(".")[2] == "position_embeddings")
+    # Some count from behind the index of padding.
+    return int(table.num_embeddings) - (0 if table.padding_idx is None else int(table.padding_idx) + 1)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.adapters.clusters import Answer, average
+from lola.adapters.clusters import Answer, average, not_finite
 from lola.adapters.identity import federated_identity
 from lola.adapters.record import FederatedRecord
-from lola.adapters.rounds import Evaluate, Session
+from lola.adapters.rounds import Evaluate, Session, expect_held
 from lola.adapters.setting import FederatedSetting, Purpose
 from lola.adapters.shards import ShardedData
 from lola.air.uplink import PerfectUplink, Reception, Uplink, expect_uplink
-from lola.deft.scheme import FederatedRound, Scheme
+from lola.deft.scheme import FederatedRound, Outcome, Scheme
 from lola.files.formats import FormatError, StrPath
-from lola.models.seeding import seeded
 from lola.solvers.checks import FloatArray, IntArray, frozen, per_block, vector
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
+
+
+class _NotFiniteError(Exception):
+    """What arrived of a transmission is not finite: the round is as if nobody had answered."""
 
 
 class FederatedSession(Session[FederatedRecord]):
@@ -58,6 +61,8 @@ class FederatedSession(Session[FederatedRecord]):
         If the folder cannot be used; BlockingIOError if another session is at work there.
     """
 
+    _told_by = "scheme, setting, uplink, compute_s, data or frozen weights"
+
     def __init__(
         self,
         scheme: Scheme,
@@ -72,7 +77,8 @@ class FederatedSession(Session[FederatedRecord]):
     ) -> None:
         if not isinstance(scheme, Scheme):
             raise LolaTypeError(
-                f"scheme must be a Scheme, such as a lola.deft.PlainScheme(depths); got {type(scheme).__name__}"
+                f"scheme must be a Scheme, such as a lola.deft.PlainScheme(depths), got {type(scheme).__name__}; let a "
+                "class of yours inherit from lola.deft.Scheme"
             )
         if not isinstance(data, ShardedData):
             raise LolaTypeError(f"data must be a ShardedData, the devices' shards; got {type(data).__name__}")
@@ -82,15 +88,10 @@ class FederatedSession(Session[FederatedRecord]):
         self.scheme, self.data = scheme, data
         self.setting = FederatedSetting() if setting is None else setting
         self.uplink: Uplink = PerfectUplink() if uplink is None else uplink
-        self.n_devices = scheme.devices_of(data)
+        self.n_devices = scheme.begin(data, self.uplink)
         self.compute_s = _seconds(compute_s, self.n_devices)
         trained = scheme.tunables
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        if missing := [parameter for parameter in trained.all_parameters() if id(parameter) not in held]:
-            raise LolaValueError(
-                f"the optimizer must hold all that is trained, and lacks {len(missing)} of "
-                f"{len(trained.all_parameters())} parameters; make it over scheme.tunables.all_parameters()"
-            )
+        expect_held(trained, optimizer)
         super().__init__(trained, optimizer, self.setting, evaluate, folder)
         said = (type(scheme).__qualname__, *scheme.identity, self.compute_s)
         self._go_on(lambda: federated_identity(said, uplink, self.setting, trained, data), FederatedRecord)
@@ -116,29 +117,31 @@ class FederatedSession(Session[FederatedRecord]):
 
     def _round(self, last: bool) -> FederatedRecord:
         receptions: list[Reception] = []
-        values = 0
         noise = self.setting.rng(self.version, Purpose.UPLINK)
 
         def receive(answers: Sequence[Answer]) -> tuple[dict[str, torch.Tensor], float]:
-            nonlocal values
             received, loss = average(answers, self.uplink, noise)
             receptions.append(received)
-            values += sum(tensor.numel() for answer in answers for tensor in answer.tensors.values())
+            if why := not_finite(received.tensors):
+                raise _NotFiniteError(why)
             return received.tensors, loss
 
         present, steps = self._present(), self.setting.local_steps
         work = FederatedRound(self.version, self.clock_s, present, self.compute_s, steps, self.data, receive)
         with self.tunables.lock:
-            asked = [*self.scheme.asked(work)]
-            delivered_bits = self.scheme.deliver(asked)
-            answers, lost, refused = self._answers(work, asked)
-            if answers:
-                with self._seeded(Purpose.SERVER):
-                    outcome = self.scheme.apply(work, answers, self.optimizer)
-            else:
+            work = replace(work, asked=self._asked(work))
+            answered, lost = self._answers(work)
+            refused = [f"device {device}: {answer.refusal}" for device, answer in answered.items() if answer.refusal]
+            usable = {device: answer for device, answer in answered.items() if not answer.refusal}
+            try:
+                outcome = self._applied(work, usable) if usable else self.scheme.without_answers(work)
+            except _NotFiniteError as error:
                 outcome = self.scheme.without_answers(work)
-        uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
-        latency_s = self.scheme.latency_s(float(self.compute_s[asked].max(initial=0.0)), uplink_s)
+                refused.append(f"what arrived: {error}")
+        uplink_s = outcome.uplink_s
+        if uplink_s is None:
+            uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
+        latency_s = self.scheme.latency_s(float(self.compute_s[[*work.asked]].max(initial=0.0)), uplink_s)
         self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
         return FederatedRecord(
             version=self.version,
@@ -146,10 +149,10 @@ class FederatedSession(Session[FederatedRecord]):
             latency_s=latency_s,
             loss=outcome.loss,
             participants=len(work.present),
-            asked=len(asked),
+            asked=len(work.asked),
             applied=len(outcome.used),
-            delivered_bits=delivered_bits,
-            uploaded_values=values,
+            delivered_bits=outcome.delivered_bits,
+            uploaded_values=sum(t.numel() for answer in answered.values() for t in answer.tensors.values()),
             uplink_s=uplink_s,
             uplink_mse=max((reception.mse for reception in receptions), default=0.0),
             refused="; ".join((*refused, *outcome.refused)),
@@ -165,27 +168,33 @@ class FederatedSession(Session[FederatedRecord]):
         present = np.flatnonzero(draws < self.setting.participation)
         return present if present.size else np.arange(self.n_devices)
 
-    def _answers(self, work: FederatedRound, asked: Sequence[int]) -> tuple[dict[int, Answer], list[int], list[str]]:
-        """Have devices compute that do not drop out. Return what can be used of it, who was lost, and what not, why."""
+    def _asked(self, work: FederatedRound) -> tuple[int, ...]:
+        """Have the scheme choose among those who take part."""
+        asked = tuple(map(int, self.scheme.asked(work)))
+        if asked != tuple(sorted({*asked} & {*work.present.tolist()})):
+            raise LolaValueError(
+                f"asked must name some of the devices that take part, {work.present.tolist()}, ascending and each "
+                f"once; {type(self.scheme).__name__} asked {list(asked)}"
+            )
+        return asked
+
+    def _answers(self, work: FederatedRound) -> tuple[dict[int, Answer], list[int]]:
+        """Have those devices compute that do not drop out. Return what they send, and who was lost."""
         draws = self.setting.rng(self.version, Purpose.FAILURE).random(self.n_devices)
         answers: dict[int, Answer] = {}
-        lost, refused = [], []
-        for device in asked:
+        lost = []
+        for device in work.asked:
             if draws[device] < self.setting.failure:
                 lost.append(device)
                 continue
             with self._seeded(Purpose.DROPOUT, device):
-                answer = self.scheme.answer(work, device)
-            if answer.refusal:
-                refused.append(f"device {device}: {answer.refusal}")
-            else:
-                answers[device] = answer
-        return answers, lost, refused
+                answers[device] = self.scheme.answer(work, device)
+        return answers, lost
 
-    def _seeded(self, purpose: Purpose, *of: int) -> AbstractContextManager[None]:
-        """Draw torch's random numbers, dropout among them, from the round alone: what else computes does not matter."""
-        seed = int(self.setting.rng(self.version, purpose, *of).integers(2**63))
-        return seeded(seed, self.tunables.all_parameters()[0].device.type)
+    def _applied(self, work: FederatedRound, answers: dict[int, Answer]) -> Outcome:
+        """Have the scheme receive the answers and step."""
+        with self._seeded(Purpose.SERVER):
+            return self.scheme.apply(work, answers, self.optimizer)
 
 
 def _seconds(value: ArrayLike, n_devices: int) -> FloatArray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lola.figures.picture import import_figure, lettering
-from lola.ranks.importance import SINGULAR, Importance
+from lola.ranks.importance import SENSITIVITY, SINGULAR, Importance
 from lola.ranks.plan import RankPlan
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LONGEST_TITLE, _LINE, _LONGEST_NAME = 360, 130, 28  # three lines
 _BAR, _UNIFORM, _EDGE = "#35618f", "#e8a33d", "#b3261e"
-_WORTH = {SINGULAR: "squared singular value of the update", "sensitivity": "sensitivity |w·∇w|"}
+_WORTH = {SINGULAR: "squared singular value of the update", SENSITIVITY: "sensitivity |w·∇w|"}
 # More blocks than these have no room for names.
 _MOST_NAMES = 32
 
@@ -46,7 +46,7 @@ def draw_ranks(plan: RankPlan, importance: Importance) -> "Figure":
     ranks.spines[["top", "right"]].set_visible(False)
     ranks.grid(axis="x", alpha=0.3)
     ranks.set_axisbelow(True)
-    ranks.legend(frameon=False, fontsize="small", loc="best")
+    ranks.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.17), borderaxespad=0.0)
     texts = [f"{n}  {name}" for n, name in enumerate(importance.name or (), start=1)]
     names, fonts = lettering(texts, _LONGEST_NAME)
     if names and importance.n_blocks <= _MOST_NAMES:
@@ -69,6 +69,7 @@ def _draw_worth(axes: "Axes", plan: RankPlan, importance: Importance) -> None:
     edges = np.arange(most + 1) + 0.5, np.arange(n_blocks + 1) + 0.5
     cells = axes.pcolormesh(*edges, gain, cmap="Blues", norm=None if gain.mask.all() else LogNorm(), linewidth=0.4)
     axes.figure.colorbar(cells, ax=axes, label=_WORTH[importance.measure], pad=0.01)
+    axes.figure.get_layout_engine().set(wspace=0.06)
     axes.stairs(plan.rank + 0.5, edges[1], baseline=None, orientation="horizontal", color=_EDGE, linewidth=2)
     total = float(importance.gain.sum())
     share = 100 * plan.objective / total if total > 0 else 0.0

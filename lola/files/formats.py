@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from lola.files.kinds import came_instead
 from lola.solvers.checks import meant, shown
 from lola.solvers.errors import LolaValueError
 
@@ -129,13 +130,13 @@ def parse_json(where: object, text: str) -> Any:
         raise FormatError(f"{where}: {error}") from None
 
 
-def is_of_format(path: StrPath, format_name: str) -> bool:
-    """Tell whether a file is a JSON object of a format, by what it says of itself."""
+def format_of(path: StrPath) -> object:
+    """Return which format a file says that it has; None where it is no JSON object, or says nothing of it."""
     try:
         data = parse_json(path, read_text(path))
     except FormatError:
-        return False
-    return isinstance(data, dict) and data.get("format") == format_name
+        return None
+    return data.get("format") if isinstance(data, dict) else None
 
 
 def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
@@ -147,8 +148,9 @@ def read_json(path: StrPath, format_name: str) -> dict[str, Any]:
         raise FormatError(f"{error}{other_kind(path, format_name.replace('-', ' '), '.json')}") from None
     if not isinstance(data, dict):
         raise FormatError(f"{path}: a JSON object was wanted, got {type(data).__name__}")
-    if data.pop("format", None) != format_name:
-        raise FormatError(f'{path}: "format" must be "{format_name}"; is it another kind of file?')
+    kind = data.pop("format", None)
+    if kind != format_name:
+        raise FormatError(f'{path}: "format" must be "{format_name}", got {came_instead(kind)}')
     version = data.pop("version", None)
     if version != 1 or isinstance(version, bool):
         raise FormatError(f'{path}: "version" must be 1, got {shown(version)}; a newer lola may have written it')

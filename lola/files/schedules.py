@@ -27,7 +27,7 @@ from lola.solution import Schedule
 from lola.solvers.checks import expect, shown
 from lola.solvers.errors import VerificationError
 
-_FORMAT = "lola-schedule"
+SCHEDULE_FORMAT = "lola-schedule"
 _FLEET_KEYS = ("name", "speed", "memory_bytes", "spectral_efficiency", "headroom")
 _PROBLEM_KEYS = ("profile", "fleet", "bandwidth_hz", "local_steps", "pinned", "forbidden")
 _SCHEDULE_KEYS = (
@@ -57,7 +57,7 @@ def save_schedule(schedule: Schedule, problem: Problem, path: StrPath | TextIO) 
     schedule.verify(problem)
     write_json(
         path,
-        _FORMAT,
+        SCHEDULE_FORMAT,
         {
             "schedule": schedule.to_dict(),
             "proof": proof_to_json(schedule.proof),
@@ -89,7 +89,7 @@ def load_schedule(path: StrPath) -> tuple[Schedule, Problem]:
     >>> schedule, problem = lola.load_schedule("schedule.json")
     >>> schedule.verify(problem)
     """
-    data = read_json(path, _FORMAT)
+    data = read_json(path, SCHEDULE_FORMAT)
     check_keys(str(path), data, ("schedule", "digest", "problem"), ("proof", "notes"))
     problem = problem_from_json(f"{path}, problem", table(f"{path}, problem", data["problem"]))
     schedule = _schedule_from_json(

@@ -11,10 +11,12 @@ from lola.models.blocks import can_adapt, check_blocks, find_blocks, find_target
 from lola.models.errors import ModelError
 from lola.models.guard import refuse_checkpointing, stopping_at
 from lola.models.loading import import_transformers
-from lola.models.patterns import check_ranks, checked_ranks, patterns, rank_by_depth
+from lola.models.patterns import check_ranks, checked_ranks, lora_config, rank_by_depth
+from lola.models.running import running
 from lola.models.seeding import seeded
+from lola.profile import BITS_PER_VALUE
 from lola.solvers.checks import positive_integer, positive_number
-from lola.solvers.errors import LolaError, LolaTypeError, LolaValueError
+from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, "torch.Tensor"]
 Loss = Callable[[Any, Any], "torch.Tensor"]
-_UPLOAD_BITS_PER_VALUE = 32
 
 
 class Depths:
@@ -45,6 +46,8 @@ class Depths:
     targets : tuple of str
     head : str
         ``"trained"`` if the classifier head goes with depth 1, else ``"frozen"``.
+    trained : tuple of int
+        What depth each of the blocks was before those of rank 0 were left out: 1 … L where none were.
     lock : threading.RLock
         Held while a gradient is computed, a round applied or an update taken: what one depth trains is a state of the
         whole model, so threads that share it take turns. For gradients at the same time, give each a model of its own.
@@ -60,11 +63,13 @@ class Depths:
         alpha: float,
         targets: tuple[str, ...],
         train_head: bool,
+        trained: tuple[int, ...],
     ) -> None:
         self.model, self.blocks, self.rank, self.alpha, self.targets = model, blocks, rank, alpha, targets
         self._head_names = head_names(model)
         self._heads = [getattr(model, name) for name in self._head_names if train_head]
         self.head = "trained" if self._heads else "frozen"
+        self.trained = trained
         self.lock = threading.RLock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -115,7 +120,7 @@ class Depths:
             owners.append({name: (module, key) for name, module, key in (owner_of[id(p)] for p in trained)})
         return owners
 
-    def upload_bits(self, depth: int, bits_per_value: int = _UPLOAD_BITS_PER_VALUE) -> float:
+    def upload_bits(self, depth: int, bits_per_value: int = BITS_PER_VALUE) -> float:
         """Return the size of a depth's gradient in bits."""
         return float(bits_per_value * sum(p.numel() for p in self.parameters(depth)))
 
@@ -236,7 +241,7 @@ def attach_lora(
         If an argument is not as described.
     """
     import_transformers()
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     checked = checked_ranks(rank)
     largest = checked if isinstance(checked, int) else max(checked)
@@ -265,18 +270,12 @@ def attach_lora(
             )
     refuse_checkpointing(model)
     head_alone = train_head and bool(head_names(model)) and not ranks[0]
-    left = [n for n, own in enumerate(ranks) if own or (head_alone and n == 0)]
-    kept = tuple(ranks[n] for n in left)
+    trained = tuple(n for n, own in enumerate(ranks, start=1) if own or (head_alone and n == 1))
+    kept = tuple(ranks[n - 1] for n in trained)
     rank_or_ranks = largest if set(kept) == {largest} else kept
-    depths = Depths(model, [deepest_first[n] for n in left], rank_or_ranks, scale, wanted, train_head)
-    config = LoraConfig(
-        r=largest,
-        lora_alpha=scale,  # type: ignore[arg-type]  # peft declares an integer, but divides it like any number
-        target_modules=list(paths),
-        **patterns(paths, scale),
-        fan_in_fan_out=any(type(model.get_submodule(path)).__name__ == "Conv1D" for path in paths),
-        init_lora_weights=zero_init,
-    )
+    left = [deepest_first[n - 1] for n in trained]
+    depths = Depths(model, left, rank_or_ranks, scale, wanted, train_head, trained)
+    config = lora_config(model, paths, scale, zero_init)
     with seeded(seed), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # peft asks transformers by an old name
         try:
@@ -298,14 +297,8 @@ def loss_of_output(model: Any, batch: "Batch") -> "torch.Tensor":
             f"a batch must be a mapping of names to tensors, labels among them, got {type(batch).__name__}; or give "
             "your own loss(model, batch)"
         )
-    try:
+    with running(model, batch):
         output = model(**batch)
-    except LolaError:
-        raise
-    except (TypeError, ValueError) as error:  # what models say of inputs that are not theirs
-        raise ModelError(
-            f"{type(model).__name__} cannot be run on {', '.join(batch)}: {error}. Give it a batch of its own inputs"
-        ) from error
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if isinstance(loss, torch.Tensor):
         return loss

@@ -50,7 +50,7 @@ class PromptedDepths(Depths):
     _adapter = _NAME
 
     def __init__(self, model: "nn.Module", blocks: "list[nn.Module]", tokens: int, train_head: bool) -> None:
-        super().__init__(model, blocks, 0, 1.0, (), train_head)
+        super().__init__(model, blocks, 0, 1.0, (), train_head, tuple(range(1, len(blocks) + 1)))
         self.tokens = tokens
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What checks of certificates share: requirements, and the pairs of devices and blocks that they go over."""
+"""What checks of certificates share: numbers, prices, and the pairs of devices and blocks that they go over."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +7,7 @@ import numpy as np
 
 from lola.files.formats import FormatError, integers, numbers
 from lola.problem import Problem
-from lola.solvers.checks import BoolArray, FloatArray
-from lola.solvers.checks import require as require
+from lola.solvers.checks import BoolArray, FloatArray, require
 
 # Numbers that are computed again here by the formula they came from may differ by a few roundings.
 ROUNDING = 1e-12
@@ -16,15 +15,6 @@ ROUNDING = 1e-12
 LARGEST = 1e200
 # Devices checked at a time, so that a city's fleet needs no K×L array.
 CHUNK = 1 << 15
-
-
-def check_array(line: str, name: str, value: object, dtype: type, size: int | tuple[int, ...] | None) -> None:
-    """Require an array of a type, and of a length or shape where one is given; a vector where none is."""
-    require(isinstance(value, np.ndarray), line, f"{name} must be an array, got {type(value).__name__}")
-    assert isinstance(value, np.ndarray)
-    require(value.dtype == dtype, line, f"{name} must be of {dtype.__name__}, got {value.dtype}")
-    shape = size if isinstance(size, tuple) else (value.size if size is None else size,)
-    require(value.shape == shape, line, f"{name} has shape {value.shape}, wanted {shape}")
 
 
 def check_sane(what: str, *parts: FloatArray) -> None:

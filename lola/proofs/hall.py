@@ -7,8 +7,8 @@ import numpy as np
 
 from lola.files.formats import check_keys, integers
 from lola.problem import Problem
-from lola.proofs.checks import ROUNDING, check_array, chunks, require
-from lola.solvers.checks import IntArray
+from lola.proofs.checks import ROUNDING, chunks
+from lola.solvers.checks import IntArray, check_array, require
 
 
 @dataclass(frozen=True, eq=False)

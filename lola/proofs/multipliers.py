@@ -8,8 +8,8 @@ import numpy as np
 
 from lola.files.formats import check_keys, number
 from lola.problem import Problem
-from lola.proofs.checks import ROUNDING, check_array, check_sane, chunks, floats, require
-from lola.solvers.checks import FloatArray
+from lola.proofs.checks import ROUNDING, check_sane, chunks, floats
+from lola.solvers.checks import FloatArray, check_array, require
 
 
 @dataclass(frozen=True, eq=False)

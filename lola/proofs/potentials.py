@@ -9,16 +9,8 @@ import numpy as np
 
 from lola.files.formats import FormatError, check_keys, integers
 from lola.problem import Problem
-from lola.proofs.checks import (
-    ROUNDING,
-    check_array,
-    check_sane,
-    floats,
-    prices_from_json,
-    prices_to_json,
-    require,
-)
-from lola.solvers.checks import BoolArray, FloatArray, IntArray, shown, subcarriers_in
+from lola.proofs.checks import ROUNDING, check_sane, floats, prices_from_json, prices_to_json
+from lola.solvers.checks import BoolArray, FloatArray, IntArray, check_array, require, shown, subcarriers_in
 
 # Pairs of devices and segments checked at a time, so that a large fleet needs no array of all of them.
 _PAIRS = 1 << 20

@@ -8,17 +8,8 @@ import numpy as np
 
 from lola.files.formats import check_keys
 from lola.problem import Problem
-from lola.proofs.checks import (
-    ROUNDING,
-    check_array,
-    check_sane,
-    chunks,
-    floats,
-    prices_from_json,
-    prices_to_json,
-    require,
-)
-from lola.solvers.checks import FloatArray, subcarriers_in
+from lola.proofs.checks import ROUNDING, check_sane, chunks, floats, prices_from_json, prices_to_json
+from lola.solvers.checks import FloatArray, check_array, require, subcarriers_in
 
 
 @dataclass(frozen=True, eq=False)

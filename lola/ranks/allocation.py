@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import numpy as np
 
@@ -11,9 +10,12 @@ from lola.problem import Problem
 from lola.ranks.importance import Importance
 from lola.ranks.plan import RankPlan
 from lola.ranks.rounds import round_arguments
+from lola.ranks.verification import uniform_budget_rank
 from lola.solvers import deadline_ranks, rank_allocation
-from lola.solvers.checks import LARGEST, expect, real_number, shown
-from lola.solvers.errors import InfeasibleError, LolaTypeError, LolaValueError
+from lola.solvers.checks import LARGEST, expect, real_number
+from lola.solvers.deadline_uniform import uniform_deadline_rank
+from lola.solvers.errors import LolaValueError
+from lola.solvers.rank_gains import least_rank
 
 _log = logging.getLogger(__name__)
 
@@ -67,26 +69,23 @@ def allocate_ranks(
     ([3, 1], 18.0, 2, 17.0)
     """
     expect("importance", importance, Importance)
-    if isinstance(min_rank, bool | np.bool_) or not isinstance(min_rank, int | np.integer):
-        raise LolaTypeError(f"min_rank must be an integer, got {type(min_rank).__name__}: {shown(min_rank)}")
-    if not 0 <= min_rank <= importance.max_rank:
-        raise LolaValueError(
-            f"min_rank must lie between 0 and {importance.max_rank}, those measured; got {shown(min_rank)}"
-        )
+    least = least_rank(min_rank, importance.max_rank)
     if (budget is None) == (deadline_s is None):
-        raise LolaValueError("either budget or deadline_s must be given, got both or neither; give one")
+        neither_or_both = "neither" if budget is None else "both"
+        raise LolaValueError(f"either budget or deadline_s must be given, got {neither_or_both}; give one")
     if (problem is None) != (deadline_s is None):
         raise LolaValueError(
-            "problem goes with deadline_s, got one without the other; give both, or a budget of parameters alone"
+            f"problem goes with deadline_s, got {'deadline_s' if problem is None else 'problem'} without the other; "
+            "give both, or a budget of parameters alone"
         )
     if budget is not None:
         if equal_bandwidth:
             raise LolaValueError("equal_bandwidth is of rounds by a deadline, got it with a budget; leave it out")
-        plan = _under_budget(importance, budget, int(min_rank))
+        plan = _under_budget(importance, budget, least)
     else:
         assert problem is not None
         assert deadline_s is not None
-        plan = _by_deadline(importance, problem, deadline_s, int(min_rank), equal_bandwidth)
+        plan = _by_deadline(importance, problem, deadline_s, least, equal_bandwidth)
     plan.verify(importance, problem)
     _log.info("chose %s", plan)
     return plan
@@ -96,7 +95,7 @@ def _under_budget(importance: Importance, budget: float, min_rank: int) -> RankP
     """Give every block what it gets at least, and the rest of the budget to what is worth most."""
     total = real_number("budget", budget)
     first = np.full(importance.n_blocks, min_rank)
-    least, each = int(importance.parameters(first).sum()), int(importance.cost.sum())
+    least = int(importance.parameters(first).sum())
     if not least <= total <= LARGEST:
         raise LolaValueError(
             f"budget must be finite and at least {least} parameters, {min_rank} rank(s) of every block, got {total:g}; "
@@ -106,7 +105,9 @@ def _under_budget(importance: Importance, budget: float, min_rank: int) -> RankP
     if min_rank < importance.max_rank:
         rest = rank_allocation(importance.gain[:, min_rank:], importance.cost, total - least)
         rank, upper_bound, price = first + rest.rank, upper_bound + rest.upper_bound, rest.price
-    alike = min(math.floor(total / each), importance.max_rank)
+    alike = uniform_budget_rank(importance, total)
+    if importance.worth(np.full_like(rank, alike)) > importance.worth(rank):  # where a search was stopped
+        rank = np.full_like(rank, alike)
     return RankPlan.of_ranks(importance, rank, upper_bound, min_rank, alike, budget=total, price=price)
 
 
@@ -115,14 +116,7 @@ def _by_deadline(
 ) -> RankPlan:
     arguments = round_arguments(importance, problem, deadline_s)
     best = deadline_ranks(importance.gain, **arguments, min_rank=min_rank, equal_bandwidth=equal_bandwidth)
-    alike, too_many = 0, importance.max_rank + 1
-    while too_many - alike > 1:  # more ranks upload more: what fits, fits with fewer
-        between = (alike + too_many) // 2
-        try:
-            deadline_ranks(importance.gain[:, :between], **arguments, min_rank=between, equal_bandwidth=equal_bandwidth)
-            alike = between
-        except InfeasibleError:
-            too_many = between
+    alike = uniform_deadline_rank(importance.gain, **arguments, equal_bandwidth=equal_bandwidth)
     return RankPlan.of_ranks(
         importance,
         best.rank,

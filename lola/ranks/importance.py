@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.profile import Provenance
+from lola.profile import BITS_PER_VALUE, Provenance
 from lola.solvers.checks import LARGEST, SMALLEST, FloatArray, IntArray, expect, frozen, real_array, shown, vector
 from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.rank_gains import worth_of_ranks
 
 SINGULAR, SENSITIVITY = "singular", "sensitivity"
 MEASURES = (SINGULAR, SENSITIVITY)
-BITS_PER_PARAMETER = 32
 # A rank takes as many parameters, and no more ranks are listed, than a file of them can be read in.
 _MOST_PARAMETERS, _MOST_RANKS = 2**53, 2**16
 
@@ -96,12 +95,14 @@ class Importance:
                 f"cost must be whole numbers of parameters up to 2**53, got {parameters.tolist()[:8]}; count those of "
                 "one rank"
             )
-        bits = BITS_PER_PARAMETER * parameters if rank_bits is None else vector("rank_bits", rank_bits, a_block)
+        bits = BITS_PER_VALUE * parameters if rank_bits is None else vector("rank_bits", rank_bits, a_block)
         fixed = (
             np.zeros(len(gains)) if fixed_bits is None else vector("fixed_bits", fixed_bits, a_block, positive=False)
         )
         if measure not in MEASURES:
-            raise LolaValueError(f"measure must be one of {', '.join(MEASURES)}; got {shown(measure)}")
+            raise LolaValueError(
+                f"measure must be one of {', '.join(MEASURES)}; got {shown(measure)}; name what the gains are"
+            )
         if provenance is not None:
             expect("provenance", provenance, Provenance)
         object.__setattr__(self, "gain", frozen(gains))
@@ -124,7 +125,7 @@ class Importance:
 
     def worth(self, rank: IntArray) -> float:
         """Return what ranks of all blocks, (L,), are worth together."""
-        return math.fsum(self.gain[np.arange(self.max_rank) < rank[:, None]])
+        return worth_of_ranks(self.gain, rank)
 
     def parameters(self, rank: IntArray) -> IntArray:
         """Return how many parameters LoRA has in each block, (L,)."""
@@ -146,8 +147,8 @@ class Importance:
 def _names(name: Sequence[str] | None, n_blocks: int) -> tuple[str, ...] | None:
     if name is None:
         return None
-    if isinstance(name, str) or not all(isinstance(one, str) for one in name):
-        raise LolaTypeError(f"name must be a list of texts, one a block, got {shown(name)}")
+    if isinstance(name, str) or not isinstance(name, Sequence) or not all(isinstance(one, str) for one in name):
+        raise LolaTypeError(f"name must be a list of texts, one a block, got {shown(name)}; give one, or leave it out")
     if len(name) != n_blocks:
         raise LolaValueError(f"name must have {n_blocks} entries, as many as gain has rows; got {len(name)}")
     for one in name:

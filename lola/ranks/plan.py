@@ -13,7 +13,7 @@ from lola.profile import Profile
 from lola.ranks.importance import Importance
 from lola.ranks.rounds import trained_profile
 from lola.ranks.verification import verify
-from lola.solvers.checks import FloatArray, IntArray, expect
+from lola.solvers.checks import FloatArray, IntArray, expect, frozen
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.errors import LolaValueError
 
@@ -37,7 +37,7 @@ class RankPlan:
     uniform_rank : int
         The largest rank that all blocks can have alike within the same budget or deadline; 0 if not even 1 fits.
     uniform_objective : float
-        What that is worth; never more than `objective`, if `uniform_rank` is not below `min_rank`.
+        What that is worth; never more than `objective`.
     budget : float or None
         Parameters that LoRA may have in all.
     price : float or None
@@ -80,14 +80,18 @@ class RankPlan:
     def of_ranks(
         cls, importance: Importance, rank: IntArray, upper_bound: float, min_rank: int, uniform_rank: int, **limits: Any
     ) -> RankPlan:
-        """Count what ranks take and are worth, beside one rank for all; `limits` are the fields that remain."""
+        """Count what ranks take and are worth, beside one rank for all; `limits` are the fields that remain.
+
+        A solver adds up block by block; the bound that it met may lie a rounding below the worth as counted here.
+        """
+        objective = importance.worth(rank)
         return cls(
-            rank=rank,
-            objective=importance.worth(rank),
-            upper_bound=upper_bound,
+            rank=frozen(rank),
+            objective=objective,
+            upper_bound=max(upper_bound, objective),
             min_rank=min_rank,
-            parameters=importance.parameters(rank),
-            upload_bits=importance.upload_bits(rank),
+            parameters=frozen(importance.parameters(rank)),
+            upload_bits=frozen(importance.upload_bits(rank)),
             uniform_rank=uniform_rank,
             uniform_objective=importance.worth(np.full_like(rank, uniform_rank)),
             name=importance.name,
@@ -106,6 +110,8 @@ class RankPlan:
 
     def verify(self, importance: Importance, problem: Problem | None = None) -> None:
         """Check every limit, number and the proof, by comparisons and sums alone.
+
+        That `uniform_rank` is the largest by a deadline is computed anew, by assignments; no bound rests on it.
 
         Parameters
         ----------

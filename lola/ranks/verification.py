@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lola.problem import Problem
-from lola.proofs.checks import ROUNDING, check_array, require
+from lola.proofs.checks import ROUNDING
 from lola.ranks.importance import Importance
 from lola.ranks.rounds import round_arguments
-from lola.solvers.checks import expect
+from lola.solvers.checks import check_array, check_number, expect, require
 from lola.solvers.deadline_boxes import DeadlineRanks
 from lola.solvers.deadline_proof import RankProof
+from lola.solvers.deadline_uniform import uniform_deadline_rank
 from lola.solvers.errors import LolaValueError
 from lola.solvers.multiple_choice_knapsack import RankAllocation
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # Of the sizes of all that is added up: gains may cancel out.
 _SUMS = 1e-9
+# What a plan by a deadline has besides; one under a budget has none of it.
+_OF_DEADLINE = ("equal_bandwidth", "device_of_block", "bandwidth_hz", "latency_s", "proof")
 
 
 def verify(plan: RankPlan, importance: Importance, problem: Problem | None) -> None:
@@ -52,6 +56,17 @@ def verify(plan: RankPlan, importance: Importance, problem: Problem | None) -> N
         _check_deadline(plan, importance, problem)
 
 
+def uniform_budget_rank(importance: Importance, budget: float) -> int:
+    """Return the largest rank that all blocks can have alike within a budget of parameters."""
+    alike = Fraction(budget) // sum(importance.cost.tolist())
+    return min(int(alike), importance.max_rank)
+
+
+def _check_uniform(plan: RankPlan, largest: int) -> None:
+    holds = type(plan.uniform_rank) is int and plan.uniform_rank == largest
+    require(holds, "uniform_rank", f"the largest that fits is {largest}, not {plan.uniform_rank!r}")
+
+
 def _check_numbers(plan: RankPlan, importance: Importance) -> None:
     for name, dtype in (("rank", np.int64), ("parameters", np.int64), ("upload_bits", np.float64)):
         check_array("shape", name, getattr(plan, name), dtype, importance.n_blocks)
@@ -65,6 +80,7 @@ def _check_numbers(plan: RankPlan, importance: Importance) -> None:
     right = (np.abs(plan.upload_bits - bits) <= ROUNDING * bits).all()
     require(right, "upload_bits", "are not fixed_bits + rank_bits·rank; is this the importance that was asked?")
     require(0 <= plan.uniform_rank <= most, "uniform_rank", f"must lie between 0 and {most}, got {plan.uniform_rank}")
+    require(plan.name == importance.name, "name", "the blocks are not called as the importance calls them")
     slack = _SUMS * float(np.abs(importance.gain).sum())
     alike = np.full_like(plan.rank, plan.uniform_rank)
     for line, worth, rank in (("objective", plan.objective, plan.rank), ("uniform", plan.uniform_objective, alike)):
@@ -78,11 +94,13 @@ def _check_budget(plan: RankPlan, importance: Importance) -> None:
     require(budget is not None and price is not None, "budget", "it and a price were wanted, got none")
     assert budget is not None
     assert price is not None
-    alike = plan.uniform_rank * int(importance.cost.sum())
-    require(alike <= budget, "uniform_rank", f"{alike} parameters are more than {budget:.17g}")
+    stray = [name for name in _OF_DEADLINE if getattr(plan, name) is not None and getattr(plan, name) is not False]
+    require(not stray, "budget", f"a plan under one has no {', '.join(stray)}")
+    check_number("budget", budget)
     first = np.full_like(plan.rank, least)
     beyond = budget - int(importance.parameters(first).sum())
     require(beyond >= 0, "budget", f"not even rank {least} of every block fits {budget:.17g} parameters")
+    _check_uniform(plan, uniform_budget_rank(importance, budget))
     if least == importance.max_rank:
         return
     sure = importance.worth(first)  # what is chosen lies beyond it
@@ -100,6 +118,8 @@ def _check_deadline(plan: RankPlan, importance: Importance, problem: Problem) ->
     deadline_s, devices, shares, proof = plan.deadline_s, plan.device_of_block, plan.bandwidth_hz, plan.proof
     check_array("shape", "device_of_block", devices, np.int64, importance.n_blocks)
     check_array("shape", "bandwidth_hz", shares, np.float64, importance.n_blocks)
+    require(plan.budget is None and plan.price is None, "deadline", "a plan by one has no budget and no price")
+    require(isinstance(plan.equal_bandwidth, bool), "equal_bandwidth", f"is {plan.equal_bandwidth!r}")
     known = deadline_s is not None and plan.latency_s is not None and type(proof) is RankProof
     require(known, "deadline", "it, a latency and a proof were wanted, got none")
     assert deadline_s is not None
@@ -107,6 +127,9 @@ def _check_deadline(plan: RankPlan, importance: Importance, problem: Problem) ->
     assert shares is not None
     assert plan.latency_s is not None
     assert proof is not None
+    arguments = round_arguments(importance, problem, deadline_s)
+    alike = uniform_deadline_rank(importance.gain, **arguments, equal_bandwidth=plan.equal_bandwidth)
+    _check_uniform(plan, alike)
     DeadlineRanks(
         objective=plan.objective,
         rank=plan.rank,
@@ -117,7 +140,7 @@ def _check_deadline(plan: RankPlan, importance: Importance, problem: Problem) ->
         proof=proof,
     ).verify(
         importance.gain,
-        **round_arguments(importance, problem, deadline_s),
+        **arguments,
         min_rank=plan.min_rank,
         equal_bandwidth=plan.equal_bandwidth,
     )

@@ -145,10 +145,8 @@ def as_trained(profile: Profile, settings: TrainingSettings, depths: Depths) -> 
     """
     if isinstance(settings.rank, int):
         return profile
-    heads_alone = len(depths) > np.count_nonzero(settings.rank)
-    trained = [depth for depth, rank in enumerate(settings.rank, start=1) if rank or (heads_alone and depth == 1)]
     uploads = [depths.upload_bits(depth) for depth in range(1, len(depths) + 1)]
-    return trained_profile(profile, settings.rank, np.array(trained), np.array(uploads))
+    return trained_profile(profile, settings.rank, np.array(depths.trained), np.array(uploads))
 
 
 def check_method(settings: TrainingSettings, problem: Problem) -> None:

@@ -8,6 +8,7 @@ from cooperative import weights_of
 
 import lola
 from lola.adapters import ChainSetting, ClusterPlan, ShardedData
+from lola.air import Reception
 
 
 def test_an_answer_that_is_not_finite_is_refused_and_the_others_are_used(tmp_path):
@@ -89,7 +90,7 @@ def test_arguments_that_do_not_fit_are_refused(arguments, why, tmp_path):
 
 
 def test_an_optimizer_of_other_parameters_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"the optimizer does not hold \S+; make it over depths.all_parameters\(\)"):
+    with pytest.raises(ValueError, match=r"the optimizer does not hold \S+, which is trained; make it over all_par"):
         chain_session(tmp_path, optimizer=lambda parameters: torch.optim.Adam(parameters[:-1]))
 
 
@@ -114,3 +115,21 @@ def test_without_data_there_is_no_loss_to_speak_of(tmp_path):
     data = ShardedData({"input_ids": torch.ones(4, 8, dtype=torch.long)}, [[0, 1], [2], [3]], batch_size=1, seed=0)
     with pytest.raises(lola.models.ModelError, match="gives no loss for its labels"):
         list(chain_session(tmp_path, data=data).run(1))
+
+
+class Lossy:
+    """An uplink on which everything arrives as infinity, after a second."""
+
+    def receive(self, sent, weight, rng):
+        return Reception({name: tensor + float("inf") for name, tensor in sent[0].items()}, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("averaging", ["gradients", "tunables"])
+def test_a_mean_that_does_not_arrive_finite_changes_nothing(averaging, tmp_path):
+    session = chain_session(tmp_path, setting=ChainSetting(averaging=averaging), uplink=Lossy())
+    before = [weight.detach().clone() for weight in session.depths.all_parameters()]
+    (record,) = session.run(1)
+    assert record.refused.startswith("the mean of all: ")
+    assert (record.applied, record.latency_s) == (0, 8.5)
+    assert np.isnan(record.loss)
+    assert all(torch.equal(one, other) for one, other in zip(session.depths.all_parameters(), before, strict=True))

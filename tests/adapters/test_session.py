@@ -134,6 +134,13 @@ def test_scores_are_taken_now_and_then_without_gradients(tmp_path):
     assert list(resumed.run(7)) == []
 
 
+@pytest.mark.parametrize("name", ["loss", "device_of_block"])
+def test_a_score_named_as_something_else_that_is_recorded_is_refused(tmp_path, name):
+    session = tiny_session(tmp_path, evaluate=lambda: {"accuracy": 0.5, name: 7.0})
+    with pytest.raises(ValueError, match=f"must have names of their own in metrics.csv, got {name} a second time;"):
+        next(session.run(1))
+
+
 def test_tensorboard_gets_every_round_once_whatever_was_interrupted(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -290,6 +297,10 @@ def test_batches_follow_from_seed_device_and_round_alone():
         ShardedData(columns, [[0], [30]], batch_size=1, seed=0)
     with pytest.raises(ValueError, match="columns must be equally long"):
         ShardedData({**columns, "labels": columns["labels"][:3]}, [[0]], batch_size=1, seed=0)
+    with pytest.raises(TypeError, match=r"columns must be tensors, got list for labels; give torch.tensor\(…\) of it"):
+        ShardedData({**columns, "labels": columns["labels"].tolist()}, [[0]], batch_size=1, seed=0)
+    with pytest.raises(TypeError, match=r"row numbers for each device, got int: 3; iid_shards\(n_rows, n_devices"):
+        ShardedData(columns, 3, batch_size=1, seed=0)
 
 
 def test_padding_that_nobody_needs_is_cut():

@@ -60,6 +60,8 @@ REFUSED = [
     ("upload_s", (0, 1.0, 1.0), {}, "bits must be finite and > 0, got 0.0"),
     ("upload_s", (1, 1.0, -3), {}, "bandwidth_hz must be finite and > 0, got -3.0"),
     ("upload_s", (1, math.nan, 1.0), {}, "snr_db must be a ratio in decibels, got nan; leave out"),
+    ("upload_s", (1, [10.0, -4000], 1.0), {}, "snr_db must be a ratio in decibels, -490 to 490, .* got -4000"),
+    ("frequency_division_s", (1, 1), {"snr_db": math.inf, "bandwidth_hz": 1}, "-490 to 490, .* got inf"),
     ("upload_s", (1, "strong", 1.0), {}, "snr_db must hold real numbers"),
     ("frequency_division_s", (1, 0), {"snr_db": 1, "bandwidth_hz": 1}, "n_devices must be at least 1, got 0"),
     ("frequency_division_s", (2.5, 1), {"snr_db": 1, "bandwidth_hz": 1}, "n_values must be an integer, got float"),
@@ -70,10 +72,12 @@ REFUSED = [
 ONE = {"iterations": 1, "upload_bits": 1, "device_s": 1, "server_s": 1, "bandwidth_hz": 1}
 CENTRAL = {"iterations": 1, "raw_bits": 1, "server_s": 1, "bandwidth_hz": 1}
 REFUSED += [
+    ("one_device_s", (4000,), ONE, "-490 to 490, .* got 4000"),
+    ("centralised_s", (490.1,), CENTRAL, "-490 to 490, .* got 490.1"),
     ("one_device_s", (10,), ONE | {"iterations": 0.5}, "iterations must be an integer, got float"),
     ("one_device_s", (10,), ONE | {"upload_bits": 0}, "upload_bits must be finite and > 0, got 0.0"),
-    ("one_device_s", (10,), ONE | {"device_s": -1}, "device_s must be finite and > 0, got -1.0"),
-    ("one_device_s", (10,), ONE | {"server_s": math.inf}, "server_s must be finite and > 0, got inf"),
+    ("one_device_s", (10,), ONE | {"device_s": -1}, "device_s must be finite and >= 0, got -1.0"),
+    ("one_device_s", (10,), ONE | {"server_s": math.inf}, "server_s must be finite and >= 0, got inf"),
     ("centralised_s", (10,), CENTRAL | {"raw_bits": math.nan}, "raw_bits must be finite and > 0, got nan"),
     ("centralised_s", (10,), CENTRAL | {"iterations": 0}, "iterations must be at least 1, got 0"),
 ]

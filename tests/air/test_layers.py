@@ -68,7 +68,7 @@ def test_no_message_exceeds_the_power_of_its_symbols():
     path = radio._there
     assert np.square(path.precoder).sum() == pytest.approx(path.uses, rel=1e-12)
     for vectors in (gaussian(50, 3), torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64), 1e9 * gaussian(2, 3)):
-        signal = vectors @ torch.from_numpy(path.precoder).T
+        signal = vectors @ torch.tensor(path.precoder).T
         power = (signal / path._spread(vectors, signal)).square().sum(dim=1).mean() / path.uses
         assert power <= 1 + 1e-12
 
@@ -182,6 +182,48 @@ def test_a_session_over_the_air_goes_on_with_the_same_bits(tmp_path):
     assert not all(torch.equal(a, b) for a, b in zip(weights_of(whole), weights_of(digital), strict=True))
 
 
+def test_a_layer_over_the_air_makes_another_run(tmp_path):
+    """What was put over the air before a session is made tells its run from others, all but the name of the same."""
+
+    def go_on(**radio):
+        depths = tiny_depths(tmp_path)
+        if radio:
+            put_over_the_air(depths, **{"at": 2, "channel": rayleigh_channel(4, 4, seed=3), "snr_db": 10.0} | radio)
+        return tiny_session(tmp_path, depths=depths)
+
+    list(go_on(snr_db=10.0).run(1))
+    assert go_on(snr_db=10.0).version == 1
+    for other in ({}, {"snr_db": 0.0}, {"at": 1}, {"channel": rayleigh_channel(4, 4, seed=4)}, {"bandwidth_hz": 1e6}):
+        with pytest.raises(lola.FormatError, match="the checkpoint is of another run"):
+            go_on(**other)
+
+
+@pytest.mark.parametrize("at", ["a linear layer", "a block"])
+def test_a_layer_goes_over_the_air_once(at, tmp_path):
+    batch, depths = batch_and_depths(tmp_path)
+    at = 2 if at == "a block" else linear_name(depths)
+    first = put_over_the_air(depths, at, np.eye(4))
+    first.remove()
+    with put_over_the_air(depths, at, np.eye(4)) as radio:
+        first.remove()  # no longer its own
+        with pytest.raises(lola.LolaError, match=r"over the air already, by <OverTheAirLinear .*; call the remove of"):
+            put_over_the_air(depths, at, np.eye(4))
+        depths.model(**batch)
+    assert radio.symbols > 0
+    assert first.radio.symbols == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_that_were_written_past_torch_s_versions_are_seen(dtype):
+    """As PEFT merges adapters; also where the matrix and the weights might share their memory."""
+    linear = torch.nn.Linear(3, 2, dtype=dtype).requires_grad_(False)
+    with put_over_the_air(linear, "", np.eye(2)):
+        linear(torch.ones(1, 3, dtype=dtype))
+        linear.weight.data += 1e-3
+        with pytest.raises(lola.LolaError, match="must stay as they were .* they are trained or have changed"):
+            linear(torch.ones(1, 3, dtype=dtype))
+
+
 def trained(_):
     linear = torch.nn.Linear(3, 2)
     put_over_the_air(linear, "", np.ones((1, 1)))
@@ -209,6 +251,15 @@ def changed(_):
         (
             lambda _: OverTheAirLinear(np.eye(2), np.eye(2))(torch.ones(5, 3)),
             r"vectors must be real, of 2 values each, .* got torch.float32 of shape \(5, 3\)",
+        ),
+        (lambda _: OverTheAirLinear(np.eye(2), np.eye(2))([[1.0, 2.0]]), "vectors must be a torch.Tensor, got list"),
+        (
+            lambda _: OverTheAirLinear(np.eye(2), np.eye(2))(torch.tensor([1.0, math.inf])),
+            "vectors must be finite, for a message .* got a value that is not: lower the learning rate",
+        ),
+        (
+            lambda _: OverTheAirLinear(np.eye(2), np.eye(2), noise=0),
+            "noise must be a torch.Generator, .*, got 0; leave",
         ),
         (
             lambda depths: put_over_the_air(depths, 4, np.eye(2)),

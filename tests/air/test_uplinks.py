@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import lola
-from lola.air import DigitalUplink, PerfectUplink, Reception
+from lola.air import AirUplink, DigitalUplink, PerfectUplink, Reception
 
 
 def senders(k=3, *, seed=0, dtype=torch.float32):
@@ -136,6 +136,18 @@ def test_scaling_what_is_sent_scales_what_arrives():
         (
             lambda: receive(DigitalUplink(), [{"a": np.ones(2)}], [1.0]),
             "a of sender 0 must be a tensor of real numbers, got ndarray",
+        ),
+        (
+            lambda: receive(PerfectUplink(), senders(1), 1.0),
+            "weight must be a list of numbers, one for each .* got 1.0",
+        ),
+        (lambda: receive(PerfectUplink(), senders(1), np.array(1.0)), "weight must be a list of numbers"),
+        (lambda: DigitalUplink().receive(senders(1), [1.0], 0), "rng must be a numpy.random.Generator, got 0; numpy"),
+        (lambda: AirUplink().receive(senders(1), [1.0], None), "rng must be a numpy.random.Generator, got None"),
+        (lambda: receive(AirUplink(), senders(1), [1e39]), r"weight must be at most 3.40282e\+38 in .* scale what is"),
+        (
+            lambda: receive(DigitalUplink(), [{"a": torch.tensor([1.7e308, -1.7e308], dtype=torch.float64)}], [1.0]),
+            r"a of sender 0 must hold numbers that a float32 has, up to 3.40282e\+38 in .* got 1.7e\+308; scale it",
         ),
         (
             lambda: receive(DigitalUplink(), [{"a": torch.tensor([1.0, math.nan])}], [1.0]),

@@ -38,7 +38,7 @@ BAD_PROBLEMS = [
     ),
     ({"order": ["cid"], "start": "ann"}, "start must be in order, got ann, which is not; add it, or leave start out"),
     ({"inference": 1}, "inference must be True or False, got 1"),
-    ({"energy_weight": -1.0}, "energy_weight must be finite and > 0, got -1.0"),
+    ({"energy_weight": -1.0}, "energy_weight must be finite and >= 0, got -1.0"),
     (
         {"energy_weight": 1.0, "objective": "max"},
         "energy_weight belongs to objective=\"sum\", got 1 with objective='max'",
@@ -143,7 +143,7 @@ BAD_FILES = [
     (put("problem", "clients", "name", value="ann"), "clients: name must be a sequence of names, got one text: 'ann'"),
     (put("problem", "stages", "hop_bits", value=[1.0]), "stages: hop_bits must have 3 entries"),
     (put("version", value=2), '"version" must be 1, got 2; a newer lola may have written it'),
-    (put("format", value="lola-schedule"), '"format" must be "lola-chain"; is it another kind of file?'),
+    (put("format", value="lola-schedule"), '"format" must be "lola-chain", got .lola-schedule.; lola verify takes it'),
 ]
 
 

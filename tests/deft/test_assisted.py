@@ -152,6 +152,7 @@ def test_a_device_that_drops_out_neither_sends_nor_learns_and_its_data_are_left_
     (record,) = session.run(1)
     assert record.lost_devices
     assert record.devices_used
+    assert record.delivered_bits == len(record.devices_used) * 2 * WIDTH * 64
     for device, (encoder, then) in enumerate(zip(session.scheme.encoders, before, strict=True)):
         same = all(torch.equal(a, b) for a, b in zip(encoder.parameters(), then.parameters(), strict=True))
         assert same == (device in record.lost_devices)

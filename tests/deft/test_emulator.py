@@ -12,7 +12,7 @@ from federated import federated_data, federated_session, sgd
 from tiny_models import TINY, every_model
 
 import lola
-from lola.deft import EmulatorScheme, FederatedSetting
+from lola.deft import EmulatorScheme, FederatedSession, FederatedSetting
 from lola.deft.emulator import without_blocks
 from lola.profiling import measure_distortion
 from lola.profiling.memory import weight_bytes
@@ -85,6 +85,24 @@ def test_each_device_downloads_the_emulator_once(tmp_path):
         assert record.delivered_bits == len(asked) * trained + len(asked - had) * scheme.emulator_bits
         had |= asked
     assert scheme.kept() == {"downloaded": sorted(had)}
+
+
+def test_a_round_that_was_interrupted_delivered_nothing_and_a_new_session_begins_without_emulators(tmp_path):
+    session = federated_session(tmp_path, lambda depths: EmulatorScheme(depths, [1]), name="roberta")
+    scheme = session.scheme
+
+    def interrupted(work, device):
+        raise KeyboardInterrupt
+
+    scheme.answer = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        next(session.run(1))
+    del scheme.answer
+    first, second = session.run(2)
+    assert first.delivered_bits - second.delivered_bits == 3 * scheme.emulator_bits
+    again = FederatedSession(scheme, sgd(scheme.tunables.all_parameters()), session.data)
+    (record,) = again.run(1)
+    assert record.delivered_bits == first.delivered_bits
 
 
 def test_a_model_is_whole_again_whatever_happens_in_between(tmp_path):
@@ -175,6 +193,12 @@ def test_a_model_that_cannot_do_without_a_block_is_refused(tmp_path):
         EmulatorScheme(alone, [1, 3])
 
 
+def test_a_choice_of_layers_is_asked_for_what_it_keeps(tmp_path):
+    layers = lola.solvers.emulator_layers(np.zeros((4, 4)), 2)
+    with pytest.raises(TypeError, match=r"kept must number blocks, got EmulatorLayers; give its .kept"):
+        EmulatorScheme(tiny_depths(tmp_path), layers)
+
+
 def test_distortion_of_nothing_is_refused(tmp_path):
     depths = tiny_depths(tmp_path)
     batch = next(federated_data().batches(0, 0))
@@ -184,6 +208,10 @@ def test_distortion_of_nothing_is_refused(tmp_path):
         measure_distortion(depths, [])
     with pytest.raises(TypeError, match="a batch must be a mapping of names to tensors, got list"):
         measure_distortion(depths, [[1]])
+    with pytest.raises(TypeError, match=r"batches must be a list of batches, .* got one batch; give \[batch\]"):
+        measure_distortion(depths, batch)
+    with pytest.raises(TypeError, match="a batch's columns must be tensors, got list for input_ids"):
+        measure_distortion(depths, [{"input_ids": [[1, 2]]}])
     with torch.no_grad():
         depths.model.bert.embeddings.LayerNorm.weight.fill_(float("nan"))
     with pytest.raises(lola.models.ModelError, match="must give hidden states that are finite and not all zero"):

@@ -9,12 +9,22 @@ import pytest
 import torch
 from chained import InPairs, chain_session
 from cooperative import random_state, tiny_depths, weights_of
-from federated import DEVICES, Growing, adam, assisted_session, federated_data, federated_session
+from federated import (
+    DEVICES,
+    MAKERS,
+    UPLINK,
+    Growing,
+    adam,
+    assisted_session,
+    emulator,
+    federated_data,
+    federated_session,
+    growing_session,
+)
 
 import lola
 from lola.adapters import ChainSetting, ClusterPlan
 from lola.adapters.checkpoint import load_weights
-from lola.air import DigitalUplink
 from lola.deft import (
     EmulatorScheme,
     FederatedRecord,
@@ -23,22 +33,9 @@ from lola.deft import (
     PlainScheme,
 )
 
-UPLINK = DigitalUplink(bits=8, snr_db=20.0, bandwidth_hz=1e6)
-
 
 def alone(version, clients):
     return [ClusterPlan((int(client),) * 5) for client in clients]
-
-
-def emulator(depths):
-    return EmulatorScheme(depths, [1, 3])
-
-
-def growing_session(folder, **others):
-    scheme = Growing()
-    return FederatedSession(
-        scheme, torch.optim.SGD(scheme.all_parameters(), lr=0.1), federated_data(), folder=folder / "run", **others
-    )
 
 
 def test_gradients_of_the_whole_model_are_what_chains_of_one_client_average_to_the_last_bit(tmp_path):
@@ -55,14 +52,6 @@ def test_gradients_of_the_whole_model_are_what_chains_of_one_client_average_to_t
     assert {record.uploaded_values * 4 for record in records} == {record.uploaded_bytes for record in wanted}
     assert {record.delivered_bits for record in records} == {record.delivered_bytes * 8 for record in wanted}
     assert {(r.clock_s, r.uplink_s, r.uplink_mse, r.asked, r.applied) for r in records} == {(0, 0, 0, 3, 3)}
-
-
-MAKERS = {
-    "plain": lambda folder, **options: federated_session(folder, **options),
-    "emulator": lambda folder, **options: federated_session(folder, emulator, name="roberta", **options),
-    "assisted": lambda folder, **options: assisted_session(folder, optimizer=adam, **options),
-    "growing": lambda folder, keep, **options: growing_session(folder, **options),
-}
 
 
 @pytest.mark.parametrize("scheme", ["emulator", "assisted", "growing"])
@@ -149,33 +138,39 @@ def test_a_device_computes_the_same_whoever_else_was_asked(tmp_path):
     assert not all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
 
 
-def test_an_answer_that_is_not_finite_is_refused_and_the_others_are_used(tmp_path):
-    spoiled = next(federated_data().batches(1, 0))["input_ids"]
+def test_an_evaluation_leaves_every_part_in_its_mode_and_runs_go_on_to_the_same_bits(tmp_path):
+    """A classifier in eval mode, as it is loaded, beside encoders that train."""
+    setting = FederatedSetting(evaluate_every=2, checkpoint_every=1)
 
-    def loss(model, batch):
-        return model(**batch).loss * (float("nan") if torch.equal(batch["input_ids"], spoiled) else 1.0)
+    def session(name, rounds):
+        (tmp_path / name).mkdir(exist_ok=True)
+        run = assisted_session(
+            tmp_path / name, optimizer=adam, setting=setting, evaluate=lambda: {"drawn": torch.rand(())}, keep=True
+        )
+        run.scheme.classifier.model.eval()
+        list(run.run(rounds))
+        assert not any(module.training for module in run.scheme.classifier.model.modules())
+        assert all(encoder.training for encoder in run.scheme.encoders)
+        return run
 
-    session = federated_session(tmp_path, lambda depths: PlainScheme(depths, loss=loss))
-    record, following = session.run(2)
-    assert record.refused == "device 1: the loss is not finite"
-    assert (record.applied, record.devices_used, record.asked) == (2, (0, 2), 3)
-    assert np.isfinite(record.loss)
-    assert (following.refused, following.applied) == ("", 3)
-    assert all(weight.isfinite().all() for weight in session.tunables.all_parameters())
+    session("stopped", 3)
+    torch.rand(1)
+    whole, stopped = session("whole", 5), session("stopped", 5)
+    assert [record.loss for record in stopped.records] == [record.loss for record in whole.records]
+    assert stopped.records[2].scores  # as the last one, of the run that ended there
+    drawn = [record.scores for record in stopped.records[3:]]
+    assert drawn == [record.scores for record in whole.records[3:]]
+    assert drawn[0] != drawn[1]
+    weights, others = (one.tunables.all_parameters() for one in (whole, stopped))
+    assert all(torch.equal(one, other) for one, other in zip(weights, others, strict=True))
 
 
-@pytest.mark.parametrize("scheme", ["plain", "assisted"])
-def test_a_step_that_would_not_stay_finite_is_taken_back(scheme, tmp_path):
-    session = MAKERS[scheme](tmp_path)
-    before = [weight.detach().clone() for weight in session.tunables.all_parameters()]
-    for group in session.optimizer.param_groups:
-        group["lr"] = float("inf")
-    (record,) = session.run(1)
-    assert "would make" in record.refused
-    assert record.applied == 0
-    assert np.isnan(record.loss) == (scheme == "plain")
-    now = session.tunables.all_parameters()
-    assert all(torch.equal(a, b) for a, b in zip(now, before, strict=True))
+@pytest.mark.parametrize("make", [federated_session, assisted_session])
+def test_labels_that_the_head_has_not_are_named(tmp_path, make):
+    session = make(tmp_path)
+    session.data.columns["labels"] = session.data.columns["labels"] - 1
+    with pytest.raises(lola.models.ModelError, match="has 2 classes, labels 0 to 1, and got labels from -1 to"):
+        next(session.run(1))
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
@@ -189,9 +184,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         {"scheme": PlainScheme},
     )
     for other in others:
-        with pytest.raises(lola.FormatError, match="the checkpoint is of another run"):
+        with pytest.raises(lola.FormatError, match=r"another run \(scheme, setting, uplink, compute_s, data or frozen"):
             federated_session(tmp_path, **{"scheme": emulator, "keep": True, **other})
-    with pytest.raises(lola.FormatError, match="the checkpoint is of another run"):
+    with pytest.raises(lola.FormatError, match=r"another run \(setting, plan, starts, uplink, data or frozen"):
         chain_session(tmp_path, plan=InPairs(), keep=True)
     again = federated_session(tmp_path, emulator, keep=True, setting=FederatedSetting(checkpoint_every=1))
     assert again.version == 1
@@ -214,44 +209,6 @@ def test_weights_of_a_checkpoint_go_into_another_model(tmp_path):
     assert all(
         torch.equal(a, b) for a, b in zip(session.tunables.all_parameters(), fresh.all_parameters(), strict=True)
     )
-
-
-def bad(**arguments):
-    def make(folder):
-        depths = tiny_depths(folder)
-        usual = {"scheme": PlainScheme(depths), "optimizer": adam(depths.all_parameters()), "data": federated_data()}
-        return FederatedSession(**(usual | arguments))
-
-    return make
-
-
-@pytest.mark.parametrize(
-    "make, error, message",
-    [
-        (bad(scheme=3), TypeError, "scheme must be a Scheme, such as"),
-        (bad(data=[1, 2]), TypeError, "data must be a ShardedData"),
-        (bad(setting=ChainSetting()), TypeError, "setting must be a lola.deft.FederatedSetting, got ChainSetting"),
-        (bad(uplink=3), TypeError, "uplink must have receive"),
-        (bad(compute_s=[1.0, 2.0]), ValueError, "compute_s must be one number, or one for each of 3 devices; got 2"),
-        (bad(compute_s=-1.0), ValueError, "compute_s must be finite and >= 0, got -1.0 at index 0"),
-        (bad(compute_s="1 s"), TypeError, "compute_s must hold real numbers"),
-        (bad(optimizer=adam([torch.nn.Parameter(torch.ones(1))])), ValueError, "the optimizer must hold all that is"),
-        (lambda folder: FederatedSetting(local_steps=0), ValueError, "local_steps must be at least 1"),
-        (lambda folder: FederatedSetting(participation=0.0), ValueError, "participation must be a chance in"),
-        (lambda folder: FederatedSetting(failure=1.0), ValueError, "failure must be a chance in"),
-        (lambda folder: PlainScheme(torch.nn.Linear(1, 1)), TypeError, "depths must be a Depths, got Linear"),
-    ],
-)
-def test_what_is_wrong_with_an_argument_is_said(make, error, message, tmp_path):
-    with pytest.raises(error, match=message) as refusal:
-        make(tmp_path)
-    assert isinstance(refusal.value, lola.LolaError)
-
-
-def test_a_loss_that_depends_on_nothing_trained_is_refused(tmp_path):
-    session = federated_session(tmp_path, lambda depths: PlainScheme(depths, loss=lambda model, batch: torch.ones(())))
-    with pytest.raises(ValueError, match="the loss depends on nothing that is trained"):
-        list(session.run(1))
 
 
 def test_it_shows_itself_in_a_line(tmp_path):

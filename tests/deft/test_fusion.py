@@ -42,9 +42,9 @@ def caught_gradients(scheme, data, **setting):
     """The gradients that a scheme steps with in its first round, by name, and the loss."""
     seen = {}
 
-    def note(work, answers):
+    def note(work, answers, weights):
         seen["work"], seen["sources"] = work, [*answers]
-        seen["gradients"], seen["loss"] = type(scheme).gradients(scheme, work, answers)
+        seen["gradients"], seen["loss"] = type(scheme).gradients(scheme, work, answers, weights)
         raise CaughtError
 
     scheme.gradients = note
@@ -129,6 +129,14 @@ def test_who_is_silent_leaves_its_weight_to_the_others():
     assert 0 < counted < SOURCES * len(records)
 
 
+def test_the_attention_runs_once_for_all_sources_and_once_for_those_that_answer():
+    scheme, data = fusion()
+    runs = []
+    scheme.attention.network.register_forward_hook(lambda *_: runs.append(1))
+    for record in session(scheme, data, failure=0.3).run(3):
+        assert len(runs) == 2 * record.version
+
+
 def test_an_iteration_in_which_nobody_answers_is_lost():
     scheme, data = fusion(sources=1)
     before = [parameter.detach().clone() for parameter in scheme.all_parameters()]
@@ -174,7 +182,7 @@ def test_the_target_learns_and_the_clock_is_the_uplinks():
     assert scheme.own.grad is None
     upload_s = SOURCES * TOKENS * WIDTH * 8 / (20e6 * np.log2(1 + 100))
     assert records[-1].clock_s == pytest.approx(40 * upload_s, rel=1e-9)
-    assert records[0].delivered_bits == 32 * (SOURCES + TOKENS * WIDTH)
+    assert records[0].delivered_bits == 32 * SOURCES * (1 + TOKENS * WIDTH)
 
 
 def test_over_the_air_the_sum_takes_one_prompts_time_and_is_as_exact_as_the_channel():
@@ -190,6 +198,24 @@ def test_over_the_air_the_sum_takes_one_prompts_time_and_is_as_exact_as_the_chan
         assert record.numbers == without.numbers
     assert errors[2] < 1e-4 < 1e-2 > errors[1]
     assert errors[0] > errors[2]
+
+
+def test_tensorboard_gets_the_schemes_numbers_and_a_score_may_not_hide_one(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    scheme, data = fusion()
+    run = session(scheme, data, uplink=AirUplink(), folder=tmp_path)
+    records = list(run.run(3))
+    log = EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    noted = {name: [event.value for event in log.Scalars(name)] for name in (*records[0].numbers, "uplink_mse")}
+    wanted = {name: [record.numbers[name] for record in records] for name in records[0].numbers}
+    wanted["uplink_mse"] = [record.uplink_mse for record in records]
+    for name, values in wanted.items():
+        np.testing.assert_allclose(noted[name], values, rtol=1e-6)
+    run.evaluate = lambda: {"weight.target": 1.0}
+    with pytest.raises(ValueError, match="got weight.target a second time"):
+        next(run.run(4))
 
 
 def test_what_does_not_fit_is_refused():

@@ -152,6 +152,24 @@ def test_devices_that_have_the_same_data_end_with_the_bits_of_a_simulated_run(pl
     )
 
 
+def test_a_rank_of_each_block_is_served_as_it_is_simulated(place, start, port, tmp_path):
+    """Devices learn the ranks from the announcement; a block without any is left out of all that goes to and fro."""
+    importance = lola.Importance([[9, 4, 3], [1, 0.5, 0.2], [8, 5, 2]], cost=[64] * 3)  # the tiny model's size
+    lola.save_ranks(lola.allocate_ranks(importance, budget=5 * 64, min_rank=0), importance, tmp_path / "ranks.json")
+    ranks, out, served_out = ["--ranks", tmp_path / "ranks.json"], tmp_path / "simulated", tmp_path / "served"
+    whole = ("--rounds", 2, "--devices", ",".join(NAMES), "--slack", 500)
+    server = start("server", *served(place, served_out, port, *whole, *ranks))
+    devices = [start(name, *device(place, port, name)) for name in NAMES]
+    simulated = ["train", *setting(place, out, "--rounds", 2, "--fleet", place / "fleet.csv", *ranks)]
+    assert main([str(option) for option in simulated]) == 0
+    assert server.ends() == 0, server.said
+    assert [one.ends() for one in devices] == [0, 0, 0], devices[0].said
+    assert weights(served_out, 2) == weights(out, 2)
+    assert json.loads((served_out / "settings.json").read_text())["rank"] == [3, 0, 2]
+    config = json.loads((served_out / "model" / "adapter_config.json").read_text())
+    assert sorted({path.split(".")[3] for path in config["target_modules"]}) == ["0", "2"]
+
+
 def test_server_and_devices_stop_die_and_come_back(place, start, port, tmp_path):
     out, endless = tmp_path / "out", ("--rounds", 10**6)
     server = start("server", *served(place, out, port, *endless))

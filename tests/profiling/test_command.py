@@ -103,7 +103,7 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path, capsys):
         other,
     )
     for more, message in (
-        (("--out", foreign), '"format" must be "lola-profile"; is it another kind of file?'),
+        (("--out", foreign), '"format" must be "lola-profile", got \'lola-schedule\'; lola verify takes it'),
         (("--out", stale), '"version" must be 1, got 2; a newer lola may have written it'),
         (
             ("--out", other),

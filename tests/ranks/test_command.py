@@ -1,6 +1,7 @@
 """``lola ranks``: importance read or measured, ranks by a budget or a deadline, and training with them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,9 @@ def test_a_deadline_of_a_scenario(here, capsys):
     assert main(["verify", "ranks.json"]) == Exit.OK
     assert main([*limit, "4.2", "--equal-bandwidth", "--min-rank=0"]) == Exit.OK
     assert main([*limit, "0.1"]) == Exit.INFEASIBLE
-    assert "no ranks fit" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no ranks fit" in said
+    assert re.search(r"a --deadline-s of [\d.]+ would do; or add bandwidth or devices, or lower --min-rank$", said)
 
 
 @pytest.mark.parametrize("measure", ["singular", "sensitivity"])
@@ -112,12 +115,21 @@ def test_it_measures_and_what_it_saved_is_trained_with(task, capsys, measure):
     [
         (["--budget=1"], "--budget must be finite and at least 9216 parameters, 1 rank(s) of every block, got 1"),
         (["--uniform-rank=0"], "--uniform-rank must be at least 1, got 0"),
+        (["--uniform-rank=17"], "--uniform-rank must be at most 16, as many as were measured, got 17; lower"),
         (["--min-rank=17"], "--min-rank must lie between 0 and 16, those measured; got 17"),
         (["--deadline-s=0", "--profile=p.json"], "p.json: No such file"),
         (["--deadline-s=5"], "a profile of 6 blocks was wanted, as many as the importance has; got 12"),
         (["--fleet=f.csv"], "--fleet is of a round by --deadline-s, got it without one"),
         (["--equal-bandwidth"], "--equal-bandwidth is of a round by --deadline-s"),
         (["--model=model"], "--model, --task and --data go together, and --task, --data is missing"),
+        *(
+            ([option], f"lola: {option.partition('=')[0]} is of a measurement, and nothing is measured: give --model")
+            for option in ("--measure=singular", "--max-rank=8", "--steps=50", "--lr=1e-3", "--batch=32", "--seq=128")
+        ),
+        (
+            ["missing.json", "--freeze-head", "--seed=0", "--threads=1"],
+            "--freeze-head, --seed, --threads is of a measur",
+        ),
         (["--out=i.json"], "--out saves what is measured, and nothing is"),
         (
             ["a.json", "--model=m", "--task=mrpc", "--data=d"],
@@ -134,6 +146,47 @@ def test_it_measures_and_what_it_saved_is_trained_with(task, capsys, measure):
 def test_what_it_cannot_do_it_says(options, message, capsys):
     assert _code(["ranks", *options]) == Exit.BAD_INPUT
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "serve"])
+@pytest.mark.parametrize("rank", ["8", "4"])
+def test_one_rank_and_a_rank_of_each_block_are_not_both_heeded(command, rank, capsys):
+    setting = ["--model=m", "--task=mrpc", "--data=d", "--out=RUN", "--ranks=r.json", "--rank", rank]
+    assert _code([command, *setting]) == Exit.BAD_INPUT
+    assert "argument --rank: not allowed with argument --ranks" in capsys.readouterr().err
+
+
+def test_training_says_when_its_round_is_not_the_one_of_the_deadline(task, capsys):
+    problem = small_problem()
+    lola.save_importance(lola.Importance([[3, 2], [3, 1], [2, 1]], [100] * 3, [1e5] * 3), "importance.json")
+    lola.save_profile(problem.profile, "profile.json")
+    lola.save_fleet(problem.fleet, "fleet.csv")
+    files = ["--profile=profile.json", "--fleet=fleet.csv", "--bandwidth-hz=1e6"]
+    assert main(["ranks", "importance.json", *files, "--local-steps=2", "--deadline-s=4.2", "--json=r.json"]) == Exit.OK
+    train = ["train", *task, *SMALL, "--ranks=r.json", "--rounds=1", "--freeze-head"]
+    for out, options, told in (
+        ("A", [], "by 4.2 s with another bandwidth_hz 1e+06 (here 1e+08), local_steps 2 (here 1), profile, fleet; for"),
+        ("B", files, "with another local_steps 2 (here 1); for that round, give"),
+        ("C", [*files, "--local-steps=2"], None),
+    ):
+        capsys.readouterr()
+        assert main([*train, f"--out={out}", *options]) == Exit.OK
+        said = capsys.readouterr().out
+        assert told in said if told else "with another" not in said
+
+
+def test_a_file_of_another_kind_is_told_who_takes_it(tmp_path, capsys):
+    importance = lola.Importance([[9.0, 4.0], [3.0, 1.0]], cost=[100, 100])
+    lola.save_importance(importance, tmp_path / "i.json")
+    lola.save_ranks(lola.allocate_ranks(importance, budget=300), importance, tmp_path / "r.json")
+    train = ["train", "--model=m", "--task=mrpc", "--data=d", "--out=RUN", f"--ranks={tmp_path / 'i.json'}"]
+    for arguments, message in (
+        (["verify", str(tmp_path / "i.json")], "lola-horizon, lola-ranks, got 'lola-importance'; lola ranks takes it"),
+        (["ranks", str(tmp_path / "r.json")], "got 'lola-ranks'; lola verify and lola train --ranks take it"),
+        (train, '"format" must be "lola-ranks", got \'lola-importance\'; lola ranks takes it'),
+    ):
+        assert _code(arguments) == Exit.BAD_INPUT
+        assert message in capsys.readouterr().err
 
 
 def _code(arguments):

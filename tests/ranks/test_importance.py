@@ -151,10 +151,17 @@ def test_more_ranks_than_a_module_is_wide_are_worth_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"measure": "norm"}, ValueError, "measure must be one of singular, sensitivity; got 'norm'"),
+        ({"measure": "norm"}, ValueError, "measure must be singular or sensitivity, got 'norm'; name one of them"),
         ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
         ({"max_rank": 0}, ValueError, "max_rank must be at least 1, got 0"),
         ({"learning_rate": -1.0}, ValueError, "learning_rate must be finite and > 0, got -1"),
+        ({"batches": batches()[0]}, TypeError, r"must be a list of batches, .* got one batch; give \[batch\]"),
+        ({"batches": 3}, TypeError, "must be a list of batches, each a mapping of names to tensors, got int"),
+        (
+            {"batches": [{name: column.tolist() for name, column in batches()[0].items()}]},
+            TypeError,
+            "a batch's columns must be tensors, got list for input_ids",
+        ),
         ({"batches": []}, ValueError, "batches is empty; give at least one batch, with labels"),
         ({"blocks": ["a"]}, TypeError, "blocks must be a path within the model, which is copied, got list"),
         ({"model": "bert"}, TypeError, r"model must be a torch module or a lola.models.Depths, got str"),
@@ -172,10 +179,18 @@ def test_what_cannot_be_measured_is_refused(tmp_path, changes, kind, message):
         measure_importance(options.pop("model"), options.pop("batches"), **options)
 
 
+def test_labels_that_the_head_has_not_are_named(tmp_path):
+    wrong = [{**batch, "labels": torch.full((4,), 5)} for batch in batches()]
+    with pytest.raises(ModelError, match="has 2 classes, labels 0 to 1, and got labels from 5 to 5; .*num_labels=6"):
+        measure_importance(tiny_model(tmp_path), wrong, steps=1)
+
+
 def test_depths_keep_their_own_ranks_and_targets(tmp_path):
     depths = tiny_depths(tmp_path)
-    with pytest.raises(ValueError, match="max_rank, targets, blocks and train_head are those of the depths"):
+    with pytest.raises(ValueError, match="train_head are those of the depths, got max_rank beside them; leave it out"):
         measure_importance(depths, batches(), max_rank=4)
+    with pytest.raises(ValueError, match="got targets and train_head beside them; leave them out"):
+        measure_importance(depths, batches(), targets=["query"], train_head=False)
     unequal = attach_lora(tiny_model(tmp_path), rank=(3, 1, 2))
     with pytest.raises(lola.LolaError, match="LoRA of one rank in every block was wanted.*ranks 3, 1, 2"):
         measure_importance(unequal, batches())

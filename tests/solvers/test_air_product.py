@@ -233,12 +233,25 @@ MATRIX, CHANNEL = [[0.0, 2.0], [1.0, 0.0]], [[3.0, 0.0], [0.0, 1.0]]
         ({"precoder": np.array([[0.0, -2.0], [-2.1, 0.0]])}, "precoder: has power 8.41.*, not 8.0"),
         ({"precoder": np.zeros((2, 1))}, "precoder, equaliser: wanted"),
         ({"equaliser": np.zeros((2, 2))}, "mse: is 0.304.*, the error is 5.0"),
+        ({"mode_power": np.array([4.0, 4.0])}, r"mode_power: is \[4.0, 4.0\], but the precoder sends otherwise"),
+        ({"mode_power": np.array([8.0])}, "mode_power: must hold 2 numbers >= 0"),
+        ({"mode_power": np.array([np.nan, 1.0])}, "mode_power: must hold 2 numbers >= 0"),
     ],
 )
 def test_what_is_not_so_is_not_verified(change, line):
     product = air_product(MATRIX, CHANNEL, 8.0, 1.0)
     with pytest.raises(lola.VerificationError, match=line):
         replace(product, **change).verify(MATRIX, CHANNEL, 8.0, 1.0)
+
+
+def test_powers_of_the_wrong_modes_are_not_verified():
+    """Also where two modes have one matrix's singular value in common, and only the other's tells them apart."""
+    for given in ((MATRIX, CHANNEL, 8.0, 1.0), (MATRIX, np.eye(2), 8.0, 1.0), (np.eye(2), CHANNEL, 8.0, 1.0)):
+        product = air_product(*given)
+        product.verify(*given)
+        with pytest.raises(lola.VerificationError, match="mode_power: .* the precoder sends otherwise"):
+            replace(product, mode_power=product.mode_power[::-1]).verify(*given)
+        assert not product.precoder.flags.writeable
 
 
 def test_worse_products_are_not_verified():
@@ -275,7 +288,7 @@ def test_worse_products_are_not_verified():
         ({"power": np.inf}, ValueError, "power must be finite and > 0, got inf"),
         ({"power": "1"}, TypeError, "power must be a number, got str: '1'"),
         ({"power": 1j}, TypeError, "power must be a number, got complex"),
-        ({"noise_power": -0.1}, ValueError, "noise_power must be finite and > 0, got -0.1"),
+        ({"noise_power": -0.1}, ValueError, "noise_power must be finite and >= 0, got -0.1"),
         ({"noise_power": 1e60}, ValueError, "noise_power must lie between 1e-50 and 1e50, got 1e\\+60"),
         ({"noise_power": True}, TypeError, "noise_power must be a number, got bool"),
     ],

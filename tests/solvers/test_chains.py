@@ -148,7 +148,7 @@ def test_says_why_there_is_no_chain(changes, message):
         ({"hop_bits": -1.0}, "hop_bits must be finite and >= 0, got -1.0"),
         ({"return_bits": [[1.0, 1.0]]}, r"return_bits must have 1 axis"),
         ({"return_bits": np.inf}, "return_bits must be finite and >= 0, got inf"),
-        ({"ring_bits": -1.0}, "ring_bits must be finite and > 0, got -1.0"),
+        ({"ring_bits": -1.0}, "ring_bits must be finite and >= 0, got -1.0"),
         ({"speed": [1.0, 0.0, 1.0]}, "speed must be finite and > 0, got 0.0 at index 1"),
         ({"client_memory_bytes": [1.0]}, "client_memory_bytes must have 3 entries, as many as speed; got 1"),
         (

@@ -1,15 +1,17 @@
 """Ranks by a deadline: what its proof does not let pass, and what it says to what cannot be."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from deadline_rounds import instance
+from deadline_rounds import FAMILIES, instance
 
 from lola.solvers import InfeasibleError, deadline_ranks
-from lola.solvers.deadline_options import options_of, rank_inputs
+from lola.solvers.deadline_options import deadline_inputs, options_of
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.deadline_search import RankSearch
+from lola.solvers.deadline_uniform import uniform_deadline_rank
 from lola.solvers.errors import LolaError, VerificationError
 
 ROUND = {
@@ -37,8 +39,9 @@ def test_the_answer_must_hold():
     best = deadline_ranks(**ROUND)
     best.verify(**ROUND)
     damaged = {
-        r"rank: is of int64 and shape \(1,\), wanted int64 and \(2,\)": {"rank": best.rank[:1]},
-        "device_of_block: is of float64": {"device_of_block": best.device_of_block * 1.0},
+        r"rank: it has shape \(1,\), wanted \(2,\)": {"rank": best.rank[:1]},
+        "rank: it must be an array, got list": {"rank": best.rank.tolist()},
+        "device_of_block: it must be of int64, got float64": {"device_of_block": best.device_of_block * 1.0},
         "rank: must lie between 1 and 3": {"rank": best.rank * 0},
         "objective: is": {"rank": np.array([1, 1])} | {"latency_s": None},
         "device_of_block: blocks that upload something need a device each": {"device_of_block": np.array([1, 1])},
@@ -80,7 +83,7 @@ def test_a_bound_below_the_truth_is_not_proven():
     arguments, best = cut()
     with pytest.raises(VerificationError, match=r"proof: leaf \d+ allows a gain of"):
         replace(best, objective=0.9 * best.objective, upper_bound=0.9 * best.objective).proof.check(
-            options_of(rank_inputs(**arguments, min_rank=1, equal_bandwidth=False)),
+            options_of(deadline_inputs(**arguments, min_rank=1, equal_bandwidth=False)),
             0.9 * best.objective,
             0.9 * best.objective,
         )
@@ -128,7 +131,7 @@ def test_prices_so_large_that_gains_drown_beside_them_prove_nothing():
 
 def test_a_search_that_is_stopped_says_how_far_it_may_be_off():
     arguments, best = cut()
-    options = options_of(rank_inputs(**arguments, min_rank=1, equal_bandwidth=False))
+    options = options_of(deadline_inputs(**arguments, min_rank=1, equal_bandwidth=False))
     gaps = []
     for most in (1, 3, best.proof.price.size):
         search = RankSearch(options)
@@ -142,6 +145,26 @@ def test_a_search_that_is_stopped_says_how_far_it_may_be_off():
     assert (np.diff(gaps) <= 0).all()
 
 
+@pytest.mark.parametrize("seed", [198, 1063, 1080])
+def test_a_search_that_is_stopped_is_worth_no_less_than_one_rank_for_all(seed):
+    rng = np.random.default_rng(seed)
+    arguments = {
+        "gain": rng.integers(0, 9, (3, 3)) * 1.0,
+        "compute_s": rng.random((3, 4)),
+        "rank_bits": rng.integers(1, 9, 3) * 1.0,
+        "fixed_bits": 0.0,
+        "spectral_efficiency": rng.random(4) + 0.5,
+        "bandwidth_hz": float(rng.integers(5, 60)),
+        "deadline_s": 1.5,
+    }
+    options = options_of(deadline_inputs(**arguments, min_rank=0, equal_bandwidth=False))
+    search = RankSearch(options)
+    upper, proof = search.run(1)
+    alike = uniform_deadline_rank(**arguments)
+    assert search.best.worth >= arguments["gain"][:, :alike].sum() > 0
+    proof.check(options, search.best.worth, upper)
+
+
 @pytest.mark.parametrize("equal", [False, True])
 def test_what_does_not_fit_says_by_when_it_would(equal):
     """Waiting until then helps, and a hair less does not."""
@@ -152,9 +175,32 @@ def test_what_does_not_fit_says_by_when_it_would(equal):
         with pytest.raises(InfeasibleError, match=reason) as refused:
             deadline_ranks(**ROUND | {"deadline_s": deadline}, equal_bandwidth=equal)
         told = float(str(refused.value).split("deadline_s of ")[1].split()[0])
-        deadline_ranks(**ROUND | {"deadline_s": told * 1.00001}, equal_bandwidth=equal)
+        deadline_ranks(**ROUND | {"deadline_s": told}, equal_bandwidth=equal)
         with pytest.raises(InfeasibleError, match="no ranks fit"):
             deadline_ranks(**ROUND | {"deadline_s": told * 0.9999}, equal_bandwidth=equal)
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_the_deadline_that_is_named_does_in_any_round(equal):
+    rng, named = np.random.default_rng(8), 0
+    for number in range(40):
+        arguments, *_ = instance(rng, 1 + number % 3, 4, 2, FAMILIES[number % len(FAMILIES)])
+        try:
+            deadline_ranks(**arguments, deadline_s=1e-3, equal_bandwidth=equal)
+        except InfeasibleError as refused:
+            if "deadline_s of " in str(refused):
+                told = float(str(refused).split("deadline_s of ")[1].split()[0])
+                deadline_ranks(**arguments, deadline_s=told, equal_bandwidth=equal)
+                named += 1
+    assert named > 20
+
+
+def test_what_is_needed_and_what_there_is_are_told_apart():
+    """A hair less than the deadline that would do: to six digits, both bandwidths are 1e+06 Hz."""
+    two = {"gain": [[1.0]] * 2, "compute_s": np.ones((2, 2)), "spectral_efficiency": [1.0, 1.0]}
+    bits = {"rank_bits": 5e5, "fixed_bits": 0.0}
+    with pytest.raises(InfeasibleError, match=r"need 1000000\.1 Hz to end by 2 s, and there are 1000000; "):
+        deadline_ranks(**two, **bits, bandwidth_hz=1e6, deadline_s=2.0 - 1e-7)
 
 
 def test_what_never_fits_says_why():
@@ -178,16 +224,17 @@ def test_what_never_fits_says_why():
     ("change", "message"),
     [
         ({"gain": [5.0, 2.0]}, r"gain must have 2 axis\(es\), got shape"),
-        ({"gain": np.zeros((2, 0))}, r"gain is empty: shape \(2, 0\)"),
+        ({"gain": np.zeros((2, 0))}, r"gain is empty, shape \(2, 0\); at least"),
         (
             {"gain": [[1.0, np.nan], [1.0, 1.0]]},
-            r"gain must be finite .* got nan at row 0, column 1; give 0",
+            "gain must be finite, at most 1e50 in size, got nan for rank 2 of block 0; correct it",
         ),
         ({"gain": [["a"], ["b"]]}, "gain must hold real numbers, got dtype"),
         ({"compute_s": [[1.0, 2.0]]}, r"compute_s must have shape \(2, 3\), blocks of gain by devices .* got \(1, 2\)"),
         ({"compute_s": -np.ones((2, 3))}, r"compute_s must be >= 0 .* got -1.0 at row 0, column 0"),
         ({"compute_s": np.full((2, 3), np.nan)}, "or inf where a device cannot take a block; got nan"),
         ({"rank_bits": 0.0}, "rank_bits must be finite and > 0, got 0.0"),
+        ({"rank_bits": [[1.0], [1.0, 2.0]]}, "rank_bits must be a rectangular array of real numbers; numpy says"),
         ({"rank_bits": [1.0, 2.0, 3.0]}, "rank_bits must have 2 entries, as many as gain; got 3"),
         ({"fixed_bits": -1.0}, "fixed_bits must be finite and >= 0, got -1.0"),
         ({"spectral_efficiency": []}, "spectral_efficiency is empty"),
@@ -205,3 +252,36 @@ def test_bad_input_is_refused(change, message):
     with pytest.raises(LolaError, match=message) as refused:
         deadline_ranks(**ROUND | change)
     assert isinstance(refused.value, ValueError | TypeError)
+
+
+def test_ranks_that_fit_to_the_last_bit_cannot_be_cut_off():
+    """Rank 2 needs just the 2 Hz that there are; a price that says it lacks bandwidth hides the optimum."""
+    arguments = ([[1.0, 1.0]], [[0.0]], 1.0, 0.0, [1.0], 2.0, 1.0)
+    best = deadline_ranks(*arguments)
+    assert (best.objective, best.rank.tolist()) == (2.0, [2])
+    best.verify(*arguments)
+    forged = RankProof(np.array([0, -1, -1]), np.array([1, 0, 0]), np.array([0.0, 0.0, np.inf]), np.zeros((3, 1)))
+    worse = {"objective": 1.0, "rank": np.array([1]), "latency_s": 0.5, "upper_bound": 1.0, "proof": forged}
+    with pytest.raises(VerificationError, match="proof: leaf 2 allows a gain of inf, above the bound 1"):
+        replace(best, **worse).verify(*arguments)
+
+
+@pytest.mark.parametrize("n_devices", [4, 7])
+def test_ranks_that_miss_the_bandwidth_by_the_last_bit_are_cut_off(n_devices):
+    """All need as much as there is, or a float less: exact sums tell the two apart, whoever serves."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        gain = -np.sort(-rng.random((4, 3)), axis=1)
+        efficiency = np.full(n_devices, rng.uniform(0.5, 3.0))
+        arguments = {
+            "gain": gain, "compute_s": np.full((4, n_devices), rng.random()), "rank_bits": rng.uniform(1e5, 1e6, 4),
+            "fixed_bits": 0.0, "spectral_efficiency": efficiency, "deadline_s": 2.0,
+        }  # fmt: skip
+        options = options_of(deadline_inputs(**arguments, bandwidth_hz=1e9, min_rank=1, equal_bandwidth=False))
+        all_need = math.fsum(options.need[(options.rank == 3) & (options.device == 0)])
+        for bandwidth, fits in ((all_need, True), (np.nextafter(all_need, 0.0), False)):
+            best = deadline_ranks(**arguments, bandwidth_hz=bandwidth)
+            best.verify(**arguments, bandwidth_hz=bandwidth)
+            assert (best.rank == 3).all() == fits
+            assert best.upper_bound == best.objective
+            assert not best.rank.flags.writeable

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 import lola
-from lola.solvers import device_selection, greedy_selection, knapsack
+from lola.solvers import device_selection, greedy_selection, knapsack, knapsack_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDS = ("real", "tenths", "integers", "wide", "as the value", "huge", "tiny")
@@ -189,6 +189,11 @@ def test_what_was_tampered_with_is_told():
         ("objective: the devices are worth 7, not 8", {"selected": np.array([0])}),
         ("price: must be finite and >= 0, got -0.5", {"price": -0.5}),
         ("price: must be finite and >= 0, got inf", {"price": np.inf}),
+        ("price: must be finite and >= 0, got 1e.300", {"price": 1e300, "upper_bound": np.inf}),
+        ("proof: a finite number was wanted, got inf", {"upper_bound": np.inf}),
+        ("selected: it must be of int64, got float64", {"selected": np.array([1.0, 2.0])}),
+        (r"selected: it has shape \(1, 2\), wanted \(2,\)", {"selected": np.array([[1, 2]])}),
+        ("selected: it must be an array, got list", {"selected": [1, 2]}),
         ("proof: the price only shows 9, not 8", {"upper_bound": 8}),
         ("proof: the price only shows 15, not 9", {"price": 0.0}),
     ):
@@ -200,6 +205,7 @@ def test_what_was_tampered_with_is_told():
     "change, message",
     [
         ({"value": [1.0, 2.0]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        ({"value": [[1], [1, 2]]}, "value must be an array of integers, one a device; numpy says"),
         ({"value": [1]}, r"value must have 2 entries, as many as need_hz; got shape \(1,\)"),
         ({"value": [[1, 2]]}, r"value must have 2 entries, as many as need_hz; got shape \(1, 2\)"),
         ({"value": [1, -1]}, r"value must be >= 0 with a sum up to 2\*\*53, got from -1 to 1; leave out devices"),
@@ -231,10 +237,45 @@ def test_bad_priorities_are_refused():
         greedy_selection([1.0, np.nan], [1.0, 2.0], 1.0)
 
 
-def test_a_table_that_is_too_large_is_refused_before_it_is_made(monkeypatch):
+def test_few_devices_of_any_value_take_little_memory(monkeypatch):
+    """Tables of totals of these would take gigabytes."""
+    monkeypatch.setattr(knapsack, "MOST_BYTES", 24 << 8)
+    value, need = [350_000_001, 200_000_000, 200_000_000], [3.0, 2.0, 2.0]
+    assert device_selection(value, need, 4.0).selected.tolist() == [1, 2]
+    rng = np.random.default_rng(58)
+    for _ in range(20):
+        value = rng.integers(10**14, 10**14 + 10**13, 8)
+        need, bandwidth = value * 1.1 + rng.random(8), float(value.sum()) * 0.6
+        assert check(value, need, bandwidth).objective == naive.most_value(value, need, bandwidth)
+
+
+def test_sets_and_totals_give_the_same_devices(instances):
+    """Of devices that are worth as much, those that need least, in either way."""
+    rng = np.random.default_rng(57)
+    for _ in range(instances(100)):
+        n = int(rng.integers(1, 8))
+        value, need = rng.integers(1, 6, n), rng.integers(1, 5, n) * 0.1
+        start, bandwidth = 0.1 * rng.integers(0, 3), 0.1 * rng.integers(1, 3 * n)
+        best, chosen = knapsack_tables.best_set(value, need, bandwidth, start, 0.0)
+        other, of_table = knapsack_tables.least_need(value, need, bandwidth, start, 0.0, int(value.sum()))
+        assert (best, chosen.tolist()) == (other, of_table.tolist())
+
+
+def test_a_common_unit_of_values_makes_the_table_small():
+    rng = np.random.default_rng(57)
+    value = rng.integers(1, 50, 40)
+    need = value + rng.integers(10, 20, 40) * 1.0
+    plain, large = (device_selection(each, need, 500.0) for each in (value, value * 10**9))
+    assert large.selected.tolist() == plain.selected.tolist()
+
+
+@pytest.mark.parametrize("most_bytes, shown", [(10_000, "0.01"), (1_000_000, "1")])
+def test_a_table_that_is_too_large_is_refused_before_it_is_made(monkeypatch, most_bytes, shown):
     """Values in proportion to needs, none of which fill the spectrum: any total may be the best."""
-    monkeypatch.setattr(knapsack, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(knapsack, "MOST_BYTES", most_bytes)
     value = 2 * np.random.default_rng(59).integers(1, 10_000, 40)
-    message = "value: a table of 40 devices and .* totals may take at most 0.01 MB, got .* MB; count value in larger"
+    message = (
+        f"value: a table of 40 devices and .* totals may take at most {shown} MB, got .* MB; count value in larger"
+    )
     with pytest.raises(lola.LolaError, match=message):
         device_selection(value, value * 1.0, float(value.sum() // 4 * 2 + 1))

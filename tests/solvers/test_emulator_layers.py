@@ -105,8 +105,13 @@ def test_what_was_tampered_with_is_told():
     distortion = np.random.default_rng(64).random((7, 7)) + 0.5
     emulator = emulator_layers(distortion, 3)
     potential = emulator.potential
+    assert not any(array.flags.writeable for array in (emulator.kept, potential))
     for message, change in (
-        ("proof: potentials of another shape", {"potential": potential[1:]}),
+        (r"proof: potential has shape \(4, 8\), wanted \(5, 8\)", {"potential": potential[1:]}),
+        ("proof: potential must be an array, got NoneType", {"potential": None}),
+        ("kept: it must be of int64, got float64", {"kept": emulator.kept * 1.0}),
+        (r"kept: it has shape \(1, 3\), wanted \(3,\)", {"kept": emulator.kept[None]}),
+        ("objective: a finite number was wanted, got nan", {"objective": np.nan}),
         ("kept: blocks must rise from 1 to 6", {"kept": emulator.kept[::-1].copy()}),
         ("kept: blocks must rise from 1 to 6", {"kept": np.array([0, 1, 2])}),
         ("kept: blocks must rise from 1 to 6", {"kept": np.array([4, 5, 7])}),
@@ -119,6 +124,10 @@ def test_what_was_tampered_with_is_told():
     ):
         with pytest.raises(lola.VerificationError, match=message):
             replace(emulator, **change).verify(distortion)
+    barred = distortion.copy()
+    barred[0] = np.inf
+    with pytest.raises(lola.VerificationError, match="objective: the hops distort by inf, not"):
+        emulator.verify(barred)
     worse = changed(distortion, (0, 0), 0.0)
     with pytest.raises(lola.VerificationError, match="proof: a potential rises over hop 1 by more than it distorts"):
         emulator.verify(worse)

@@ -195,7 +195,9 @@ def test_what_was_tampered_with_is_told():
     ranks = rank_allocation(gain, cost, 8.0)
     assert (ranks.rank.tolist(), ranks.objective) == ([2, 1], 18.0)
     for message, change in (
-        (r"rank: 2 ranks from 0 to 3 are wanted, got \[2\]", {"rank": np.array([2])}),
+        (r"rank: it has shape \(1,\), wanted \(2,\)", {"rank": np.array([2])}),
+        ("rank: it must be an array, got list", {"rank": [2, 1]}),
+        ("rank: it must be of int64, got float64", {"rank": np.array([1.5, 1.5]), "objective": 7.0}),
         (r"rank: 2 ranks from 0 to 3 are wanted, got \[ 4 -1\]", {"rank": np.array([4, -1])}),
         ("budget: the ranks cost 10, more than 8.0", {"rank": np.array([2, 2])}),
         ("objective: the ranks are worth 14, not 18", {"rank": np.array([3, 0])}),
@@ -204,6 +206,11 @@ def test_what_was_tampered_with_is_told():
         ("price: must be finite and >= 0, got nan", {"price": np.nan}),
         ("proof: the price only shows .*, not", {"price": ranks.price * 2}),
         ("proof: the price only shows .*, not 18", {"upper_bound": 18.0}),
+        ("price: must be finite and >= 0, got 1.7e.308; beyond 1e.200 it proves", {"price": 1.7e308}),
+        ("price: must be finite and >= 0, got None", {"price": None}),
+        ("proof: a finite number was wanted, got inf", {"upper_bound": np.inf, "objective": 1e300}),
+        ("objective: a finite number was wanted, got None", {"objective": None}),
+        ("objective: .* worth 18, not 1000000", {"objective": 1e6, "price": 1e20, "upper_bound": 1e21}),
     ):
         with pytest.raises(lola.VerificationError, match=message):
             replace(ranks, **change).verify(gain, cost, 8.0)
@@ -225,10 +232,11 @@ def test_what_was_tampered_with_is_told():
         ),
         ({"cost": [1.0]}, "cost must have 2 entries, as many as gain; got 1"),
         ({"cost": [1.0, 0.0]}, "cost must be finite and > 0, got 0.0 at index 1 .*; correct or leave out that entry"),
+        ({"cost": [[1.0], [1.0, 2.0]]}, "cost must be a rectangular array of real numbers; numpy says"),
         ({"cost": np.inf}, r"cost must be finite and > 0, got inf at index 0 \(2 such in all\)"),
-        ({"budget": -1.0}, "budget must be >= 0, got -1.0; at 0 no block gets a rank"),
-        ({"budget": np.inf}, "budget must be finite and > 0, got inf"),
-        ({"budget": np.nan}, "budget must be finite and > 0, got nan"),
+        ({"budget": -1.0}, "budget must be finite and >= 0, got -1.0; at 0 no block gets a rank"),
+        ({"budget": np.inf}, "budget must be finite and >= 0, got inf; at 0 no block"),
+        ({"budget": np.nan}, "budget must be finite and >= 0, got nan"),
         ({"budget": "8"}, "budget must be a number, got str: '8'"),
     ],
 )
@@ -238,18 +246,22 @@ def test_bad_arguments_are_refused(change, message):
         rank_allocation(**asked)
 
 
-def test_sums_that_are_too_many_are_refused_before_they_fill_the_memory(monkeypatch):
+def test_a_bound_must_not_lie_below_the_objective():
+    ranks = rank_allocation([[9.0, 4.0, 1.0], [5.0, 3.0, 2.0]], 1.0, 4)
+    with pytest.raises(lola.VerificationError, match="proof: 20.99999999999.* is below the objective, 21"):
+        replace(ranks, upper_bound=np.nextafter(21.0, 0.0)).verify([[9.0, 4.0, 1.0], [5.0, 3.0, 2.0]], 1.0, 4)
+    with pytest.raises(ValueError, match="read-only"):
+        ranks.rank[0] = 3
+
+
+def test_after_too_many_sums_the_best_that_is_known_is_the_answer(monkeypatch):
     """Gains proportional to costs that have no common unit: any sum may be the best, and none fills the budget."""
     monkeypatch.setattr(multiple_choice_knapsack, "MOST_SUMS", 40_000)
     rng = np.random.default_rng(54)
     cost = rng.random(40) + 0.5
     gain = np.repeat(cost[:, None], 3, axis=1)
-    message = (
-        "40000 sums of costs can be looked at, a quarter of them for one block, got 21844 after 7 of 40 blocks, "
-        "16384 for the last; round cost up to multiples of a larger unit"
-    )
-    with pytest.raises(lola.LolaError, match=message):
-        rank_allocation(gain, cost, 30.3)
+    ranks = check(gain, cost, 30.3)
+    assert 0.999 * ranks.upper_bound < ranks.objective < ranks.upper_bound
     rounded = np.ceil(cost * 8) / 8
     ranks = rank_allocation(gain, rounded, 30.3)
     assert (ranks.rank * rounded).sum() == 30.25

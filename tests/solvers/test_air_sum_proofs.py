@@ -1,0 +1,49 @@
+"""Sums over the air: what their proof does not let pass."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import lola
+from lola.solvers import air_sum
+
+
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        ({"mse": 0.124}, "mse: is 0.124, the error is"),
+        ({"scale": 0.51}, "mse: is 0.125, the error is 0.12"),
+        ({"amplitude": np.array([0.5, 1.001])}, r"amplitude: exceeds the power of device\(s\) \[1\]"),
+        ({"amplitude": np.array([0.5, 0.9])}, "mse: is 0.125, the error is 0.13"),
+        ({"amplitude": np.array([-0.5, 1.0])}, "amplitude: must hold a number >= 0 for each device"),
+        ({"amplitude": np.array([0.5])}, "amplitude: must hold a number >= 0 for each device"),
+        ({"shortfall": np.array([0.0, np.nan])}, "shortfall: must hold a number >= 0 for each device"),
+        ({"shortfall": np.array([0.25, 0.25])}, "mse: is 0.125, but only .* is proven"),
+        ({"shortfall": np.array([0.0, 0.0])}, "mse: is 0.125, but only 0.0 is proven"),
+        ({"unbiased": True}, "unbiased: a weight comes out wrong"),
+        ({"noise_variance": 0.06}, "noise_variance: is 0.06, the noise's is 0.0625"),
+        ({"noise_variance": np.nan}, "noise_variance: is nan, the noise's is 0.0625"),
+        ({"shortfall": np.array([0.0, 0.5])}, r"shortfall: is \[0.0, 0.5\], but \[0.0, 0.25\] is missing"),
+    ],
+)
+def test_what_is_not_so_is_not_verified(change, line):
+    given = [2.0, 0.5j], [1.0, 1.0], [0.5, 0.5], 0.25
+    with pytest.raises(lola.VerificationError, match=line):
+        replace(air_sum(*given), **change).verify(*given)
+
+
+def test_worse_sums_are_not_verified():
+    """What keeps to its own numbers but is not the least."""
+    given = [2.0, 0.5j], [1.0, 1.0], [0.5, 0.5], 0.25
+    unbiased = air_sum(*given, unbiased=True)
+    with pytest.raises(lola.VerificationError, match="mse: is 0.25, but only 0.0 is proven"):
+        replace(unbiased, unbiased=False).verify(*given)
+    with pytest.raises(lola.VerificationError, match=r"shortfall: is \[0.0, 0.25\], but \[0.0, 0.0\] is missing"):
+        replace(unbiased, shortfall=np.array([0.0, 0.25])).verify(*given)
+    louder = replace(unbiased, scale=2.0, amplitude=unbiased.amplitude / 2, mse=1.0, noise_variance=1.0)
+    with pytest.raises(lola.VerificationError, match="mse: is 1.0, but only 0.25 is proven"):
+        louder.verify(*given)
+    for other in ([2.1, 0.5j], *given[1:]), (*given[:3], 0.26):
+        with pytest.raises(lola.VerificationError, match="mse: "):
+            air_sum(*given).verify(*other)
