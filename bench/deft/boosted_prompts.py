@@ -31,9 +31,9 @@ SCALE = {
     "devices": 4,
     "rows": 64,
     "batch_size": 8,
-    "held_out": 24,
-    "threshold": 0.75,
-    "rounds": 4,
+    "held_out": 48,
+    "threshold": 0.7,
+    "rounds": 12,
     "local_steps": 6,
     "learning_rate": 5e-3,
     "limit": 16,
@@ -94,7 +94,6 @@ def boosted(
         deadline_s=SCALE["deadline_s"],
         threshold=SCALE["threshold"],
         scheduler=scheduler,
-        bits=8,
         learning_rate=SCALE["learning_rate"],
     )
     session = FederatedSession(

@@ -17,6 +17,7 @@ from lola.channel import spectral_efficiency
 HERE = Path(__file__).resolve().parent
 # Of Fig. 6, as printed; the number of devices is that of a ratio of "around 10".
 DEVICES, FUSION_DB, EPOCH, PROMPT_VALUES = 8, 20.0, 115, 2_000_000
+TRIED = 9  # the seed of the trials of boosting
 
 say = Template("deft")
 Record = dict[str, Any]
@@ -42,7 +43,7 @@ def blocks(results: Record) -> list[str]:
         ("boosting", deft_runs_page.boosting),
     )
     told = [tell(results[part]) for part, tell in sections if part in results]
-    return [say("head", machine="; ".join(where), versions="; ".join(versions)), *told]
+    return [say("head", machine="; ".join(where), versions="; ".join(versions)), *told, trials(results)]
 
 
 # -- latency ----------------------------------------------------------------------------------------------------------
@@ -124,3 +125,9 @@ def many_devices() -> str:
         rows=rows(lines),
         ratio=ratio,
     )
+
+
+def trials(results: Record) -> str:
+    seeds = {run["seed"] for part in results.values() for run in part.get("runs", ())}
+    claim(TRIED not in seeds, "the seed of the trials is not among those of the tables")
+    return say("trials", seed=TRIED)
