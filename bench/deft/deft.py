@@ -67,7 +67,8 @@ def main() -> None:
             record = measure(file, *(getattr(options, need) for need in needs))
             print(f"{part}: {record['seconds']:.0f} s of the processor in all", flush=True)
         else:
-            part_file.write(file, measure() | part_file.where())
+            record = measure() | part_file.where()
+        part_file.write(file, record)
     import deft_page
 
     deft_page.write(read_results())

@@ -13,6 +13,7 @@ from rank_budgets import MEASURES, UNIFORM
 
 say = Template("deft")
 Record = dict[str, Any]
+BY = {"singular": "singular values", "sensitivity": "|w·∇w|"}
 MANY = 2.0  # standard errors of a difference that is told
 
 
@@ -131,6 +132,7 @@ def ranks(data: Record) -> str:
     for task in data["tasks"]:
         uniform = by_seed(runs, "accuracy", task=task, arm=UNIFORM)
         error = standard_error(uniform.mean(), data["dev_rows"][task])
+        beyond = uniform.mean() > data["majority"][task] + MANY * error
         for arm in (UNIFORM, *MEASURES):
             accuracy = by_seed(runs, "accuracy", task=task, arm=arm)
             difference = accuracy - uniform
@@ -144,7 +146,9 @@ def ranks(data: Record) -> str:
             else:
                 verdict = "ranks help" if difference.mean() > 0 else "ranks hurt"
                 size = abs(difference.mean())
-            verdicts.append(say(verdict, task=NAMES[task], measure=arm, difference=size))
+            verdicts.append(say(verdict, task=NAMES[task], measure=BY[arm], difference=size))
+        if not beyond:
+            verdicts.append(say("ranks at the majority", task=NAMES[task], majority=data["majority"][task]))
     trained = [
         f"{NAMES[task]}: {of['rows']} rows, {of['epochs']} epochs, "
         + seeds_of([run for run in runs if run["task"] == task])

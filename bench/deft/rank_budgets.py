@@ -30,7 +30,8 @@ def run(file: Path, folder: str, glue: str) -> Record:
     train = {task: encode_texts(folder, task, corpus.train.take(np.arange(READ))) for task, corpus in corpora.items()}
     dev = {task: encode_texts(folder, task, corpus.dev) for task, corpus in corpora.items()}
     dev_rows = {task: len(corpus.dev) for task, corpus in corpora.items()}
-    part = PartFile(file, {"scale": SCALE, "tasks": TASKS, "dev_rows": dev_rows})
+    majority = {task: float(np.bincount(of.dev.labels).max() / len(of.dev)) for task, of in corpora.items()}
+    part = PartFile(file, {"scale": SCALE, "tasks": TASKS, "dev_rows": dev_rows, "majority": majority})
     for task, scale in TASKS.items():
         for seed in range(SCALE["seeds"]):
             rows = drawn(train[task], scale["rows"], seed)

@@ -147,6 +147,21 @@ def test_transfer_is_faster_only_where_it_is(results):
     assert "+0.200 (transfer − scratch), more than two standard errors" in text
 
 
+def test_ranks_are_judged_by_what_they_change(results):
+    data = results["ranks"]
+    for run in data["runs"]:
+        run["accuracy"] = {"uniform": 0.8, "singular": 0.9, "sensitivity": 0.7}[run["arm"]] + 0.001 * run["seed"]
+    text = deft_runs_page.ranks(data)
+    assert "On SST-2 ranks by singular values are better than uniform ones by 0.100, more than two" in text
+    assert "On MRPC ranks by |w·∇w| are worse than uniform ones by 0.100, more than two" in text
+    assert "The majority class" not in text
+    for run in data["runs"]:
+        run["accuracy"] = data["majority"][run["task"]]
+    text = deft_runs_page.ranks(data)
+    assert "On MRPC nothing is shown for ranks by |w·∇w|: +0.000 is within two standard errors." in text
+    assert "The majority class of SST-2 alone is 0.509, so little is learnt there" in text
+
+
 def test_what_fewer_blocks_cost_is_judged(results):
     data = results["emulator"]
     for run in data["runs"]:
