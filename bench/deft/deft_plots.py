@@ -74,20 +74,20 @@ def bars(values: np.ndarray) -> np.ndarray | None:
     return spread(values) if len(values) > 1 else None
 
 
-def draw_curve(axes: Any, values: np.ndarray, label: str, colour: str, mark: str = "o-") -> None:
+def draw_curve(axes: Any, values: np.ndarray, label: str, colour: str, mark: str, aside: float) -> None:
     """Draw the mean over seeds after each epoch, with its standard error; before the first, the head is random."""
     trained = values[:, 1:]
     epochs = np.arange(1, values.shape[1])
     axes.set_xticks(epochs)
-    axes.errorbar(epochs, trained.mean(axis=0), bars(trained), fmt=mark, color=colour, capsize=3, label=label)
+    axes.errorbar(epochs + aside, trained.mean(axis=0), bars(trained), fmt=mark, color=colour, capsize=3, label=label)
 
 
 def draw_many_devices(data: Record) -> Any:
     """Draw Fig. 6: accuracy by epoch, and beside it the seconds on the air."""
     figure = import_figure()(figsize=(9.5, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for arm, colour, mark in ((DIGITAL, ORANGE, "s--"), (AIR, BLUE, "o-")):
-        draw_curve(left, by_seed(data["runs"], "accuracy", arm=arm), arm, colour, mark)
+    for arm, colour, mark, aside in ((DIGITAL, ORANGE, "s--", -0.04), (AIR, BLUE, "o-", 0.04)):
+        draw_curve(left, by_seed(data["runs"], "accuracy", arm=arm), arm, colour, mark, aside)
         seconds = by_seed(data["runs"], "clock_s", arm=arm)[0]
         right.plot(range(1, len(seconds)), 1e3 * seconds[1:], mark, color=colour)
     left.axhline(data["majority"], color=GREY, ls=":", lw=1, label="the majority class")
@@ -104,9 +104,13 @@ def draw_many_devices(data: Record) -> Any:
 def draw_fusion(data: Record) -> Any:
     """Draw accuracy by epoch, from scratch and by transfer."""
     figure, axes = framed()
-    arms = ((SCRATCH, "from scratch", GREY), (DIGITAL, "transfer, digital", ORANGE), (AIR, "transfer, AirComp", BLUE))
-    for arm, label, colour in arms:
-        draw_curve(axes, by_seed(data["runs"], "accuracy", arm=arm), label, colour, "s--" if arm == SCRATCH else "o-")
+    arms = (
+        (SCRATCH, "from scratch", GREY, "s--", -0.05),
+        (DIGITAL, "transfer, digital", ORANGE, "o-", 0.0),
+        (AIR, "transfer, AirComp", BLUE, "o-", 0.05),
+    )
+    for arm, label, colour, mark, aside in arms:
+        draw_curve(axes, by_seed(data["runs"], "accuracy", arm=arm), label, colour, mark, aside)
     axes.axhline(data["majority"], color=GREY, ls=":", lw=1, label="the majority class")
     axes.set(xlabel="epochs", ylabel=f"accuracy on {NAMES[data['target']]}")
     axes.set_title("mean over seeds; bars: one standard error", loc="left", fontsize=10)
@@ -136,12 +140,12 @@ def draw_emulator(data: Record) -> Any:
     figure, axes = framed(6.5)
     counts = sorted({run["n_kept"] for run in data["runs"]})
     share = np.array(counts) / data["blocks"]
-    for name, label, colour, mark in (
-        ("accuracy", "whole model", BLUE, "o-"),
-        ("emulator_accuracy", "emulator alone", ORANGE, "s--"),
+    for name, label, colour, mark, aside in (
+        ("accuracy", "whole model", BLUE, "o-", -0.005),
+        ("emulator_accuracy", "emulator alone", ORANGE, "s--", 0.005),
     ):
         values = np.stack([by_seed(data["runs"], name, n_kept=count) for count in counts], axis=1)
-        axes.errorbar(share, values.mean(axis=0), bars(values), fmt=mark, color=colour, capsize=3, label=label)
+        axes.errorbar(share + aside, values.mean(axis=0), bars(values), fmt=mark, color=colour, capsize=3, label=label)
     axes.axhline(data["majority"], color=GREY, ls=":", lw=1, label="the majority class")
     axes.set(xlabel="share of blocks kept", ylabel=f"accuracy on {NAMES[data['task']]}")
     axes.set_xticks(share, [f"{count}/{data['blocks']}" for count in counts])
