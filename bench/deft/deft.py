@@ -1,6 +1,6 @@
 """What the DEFT article shows, as lola gets it: writes a JSON file for each part, plots and RESULTS.md.
 
-    python bench/deft/deft.py --glue FOLDER --model FOLDER              # an hour or two on one core
+    python bench/deft/deft.py --glue FOLDER --model FOLDER              # about an hour on one core
     python bench/deft/deft.py one-device                                # seconds; needs no data
     python bench/deft/deft.py many-devices --glue FOLDER --model FOLDER # or any other part
     python bench/deft/deft.py --page                                    # the page and plots alone
