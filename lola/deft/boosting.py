@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lola.adapters.tunables import Tunables
     from lola.air.uplink import Uplink
 
+_log = logging.getLogger(__name__)
 SCHEDULERS = ("exact", "ratio", "score", "channel")
 
 
@@ -167,6 +169,12 @@ class BoostingScheme(Scheme):
         need_hz = self.need_hz(work)[candidates]
         wrong = np.array([tests[k].wrong for k in candidates.tolist()], dtype=np.int64)
         selected = selected_by(self.scheduler, wrong, need_hz, self.bandwidth_hz) if candidates.size else candidates
+        if candidates.size and need_hz.min() > self.bandwidth_hz:
+            _log.warning(
+                "version %d: no device that is not satisfied can send a prompt by the deadline of %g s; the least that "
+                "one needs is %.6g Hz, and there are %.6g",
+                *(work.version, self.deadline_s, need_hz.min(), self.bandwidth_hz),
+            )
         work.noted["numbers"] = {
             "prompts": float(len(self.ensemble)),
             "satisfied": float(len(tests) - len(candidates)),

@@ -29,11 +29,12 @@ def draw_ranks(plan: RankPlan, importance: Importance) -> "Figure":
         If matplotlib is missing; it names the extra to install.
     """
     figure_class = import_figure()
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
     depth = np.arange(1, importance.n_blocks + 1)
     height = float(np.clip(2.0 + 0.3 * importance.n_blocks, 3.8, 12.0))
-    figure = figure_class(figsize=(10.5, height), layout="constrained")
+    figure = figure_class(figsize=(10.5, height), layout=ConstrainedLayoutEngine(wspace=0.06))
     worth, ranks = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     _draw_worth(worth, plan, importance)
     bars = ranks.barh(depth, plan.rank, 0.7, color=_BAR)
@@ -69,7 +70,6 @@ def _draw_worth(axes: "Axes", plan: RankPlan, importance: Importance) -> None:
     edges = np.arange(most + 1) + 0.5, np.arange(n_blocks + 1) + 0.5
     cells = axes.pcolormesh(*edges, gain, cmap="Blues", norm=None if gain.mask.all() else LogNorm(), linewidth=0.4)
     axes.figure.colorbar(cells, ax=axes, label=_WORTH[importance.measure], pad=0.01)
-    axes.figure.get_layout_engine().set(wspace=0.06)
     axes.stairs(plan.rank + 0.5, edges[1], baseline=None, orientation="horizontal", color=_EDGE, linewidth=2)
     total = float(importance.gain.sum())
     share = 100 * plan.objective / total if total > 0 else 0.0

@@ -122,15 +122,17 @@ def test_each_scheduler_runs_and_heeds_the_band(scheduler):
         assert record.numbers["needed_hz"] <= 700.0
 
 
-def test_who_cannot_be_done_by_the_deadline_is_never_asked():
+def test_who_cannot_be_done_by_the_deadline_is_never_asked(caplog):
     data = tasks()
     scheme = boosting(data, bandwidth_hz=1e9, threshold=1.0)
     late = session(scheme, data, local_steps=1, compute_s=(0.1, 1.0, 0.1, 2.0), seed=1)
     assert [record.devices_used for record in late.run(2)] == [(0, 2)] * 2
+    assert not caplog.messages
     nobody = session(boosting(data, bandwidth_hz=1e-3), data, local_steps=1)
     (record,) = nobody.run(1)
     assert (record.asked, record.latency_s, record.numbers["needed_hz"]) == (0, 1.0, 0.0)
     assert record.numbers["candidates"] > 0
+    assert "version 0: no device that is not satisfied can send a prompt by the deadline of 1 s" in caplog.text
 
 
 def test_a_value_takes_the_bits_that_the_uplink_gives_it():
