@@ -165,6 +165,7 @@ def draw_boosting(data: Record) -> Any:
         axes.plot(padded.mean(axis=0), mark, color=colour, label=scheduler)
     axes.axhline(devices, color=GREY, lw=1)
     axes.set_xticks(range(most))
+    axes.set_yticks(range(devices + 1))
     axes.set(xlabel="rounds of new prompts", ylabel=f"satisfied devices of {devices}, mean over seeds", ylim=(0, None))
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0, 0.95), handlelength=3)
     return figure

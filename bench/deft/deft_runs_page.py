@@ -241,8 +241,8 @@ def boosting(data: Record) -> str:
     done = sum(int((counts <= limit).sum()) for counts in needed.values())
     numbers = {"done": done, "runs": len(data["runs"]), "limit": limit + 1, "seeds": seeds_of(data["runs"])}
     differing = {
-        "best": order[0],
-        "worst": order[-1],
+        "best": " and ".join(name for name in order if needed[name].mean() == needed[order[0]].mean()),
+        "worst": " and ".join(name for name in order if needed[name].mean() == needed[order[-1]].mean()),
         "few": needed[order[0]].mean(),
         "many": needed[order[-1]].mean(),
         "difference": told(difference),

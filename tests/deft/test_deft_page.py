@@ -110,6 +110,7 @@ def test_rounds_of_boosting_are_told_where_they_are_known(results):
     seeds = len(data["runs"]) // 3
     assert f"| exact | {', '.join(['2'] * seeds)} | 2.0 |" in text
     assert f"| score | {', '.join([f'not within {limit}'] * seeds)} | at least {limit + 1:.1f} |" in text
+    assert f"Fewest rounds: exact, 2.0 in the mean; most: score and channel, {limit + 1:.1f};" in text
     assert f"{limit - 1:.3f} ± 0.000, more than two standard errors" in text
     for run in data["runs"]:
         run["candidates"] = [2, 1, 0]
