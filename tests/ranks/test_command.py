@@ -116,7 +116,7 @@ def test_it_measures_and_what_it_saved_is_trained_with(task, capsys, measure):
         (["--budget=1"], "--budget must be finite and at least 9216 parameters, 1 rank(s) of every block, got 1"),
         (["--uniform-rank=0"], "--uniform-rank must be at least 1, got 0"),
         (["--uniform-rank=17"], "--uniform-rank must be at most 16, as many as were measured, got 17; lower"),
-        (["--min-rank=17"], "--min-rank must lie between 0 and 16, those measured; got 17"),
+        (["--min-rank=17"], "--min-rank must lie between 0 and 16, the ranks that gain has columns for; got 17"),
         (["--deadline-s=0", "--profile=p.json"], "p.json: No such file"),
         (["--deadline-s=5"], "a profile of 6 blocks was wanted, as many as the importance has; got 12"),
         (["--fleet=f.csv"], "--fleet is of a round by --deadline-s, got it without one"),
