@@ -127,7 +127,7 @@ class Cluster:
         """
         tunables = self.chain.depths.all_named_parameters()
         dealt = list(self._dealt(batches, local_steps))
-        return mean_gradients(
+        return _averaged(
             self.chain.depths.model,
             tunables,
             [batch for batch, _ in dealt],
@@ -174,7 +174,7 @@ def mean_gradients(
     model: torch.nn.Module,
     tunables: Mapping[str, torch.nn.Parameter],
     batches: Sequence[Batch],
-    add: Callable[[int, float], float],
+    loss: Callable[[Batch], torch.Tensor],
 ) -> Answer:
     """Average gradients over batches at fixed parameters, by their rows, of which the answer weighs as many.
 
@@ -185,9 +185,27 @@ def mean_gradients(
     tunables : mapping of str to torch.nn.Parameter
         Whose gradients are answered.
     batches : sequence of mapping of str to torch.Tensor
-    add : callable
-        ``add(number, parts)`` adds the gradients of a part, one of so many, of a batch's loss, and returns that part.
+    loss : callable
+        ``loss(batch)`` gives a scalar.
     """
+
+    def add(number: int, parts: float) -> float:
+        value = loss(batches[number]) / parts
+        if not value.requires_grad:
+            raise LolaValueError("the loss depends on nothing that is trained; is it the model's loss?")
+        value.backward()  # type: ignore[no-untyped-call]
+        return float(value.detach())
+
+    return _averaged(model, tunables, batches, add)
+
+
+def _averaged(
+    model: torch.nn.Module,
+    tunables: Mapping[str, torch.nn.Parameter],
+    batches: Sequence[Batch],
+    add: Callable[[int, float], float],
+) -> Answer:
+    """Average what ``add(number, parts)`` adds: gradients of a part, one of so many, of a batch's loss, which it returns."""
     model.zero_grad(set_to_none=True)
     rows_of = [len(next(iter(batch.values()))) for batch in batches]
     total, rows = 0.0, sum(rows_of)
@@ -201,7 +219,8 @@ def mean_gradients(
 
 def shares(answers: Sequence[Answer]) -> list[float]:
     """Return how much each of several answers weighs in their mean."""
-    return [answer.weight / sum(other.weight for other in answers) for answer in answers]
+    total = sum(answer.weight for answer in answers)
+    return [answer.weight / total for answer in answers]
 
 
 def average(answers: Sequence[Answer], uplink: Uplink, rng: np.random.Generator) -> tuple[Reception, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -29,3 +31,27 @@ class Tunables(Protocol):
     def all_named_parameters(self) -> dict[str, nn.Parameter]:
         """Return what a checkpoint keeps, by names that are the same where a run goes on: all that is trained."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model and some parameters, which are trained and keep their names; they may be the model's own or not.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+    named : dict of str to torch.nn.Parameter
+    lock : threading.RLock
+    """
+
+    model: nn.Module
+    named: dict[str, nn.Parameter]
+    lock: AbstractContextManager[Any] = field(default_factory=threading.RLock, repr=False)
+
+    def all_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters."""
+        return list(self.named.values())
+
+    def all_named_parameters(self) -> dict[str, nn.Parameter]:
+        """Return them by name."""
+        return dict(self.named)

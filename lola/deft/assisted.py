@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lola.adapters.clusters import Answer, mean_gradients, shares
 from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
-from lola.deft.prompted import PromptedClassifier, with_prompt
+from lola.adapters.tunables import Trained
+from lola.deft.prompted import PromptedClassifier
 from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
+from lola.deft.tuning import loss_with_prompt
 from lola.models.errors import ModelError
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer, shown
@@ -112,18 +113,22 @@ class AssistedScheme(Scheme):
     def __init__(
         self, classifier: PromptedClassifier, encoders: Sequence[PromptEncoder], *, weighted: bool = True
     ) -> None:
+        from torch import nn
+
         if not isinstance(classifier, PromptedClassifier):
             raise LolaTypeError(
                 f"classifier must be a lola.deft.PromptedClassifier, got {type(classifier).__name__}; make one"
             )
         self.classifier, self.weighted = classifier, bool(weighted)
         self.encoders = _checked(encoders, _words(classifier.model))
-        self._tunables = _EncodersAndHead(classifier, self.encoders)
+        modules = nn.ModuleDict({"model": classifier.model, "encoders": nn.ModuleList(self.encoders)})
+        of_encoders = {name: one for name, one in modules.named_parameters() if name.startswith("encoders.")}
+        self._tunables = Trained(modules, of_encoders | classifier.named_head())
         self._prompts: dict[int, torch.Tensor] = {}
 
     @property
-    def tunables(self) -> _EncodersAndHead:
-        """All encoders, and the head where that is trained."""
+    def tunables(self) -> Trained:
+        """All encoders, as ``encoders.K.…``, and the head where that is trained, by its names in the model."""
         return self._tunables
 
     @property
@@ -154,17 +159,9 @@ class AssistedScheme(Scheme):
         prompt = torch.nn.Parameter(mean[_PROMPT])
         batches = [batch for device in answers for batch in work.batches(device)]
 
-        def add(number: int, parts: float) -> float:
-            loss = with_prompt(self.classifier.model, prompt, batches[number]).loss
-            if loss is None:
-                raise LolaValueError(
-                    f"data must have labels for the server's loss, got {', '.join(batches[number])}; add them"
-                )
-            (loss / parts).backward()
-            return float(loss.detach()) / parts
-
-        head = self._tunables.head
-        of_server = mean_gradients(self.classifier.model, {_PROMPT: prompt, **head}, batches, add)
+        model, head = self.classifier.model, self.classifier.named_head()
+        trained = {_PROMPT: prompt, **head}
+        of_server = mean_gradients(model, trained, batches, lambda batch: loss_with_prompt(model, prompt, batch))
         prompts, self._prompts = self._prompts, {}
         if of_server.refusal:
             return Outcome(float("nan"), (), (f"the server: {of_server.refusal}",))
@@ -196,26 +193,6 @@ class AssistedScheme(Scheme):
 
 # The server's part of a step, beside the devices' numbers.
 _HEAD = -1
-
-
-class _EncodersAndHead:
-    """What is trained: the devices' encoders, and the server's head."""
-
-    def __init__(self, classifier: PromptedClassifier, encoders: Sequence[PromptEncoder]) -> None:
-        from torch import nn
-
-        heads = {id(parameter) for parameter in classifier.head}
-        self.model: nn.Module = nn.ModuleDict({"model": classifier.model, "encoders": nn.ModuleList(encoders)})
-        self.lock = threading.RLock()
-        self.head = {name: one for name, one in classifier.model.named_parameters() if id(one) in heads}
-
-    def all_named_parameters(self) -> dict[str, nn.Parameter]:
-        """Return encoders' parameters as ``encoders.K.…``, and the head's by their names in the model."""
-        return {name: one for name, one in self.model.named_parameters() if name.startswith("encoders.")} | self.head
-
-    def all_parameters(self) -> list[nn.Parameter]:
-        """Return the same as a list."""
-        return list(self.all_named_parameters().values())
 
 
 def _prompt_of(encoder: PromptEncoder) -> torch.Tensor:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lola.adapters.clusters import Answer, mean_gradients
 from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
+from lola.adapters.tunables import Trained
 from lola.deft.attention import PromptAttention, pooled_prompt, pooled_texts
 from lola.deft.prompted import PromptedClassifier
 from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
@@ -17,7 +17,6 @@ from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from lola.air.uplink import Uplink
 
@@ -93,31 +92,21 @@ class FusionScheme(Scheme):
         if self.attention.width != width:
             raise LolaValueError(f"the attention must be as wide as the prompts, {width}, got {self.attention.width}")
         self.attention.network.to(own.device)
-        self.classifier, self.lock = classifier, threading.RLock()
+        self.classifier, self.model = classifier, classifier.model
         self.sources = [prompt.detach().clone() for prompt in sources]
         self.own = torch.nn.Parameter(own.detach().clone())
+        of_attention = {f"attention.{name}": one for name, one in self.attention.network.named_parameters()}
+        self._beside = {"own": self.own, **of_attention}
+        self._tunables = Trained(self.model, self._beside | classifier.named_head())
         self._task: torch.Tensor | None = None
 
     def __repr__(self) -> str:
         return f"<FusionScheme of {len(self.sources)} sources, prompts of shape {tuple(self.own.shape)}>"
 
     @property
-    def tunables(self) -> FusionScheme:
-        """The scheme itself: what is trained is beside the model, but for its head."""
-        return self
-
-    @property
-    def model(self) -> nn.Module:
-        """The classifier's model, frozen but for its head."""
-        return self.classifier.model
-
-    def all_parameters(self) -> list[nn.Parameter]:
-        """Return the target's own prompt, the attention's parameters and the head's."""
-        return list(self.all_named_parameters().values())
-
-    def all_named_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the same by name."""
-        return {**self._beside(), **self._head()}
+    def tunables(self) -> Trained:
+        """The target's own prompt, the attention and the head where that is trained, by its names in the model."""
+        return self._tunables
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -163,7 +152,7 @@ class FusionScheme(Scheme):
         numbers = self._numbers([*answers], weights)
         gradients, loss = self.gradients(work, answers, weights)
         delivered_bits = self._weights_bits(work) + len(answers) * bits_of([self.own])
-        if spoiled := step(optimizer, {"": self.all_named_parameters()}, {"": gradients}):
+        if spoiled := step(optimizer, {"": self._tunables.named}, {"": gradients}):
             return Outcome(float("nan"), (), (f"the iteration: {spoiled['']}",), numbers, delivered_bits)
         return Outcome(loss, tuple(answers), (), numbers, delivered_bits)
 
@@ -187,19 +176,17 @@ class FusionScheme(Scheme):
         own = self.own * (1 + weights[-1])
         arrived = mean["prompt"] * weights[:-1].detach().sum()
         fused = torch.nn.Parameter(arrived + own.detach())
-        batches = work.batches(0)
-
-        def add(number: int, parts: float) -> float:
-            loss = loss_with_prompt(self.model, fused, batches[number]) / parts
-            loss.backward()  # type: ignore[no-untyped-call]
-            return float(loss.detach())
-
-        of_server = mean_gradients(self.model, {"fused": fused, **self._head()}, batches, add)
+        of_server = mean_gradients(
+            self.model,
+            {"fused": fused, **self.classifier.named_head()},
+            work.batches(0),
+            lambda batch: loss_with_prompt(self.model, fused, batch),
+        )
         of_fused, of_head = of_server.tensors.pop("fused"), of_server.tensors
         # What each source computes by itself, from the one gradient that is broadcast.
         products = [(of_fused * self.sources[source]).sum() for source in answers]
         of_weights = torch.stack([*products, torch.zeros_like(products[0])])
-        beside = self._beside()
+        beside = self._beside
         of_beside = torch.autograd.grad([weights, own], [*beside.values()], [of_weights, of_fused])
         return {**dict(zip(beside, of_beside, strict=True)), **of_head}, of_server.loss
 
@@ -229,16 +216,6 @@ class FusionScheme(Scheme):
     def _weights_bits(self, work: FederatedRound) -> float:
         """Count the weight that each source is told; the gradient follows to those that send, as large as a prompt."""
         return len(work.asked) * bits_of([self.own[0, 0]])
-
-    def _beside(self) -> dict[str, nn.Parameter]:
-        """Return what is trained beside the model."""
-        of_attention = {f"attention.{name}": one for name, one in self.attention.network.named_parameters()}
-        return {"own": self.own, **of_attention}
-
-    def _head(self) -> dict[str, nn.Parameter]:
-        """Return what is trained of the model, by its names there."""
-        heads = {id(parameter) for parameter in self.classifier.head}
-        return {name: one for name, one in self.model.named_parameters() if id(one) in heads}
 
     def _numbers(self, sources: Sequence[int], weights: torch.Tensor) -> dict[str, float]:
         """Return who counts how much where these sources answer."""

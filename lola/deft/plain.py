@@ -9,7 +9,7 @@ from lola.adapters.clusters import Answer, mean_gradients
 from lola.adapters.stepping import step
 from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.models.depths import Depths, Loss, loss_of_output
-from lola.solvers.errors import LolaTypeError, LolaValueError
+from lola.solvers.errors import LolaTypeError
 
 if TYPE_CHECKING:
     import torch
@@ -50,17 +50,9 @@ class PlainScheme(Scheme):
 
     def answer(self, work: FederatedRound, device: int) -> Answer:
         """Average the gradients of the device's batches, by their rows."""
-        batches = work.batches(device)
         self.depths.select_all()
-
-        def add(number: int, parts: float) -> float:
-            value = self.loss(self.depths.model, batches[number]) / parts
-            if not value.requires_grad:
-                raise LolaValueError("the loss depends on nothing that is trained; is it the model's loss?")
-            value.backward()  # type: ignore[no-untyped-call]
-            return float(value.detach())
-
-        return mean_gradients(self.depths.model, self.trained(), batches, add)
+        model, loss = self.depths.model, self.loss
+        return mean_gradients(model, self.trained(), work.batches(device), lambda batch: loss(model, batch))
 
     def apply(self, work: FederatedRound, answers: Mapping[int, Answer], optimizer: torch.optim.Optimizer) -> Outcome:
         """Step with the mean gradient, or leave everything as it was where that would not stay finite."""

@@ -183,6 +183,11 @@ class PromptedClassifier:
         for parameter in self.head:
             parameter.requires_grad_(True)
 
+    def named_head(self) -> dict[str, nn.Parameter]:
+        """Return the head's parameters by their names in the model."""
+        head = {id(parameter) for parameter in self.head}
+        return {name: one for name, one in self.model.named_parameters() if id(one) in head}
+
     def __repr__(self) -> str:
         return f"<PromptedClassifier on {type(self.model).__name__}, head {'trained' if self.head else 'frozen'}>"
 

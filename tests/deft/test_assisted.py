@@ -244,7 +244,7 @@ def test_what_is_wrong_with_encoders_is_said(tmp_path):
     columns = {name: column for name, column in federated_data().columns.items() if name != "labels"}
     unlabelled = ShardedData(columns, [[0], [1], [2]], batch_size=1, seed=0)
     session = lola.deft.FederatedSession(scheme, adam(scheme.tunables.all_parameters()), unlabelled)
-    with pytest.raises(ValueError, match="data must have labels for the server's loss, got input_ids, attention_mask"):
+    with pytest.raises(ValueError, match="a batch to train on must have labels, got attention_mask, input_ids; add th"):
         list(session.run(1))
 
 

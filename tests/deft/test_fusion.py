@@ -68,7 +68,7 @@ def test_the_gradient_is_that_of_the_whole_sum(dtype, close, failure):
     )
     batches = seen["work"].batches(0)
     loss = sum(with_prompt(scheme.model, whole, batch).loss for batch in batches) / len(batches)
-    named = scheme.all_named_parameters()
+    named = scheme.tunables.all_named_parameters()
     wanted = dict(zip(named, torch.autograd.grad(loss, [*named.values()]), strict=True))
     assert seen["gradients"].keys() == wanted.keys()
     assert {name.split(".")[0] for name in wanted} == {"own", "attention", "classifier"}
@@ -139,10 +139,10 @@ def test_the_attention_runs_once_for_all_sources_and_once_for_those_that_answer(
 
 def test_an_iteration_in_which_nobody_answers_is_lost():
     scheme, data = fusion(sources=1)
-    before = [parameter.detach().clone() for parameter in scheme.all_parameters()]
+    before = [parameter.detach().clone() for parameter in scheme.tunables.all_parameters()]
     lost = 0
     for record in session(scheme, data, failure=0.6, seed=0).run(4):
-        now = [parameter.detach().clone() for parameter in scheme.all_parameters()]
+        now = [parameter.detach().clone() for parameter in scheme.tunables.all_parameters()]
         silent = not record.devices_used
         assert silent == all(torch.equal(old, new) for old, new in zip(before, now, strict=True))
         assert np.isnan(record.loss) == silent
@@ -164,7 +164,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_bits(tmp_path):
         ends.append(
             (
                 [record.to_json() for record in records],
-                [parameter.detach().clone() for parameter in scheme.all_parameters()],
+                [parameter.detach().clone() for parameter in scheme.tunables.all_parameters()],
             )
         )
     (whole, first), (stopped, second) = ends
