@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from axes import framed, tidy
 from boosted_prompts import SCHEDULERS
 from deft_runs_page import by_seed, spread
 from fused_prompts import AIR, DIGITAL, SCRATCH
@@ -33,19 +34,6 @@ def draw(results: Record, plots: Path) -> None:
     for name, (part, draw_part) in drawn.items():
         if part in results:
             save_figure(draw_part(results[part]), plots / f"{name}.png")
-
-
-def framed(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
-    figure = import_figure()(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    tidy(axes)
-    return figure, axes
-
-
-def tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
 
 
 def draw_one_device(data: Record) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from axes import framed, tidy
 
 from lola.figures.picture import import_figure, save_figure
 
@@ -31,19 +32,6 @@ def draw(results: Record, plots: Path) -> None:
 def two_errors(n_rows: int) -> float:
     """Return two standard errors of an accuracy of a half."""
     return 2 * (0.25 / n_rows) ** 0.5
-
-
-def framed(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
-    figure = import_figure()(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    tidy(axes)
-    return figure, axes
-
-
-def tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
 
 
 def draw_profit(data: Record) -> Any:
