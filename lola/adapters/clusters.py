@@ -205,7 +205,7 @@ def _averaged(
     batches: Sequence[Batch],
     add: Callable[[int, float], float],
 ) -> Answer:
-    """Average what ``add(number, parts)`` adds: gradients of a part, one of so many, of a batch's loss, which it returns."""
+    """Average what ``add(number, parts)`` adds and returns: one of so many parts of a batch's gradients and loss."""
     model.zero_grad(set_to_none=True)
     rows_of = [len(next(iter(batch.values()))) for batch in batches]
     total, rows = 0.0, sum(rows_of)
