@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lola.adapters.answer import Answer, average, not_finite
 from lola.adapters.chain import ModelChain
-from lola.adapters.clusters import Answer, Cluster, PlannedChain, average, not_finite
+from lola.adapters.clusters import Cluster, PlannedChain
 from lola.adapters.identity import chain_identity
 from lola.adapters.passage import ClientLostError
 from lola.adapters.record import ChainRecord
@@ -126,8 +127,7 @@ class ChainSession(Session[ChainRecord]):
 
     def _round(self, last: bool) -> ChainRecord:
         plans, chains, present = self._planned()
-        draws = self.setting.rng(self.version, Purpose.FAILURE).random(self.n_clients)
-        failing = {*np.flatnonzero(draws < self.setting.failure).tolist()}
+        failing = {*np.flatnonzero(self.setting.failing(self.version, self.n_clients)).tolist()}
         clusters = [Cluster(chain, self.loss, failing) for chain in chains]
         answers: list[Answer] = []
         lost: list[int] = []
@@ -215,10 +215,10 @@ class ChainSession(Session[ChainRecord]):
     def _planned(self) -> tuple[Sequence[PlannedChain], list[ModelChain], IntArray]:
         """Plan with the clients that take part, or with everybody where these cannot hold the model."""
         everybody = np.arange(self.n_clients)
-        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(self.n_clients)
+        present = self.setting.taking_part(self.version, self.n_clients)
         lost = self.records[-1].lost_clients if self.records else ()
         free = everybody[~np.isin(everybody, lost)]
-        for some in (free[draws[free] < self.setting.participation], free):
+        for some in (free[present[free]], free):
             if len(some) < self.n_clients and np.isin(self.starts, some).any():
                 try:
                     return self._checked(some)

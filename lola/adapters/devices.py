@@ -109,7 +109,7 @@ class SimulatedDevices:
         where = self.depths.all_parameters()[0].device.type
         needed = self.problem.memory_bytes_of(np.array(plan.device_of_block))
         offered = self.problem.fleet.usable_memory_bytes
-        silent = self.setting.rng(plan.version, Purpose.FAILURE).random(self.problem.n_devices) < self.setting.failure
+        silent = self.setting.failing(plan.version, self.problem.n_devices)
         for task in plan.tasks:
             if silent[task.device] or offered[task.device] < needed[task.depth - 1]:
                 continue

@@ -229,9 +229,9 @@ class CooperativeSession(Session[RoundRecord]):
 
     def _choose(self, everybody: IntArray, fleet_of: Callable[[IntArray], Fleet]) -> tuple[Schedule, IntArray]:
         """Schedule those of the devices numbered who take part, or everybody where they cannot hold the model."""
-        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(int(everybody[-1]) + 1)
+        present = self.setting.taking_part(self.version, int(everybody[-1]) + 1)
         free = everybody if self._quarantine is None else self._quarantine.free(everybody, self.version)
-        for some in (free[draws[free] < self.setting.participation], free):
+        for some in (free[present[free]], free):
             if self._least_devices <= len(some) < len(everybody):
                 try:
                     return self._schedule_of(fleet_of(some)), some

@@ -10,7 +10,7 @@ import numpy as np
 from lola.adapters.bound import NormBound
 from lola.adapters.quarantine import Quarantine
 from lola.methods import method_named
-from lola.solvers.checks import positive_integer, real_number, seed_number, shown
+from lola.solvers.checks import BoolArray, positive_integer, real_number, seed_number, shown
 from lola.solvers.errors import LolaValueError
 
 AVERAGINGS = ("gradients", "tunables")
@@ -49,6 +49,14 @@ class _Repeatable:
     def rng(self, version: int, purpose: Purpose, *of: int) -> np.random.Generator:
         """Make a generator that depends on seed, round and purpose alone, so that resuming needs no state of it."""
         return np.random.default_rng([self.seed, version, purpose, *of])
+
+    def taking_part(self, version: int, n: int) -> BoolArray:
+        """Draw which of the first n, devices or clients, take part in a round."""
+        return self.rng(version, Purpose.PARTICIPATION).random(n) < self.participation
+
+    def failing(self, version: int, n: int) -> BoolArray:
+        """Draw which of them drop out in it."""
+        return self.rng(version, Purpose.FAILURE).random(n) < self.failure
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-from lola.adapters.clusters import Answer as Answer
+from lola.adapters.answer import Answer as Answer
 from lola.adapters.record import FederatedRecord as FederatedRecord
 from lola.adapters.setting import FederatedSetting as FederatedSetting
 from lola.deft.assisted import AssistedScheme as AssistedScheme

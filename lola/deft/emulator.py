@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.adapters.clusters import Answer
+from lola.adapters.answer import Answer
 from lola.adapters.shards import ShardedData
 from lola.deft.plain import PlainScheme
 from lola.deft.scheme import FederatedRound

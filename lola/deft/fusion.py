@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lola.adapters.clusters import Answer, mean_gradients
+from lola.adapters.answer import Answer, mean_gradients
 from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
 from lola.adapters.tunables import Trained

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lola.adapters.clusters import Answer, mean_gradients
+from lola.adapters.answer import Answer, mean_gradients
 from lola.adapters.stepping import step
 from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.models.depths import Depths, Loss, loss_of_output

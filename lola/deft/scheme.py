@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from lola.adapters.clusters import Answer
+from lola.adapters.answer import Answer
 from lola.adapters.shards import ShardedData
 from lola.adapters.tunables import Tunables
 from lola.models.depths import Batch

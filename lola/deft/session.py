@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.adapters.clusters import Answer, average, not_finite
+from lola.adapters.answer import Answer, average, not_finite
 from lola.adapters.identity import federated_identity
 from lola.adapters.record import FederatedRecord
 from lola.adapters.rounds import Evaluate, Session, expect_held
@@ -164,8 +164,7 @@ class FederatedSession(Session[FederatedRecord]):
 
     def _present(self) -> IntArray:
         """Draw who takes part, or call everybody in where nobody does."""
-        draws = self.setting.rng(self.version, Purpose.PARTICIPATION).random(self.n_devices)
-        present = np.flatnonzero(draws < self.setting.participation)
+        present = np.flatnonzero(self.setting.taking_part(self.version, self.n_devices))
         return present if present.size else np.arange(self.n_devices)
 
     def _asked(self, work: FederatedRound) -> tuple[int, ...]:
@@ -180,11 +179,11 @@ class FederatedSession(Session[FederatedRecord]):
 
     def _answers(self, work: FederatedRound) -> tuple[dict[int, Answer], list[int]]:
         """Have those devices compute that do not drop out. Return what they send, and who was lost."""
-        draws = self.setting.rng(self.version, Purpose.FAILURE).random(self.n_devices)
+        failing = self.setting.failing(self.version, self.n_devices)
         answers: dict[int, Answer] = {}
         lost = []
         for device in work.asked:
-            if draws[device] < self.setting.failure:
+            if failing[device]:
                 lost.append(device)
                 continue
             with self._seeded(Purpose.DROPOUT, device):
