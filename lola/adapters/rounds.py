@@ -14,6 +14,7 @@ from lola.adapters.lock import held, lock_of
 from lola.adapters.record import Record, refuse_taken_names
 from lola.adapters.setting import Purpose
 from lola.adapters.tensorboard import tensorboard_log
+from lola.air.placement import over_the_air
 from lola.files.formats import FormatError, StrPath
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer
@@ -53,6 +54,7 @@ class Session(ABC, Generic[RecordT]):
         self.records: list[RecordT] = []
         self._checkpoint_every, self._evaluate_every = setting.checkpoint_every, setting.evaluate_every
         self._rng = setting.rng
+        self._radios = dict(over_the_air(tunables.model))
         self._digest: str | None = None
         self._frozen: str | None = None
         self._lock = None if self.folder is None else lock_of(self.folder)
@@ -93,7 +95,8 @@ class Session(ABC, Generic[RecordT]):
         Raises
         ------
         ValueError
-            If `evaluate` gives a score the name of something else that is recorded.
+            If `evaluate` gives a score the name of something else that is recorded, or other layers are over the air
+            than when the session was made.
         InfeasibleError
             If not even all devices, or clients, can hold the model, or a round waits a day for devices in outage.
         FormatError, OSError
@@ -102,6 +105,7 @@ class Session(ABC, Generic[RecordT]):
         positive_integer("rounds", rounds)
         with self.alone(), tensorboard_log(self.folder, self.version) as note:
             while self.version < rounds:
+                self._expect_same_radios()
                 record = self._round(last=self.version + 1 == rounds)
                 refuse_taken_names(record)
                 self.records.append(record)
@@ -157,6 +161,15 @@ class Session(ABC, Generic[RecordT]):
                     f"{self.version}; make it anew"
                 )
             yield
+
+    def _expect_same_radios(self) -> None:
+        """Refuse a round with other layers over the air than those that tell this run from others."""
+        now = dict(over_the_air(self.tunables.model))
+        if now != self._radios:
+            raise LolaValueError(
+                f"the layers over the air must stay those of when the session was made, {sorted(self._radios)}, got "
+                f"{sorted(now)} (a layer put there anew is another); put them there before, and take them back after"
+            )
 
     def _scores(self, last: bool) -> dict[str, float]:
         """Evaluate, if it is time to."""

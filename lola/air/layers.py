@@ -68,8 +68,11 @@ class _Path:
         precoder, channel, equaliser, _ = self._on(values)
         signal = values @ precoder.T
         spread = self._spread(values, signal)
+        nothing = (*vectors.shape[:-1], self.matrix.shape[0])
+        if not math.isfinite(spread):
+            return vectors.new_full(nothing, math.nan)
         if spread == 0:
-            return vectors.new_zeros((*vectors.shape[:-1], self.matrix.shape[0]))
+            return vectors.new_zeros(nothing)
         shape, where = (*vectors.shape[:-1], self.channel.shape[0]), values.device if noise is None else noise.device
         drawn = torch.randn(shape, generator=noise, dtype=values.dtype, device=where).to(values.device)
         heard = (signal / spread) @ channel.T + math.sqrt(self.noise_power) * drawn
@@ -156,7 +159,8 @@ class OverTheAirLinear:
     Notes
     -----
     What is sent at once, a message, is divided by its root mean square, or by more where its power would exceed that of
-    a symbol; that number travels beside, and is not counted. So the error scales with the message. Section 4.2 of Wu,
+    a symbol; that number travels beside, and is not counted. So the error scales with the message, and where a value is
+    not finite, nothing of the message arrives: it is NaN, as the loss is then, and the gradients. Section 4.2 of Wu,
     Chen and Huang, "Device-Edge Cooperative Fine-Tuning of Foundation Models as a 6G Service".
 
     Examples
@@ -216,11 +220,6 @@ class OverTheAirLinear:
             raise LolaValueError(
                 f"vectors must be real, of {self._there.matrix.shape[1]} values each, as many as the matrix has "
                 f"columns; got {vectors.dtype} of shape {tuple(vectors.shape)}"
-            )
-        if not vectors.isfinite().all():
-            raise LolaValueError(
-                "vectors must be finite, for a message is divided by its root mean square; got a value that is not: "
-                "lower the learning rate, or compute in a wider dtype"
             )
         product: torch.Tensor = Exchange.apply(vectors, self._send, self._return)  # type: ignore[no-untyped-call]
         return product

@@ -72,7 +72,7 @@ def put_over_the_air(
     """Let the radio compute a linear layer of a model, or carry the hidden states from one block to the next.
 
     Names, weights and state dictionaries stay as they are. To a session it belongs to what tells a run from another, if
-    it is done before the session is made.
+    it is done before the session is made, and stays so for its rounds.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ from federated import MAKERS, UPLINK, Growing, adam, federated_data, federated_s
 
 import lola
 from lola.adapters import ChainSetting
+from lola.air import put_over_the_air, rayleigh_channel
 from lola.deft import FederatedSession, FederatedSetting, PlainScheme, Scheme
 
 
@@ -26,6 +27,20 @@ def test_an_answer_that_is_not_finite_is_refused_and_the_others_are_used(tmp_pat
     assert np.isfinite(record.loss)
     assert (following.refused, following.applied) == ("", 3)
     assert all(weight.isfinite().all() for weight in session.tunables.all_parameters())
+
+
+def test_a_device_whose_vectors_are_not_finite_is_refused_over_the_air_too(tmp_path):
+    spoiled = next(federated_data().batches(1, 0))["input_ids"]
+
+    def scheme(depths):
+        put_over_the_air(depths, 2, rayleigh_channel(4, 4, seed=3))
+        words = depths.model.get_input_embeddings()
+        words.register_forward_hook(lambda _, args, out: out * float("inf" if torch.equal(args[0], spoiled) else 1))
+        return PlainScheme(depths)
+
+    record, following = federated_session(tmp_path, scheme).run(2)
+    assert (record.refused, record.devices_used) == ("device 1: the loss is not finite", (0, 2))
+    assert (following.refused, following.applied) == ("", 3)
 
 
 @pytest.mark.parametrize("scheme", ["plain", "assisted"])
