@@ -27,3 +27,5 @@ from lola.adapters.shards import ShardedData as ShardedData
 from lola.adapters.shards import dirichlet_shards as dirichlet_shards
 from lola.adapters.shards import iid_shards as iid_shards
 from lola.adapters.shards import trim_padding as trim_padding
+from lola.adapters.tunables import Trained as Trained
+from lola.adapters.tunables import Tunables as Tunables
