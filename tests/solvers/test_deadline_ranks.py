@@ -71,6 +71,19 @@ def test_optimal_against_plain_enumeration(equal, min_rank, instances):
     assert decided > 5
 
 
+def test_gains_that_are_all_but_whole_numbers_are_told_apart():
+    """They have no common unit, though their remainders are as small as roundings of larger numbers would be."""
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        arguments, *_ = instance(rng, 3, 4, 2, "whole numbers")
+        arguments["gain"] += 1e-10 * rng.integers(0, 9, arguments["gain"].shape)
+        arguments["bandwidth_hz"] *= 0.4
+        deadline = float(rng.uniform(1.5, 4.0))
+        best = optimum(arguments, deadline, min_rank=0)
+        surely, perhaps = (enumerated(arguments, deadline, 0, False, spare) for spare in (1e-12, -1e-12))
+        assert surely * (1 - 1e-12) <= best.objective <= perhaps * (1 + 1e-12)
+
+
 def most_by_highs(arguments, deadline, equal, spare):
     """Return the optimum over binary variables for block, device and rank ≥ 1; needs are exact to HiGHS's 1e-6."""
     compute, efficiency = arguments["compute_s"], arguments["spectral_efficiency"]
