@@ -45,6 +45,8 @@ def test_the_answer_must_hold():
         "rank: must lie between 1 and 3": {"rank": best.rank * 0},
         "objective: is": {"rank": np.array([1, 1])} | {"latency_s": None},
         "device_of_block: blocks that upload something need a device each": {"device_of_block": np.array([1, 1])},
+        "device_of_block: .* need a device each, and another": {"device_of_block": np.array([0, -1])},
+        "device_of_block: .* each, and another one": {"device_of_block": np.array([0, 3])},
         "bandwidth_hz: shares must be > 0": {"bandwidth_hz": best.bandwidth_hz * 1.1},
         r"bandwidth_hz: shares .* \(0 for a block left out\)": {"bandwidth_hz": best.bandwidth_hz * [1.0, 0.0]},
         "upper_bound: 0 is below the objective": {"upper_bound": 0.0},
@@ -77,6 +79,8 @@ def test_a_block_left_out_has_no_device():
     assert best.bandwidth_hz[1] == 0
     with pytest.raises(VerificationError, match="device_of_block: a block that uploads nothing must have -1"):
         replace(best, device_of_block=np.array([best.device_of_block[0], 2])).verify(**tight, min_rank=0)
+    with pytest.raises(VerificationError, match="bandwidth_hz: shares must be > 0"):
+        replace(best, bandwidth_hz=best.bandwidth_hz + np.array([9.0, -9.0])).verify(**tight, min_rank=0)
 
 
 def test_a_bound_below_the_truth_is_not_proven():

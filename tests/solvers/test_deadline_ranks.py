@@ -8,6 +8,7 @@ from deadline_rounds import FAMILIES, enumerated, instance, latency_s, vectors
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from lola.solvers import InfeasibleError, deadline_ranks
+from lola.solvers.deadline_uniform import uniform_deadline_rank
 
 SETTINGS = [(equal, min_rank) for equal in (False, True) for min_rank in (0, 1)]
 
@@ -82,6 +83,21 @@ def test_gains_that_are_all_but_whole_numbers_are_told_apart():
         best = optimum(arguments, deadline, min_rank=0)
         surely, perhaps = (enumerated(arguments, deadline, 0, False, spare) for spare in (1e-12, -1e-12))
         assert surely * (1 - 1e-12) <= best.objective <= perhaps * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_one_rank_for_all_is_the_largest_that_ends_in_time(equal, instances):
+    rng, largest = np.random.default_rng(250), set()
+    for number in range(instances(40)):
+        n_blocks, n_ranks = int(rng.integers(1, 5)), int(rng.integers(1, 6))
+        n_devices = n_blocks + int(rng.integers(-1 if n_blocks > 1 else 0, 4))
+        arguments, *pairs = instance(rng, n_blocks, n_devices, n_ranks, FAMILIES[number % len(FAMILIES)])
+        ends = [latency_s(arguments, *pairs, np.full(n_blocks, rank), equal) for rank in range(1, n_ranks + 1)]
+        deadline = float(rng.uniform(0.5, 4.0)) * min(ends[0], 2.0)
+        alike = uniform_deadline_rank(**arguments, deadline_s=deadline, equal_bandwidth=equal)
+        assert alike == sum(end <= deadline for end in ends)
+        largest.add(alike)
+    assert len(largest) > 2
 
 
 def most_by_highs(arguments, deadline, equal, spare):
