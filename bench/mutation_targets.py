@@ -63,8 +63,12 @@ TARGETS = (
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
     Target("lola/chains/*.py", ("tests/chains",), USUAL),
     *(
-        Target(f"lola/air/{file}.py", (f"tests/air/test_{tests}.py",), USUAL)
-        for file, tests in {"aircomp": "aircomp", "latency": "latency", "uplink": "uplinks"}.items()
+        Target(f"lola/air/{file}.py", tuple(f"tests/air/test_{name}.py" for name in tests), USUAL)
+        for file, tests in {
+            "aircomp": ("uplinks", "aircomp"),
+            "latency": ("latency",),
+            "uplink": ("uplinks", "air_sessions"),
+        }.items()
     ),
     Target("lola/air/*.py", ("tests/air",), USUAL),
     Target("lola/deft/prompted.py", ("tests/deft/test_prompted.py",), USUAL),

@@ -285,6 +285,7 @@ def test_ranks_that_fit_to_the_last_bit_cannot_be_cut_off():
     arguments = ([[1.0, 1.0]], [[0.0]], 1.0, 0.0, [1.0], 2.0, 1.0)
     best = deadline_ranks(*arguments)
     assert (best.objective, best.rank.tolist()) == (2.0, [2])
+    assert uniform_deadline_rank(*arguments) == 2
     best.verify(*arguments)
     forged = RankProof(np.array([0, -1, -1]), np.array([1, 0, 0]), np.array([0.0, 0.0, np.inf]), np.zeros((3, 1)))
     worse = {"objective": 1.0, "rank": np.array([1]), "latency_s": 0.5, "upper_bound": 1.0, "proof": forged}
