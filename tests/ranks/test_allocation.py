@@ -145,6 +145,8 @@ CHANGES = [
     ({"equal_bandwidth": True}, "budget: a plan under one has no equal_bandwidth"),
     ({"budget": np.inf}, "budget: a finite number was wanted, got inf"),
     ({"uniform_rank": 5}, "uniform_rank: must lie between 0 and 3, got 5"),
+    ({"uniform_rank": -1, "uniform_objective": 0.0}, "uniform_rank: must lie between 0 and 3, got -1"),
+    ({"min_rank": -1}, "min_rank: is -1"),
     ({"uniform_objective": 1.0}, "uniform: is 1.0"),
     ({"budget": 500.0}, "uniform_rank: the largest that fits is 1, not 2"),
     ({"budget": 500.0, "uniform_rank": 1, "uniform_objective": 20.0}, "budget: the ranks cost 300, more than 200"),
@@ -200,8 +202,12 @@ def test_a_plan_is_checked_with_what_it_was_made_of():
         plan.verify(lola.Importance([[1.0], [1.0]], [100, 100]))
     with pytest.raises(lola.VerificationError, match="objective: is 29.0, but the ranks are worth"):
         plan.verify(toy(gain=[[9.0, 4.0, 1.0], [6.0, 3.0, 2.5], [5.0, 0.5, 0.25]]))
-    with pytest.raises(ValueError, match="a profile of 3 blocks was wanted, one for each rank; got one of 2"):
-        plan.to_profile(lola.Profile(memory_bytes=[1, 2], latency_s=[1, 2], upload_bits=1))
+    for n_blocks in (2, 4):
+        other = lola.Profile(memory_bytes=[1] * n_blocks, latency_s=[1] * n_blocks, upload_bits=1)
+        with pytest.raises(ValueError, match=f"of 3 blocks was wanted, one for each rank; got one of {n_blocks}"):
+            plan.to_profile(other)
+        with pytest.raises(ValueError, match=f"of 3 blocks was wanted, as many as the importance has; got {n_blocks}"):
+            timed.verify(importance, replace(problem, profile=other))
     with pytest.raises(ValueError, match="pinned and forbidden pairs name depths, and ranks change which there are"):
         plan.to_problem(small_problem(pinned=[(4, 1)]))
 
