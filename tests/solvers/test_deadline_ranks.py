@@ -1,6 +1,7 @@
 """Ranks by a deadline: against brute force, lola's own allocations, somebody else's solver, and by their own proof."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from deadline_rounds import FAMILIES, enumerated, instance, latency_s, vectors
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from lola.solvers import InfeasibleError, deadline_ranks
+from lola.solvers.deadline_options import deadline_inputs, options_of
+from lola.solvers.deadline_proof import bounds
 from lola.solvers.deadline_uniform import uniform_deadline_rank
 
 SETTINGS = [(equal, min_rank) for equal in (False, True) for min_rank in (0, 1)]
@@ -98,6 +101,28 @@ def test_one_rank_for_all_is_the_largest_that_ends_in_time(equal, instances):
         assert alike == sum(end <= deadline for end in ends)
         largest.add(alike)
     assert len(largest) > 2
+
+
+@pytest.mark.parametrize("min_rank", [0, 1])
+def test_an_infinite_price_shows_the_least_need_to_the_last_bit(min_rank):
+    """Whatever devices cost: what is shown to lack bandwidth does, in exact numbers, rounded once."""
+    rng, shown = np.random.default_rng(350), 0
+    for number in range(20):
+        arguments, *_ = instance(rng, 3, 5, 2, FAMILIES[number % len(FAMILIES)])
+        options = options_of(deadline_inputs(**arguments, deadline_s=4.0, min_rank=min_rank, equal_bandwidth=False))
+        if np.unique(options.block).size < 3:
+            continue
+        device_price = rng.exponential(size=5) * rng.integers(0, 3, 5)
+        price = [*map(Fraction, device_price.tolist()), Fraction(0)]  # the last is nobody's
+        least = -sum(price)
+        for block in range(3):
+            (own,) = np.nonzero(options.block == block)
+            least += min(Fraction(float(options.need[one])) + price[options.device[one]] for one in own)
+        for bandwidth, allowed in ((float(least), math.inf), (np.nextafter(float(least), -math.inf), -math.inf)):
+            tight = options._replace(bandwidth=bandwidth)
+            assert bounds(tight, np.arange(options.block.size), math.inf, device_price)[0] == allowed
+        shown += 1
+    assert shown > 5
 
 
 def most_by_highs(arguments, deadline, equal, spare):
