@@ -26,18 +26,21 @@ from lola.tasks import read_glue
 
 TASK, TOKENS = "qqp", 8
 SCHEDULERS = ("exact", "score", "channel")
+SPLIT = 77  # seed of the split of the rows into those that the settings were settled on, and those of the runs
 SCALE = {
-    "seeds": 3,
-    "devices": 4,
-    "rows": 64,
+    "seeds": 8,
+    "devices": 6,
+    "rows": 24,
     "batch_size": 8,
-    "held_out": 48,
-    "threshold": 0.7,
+    "held_out": 32,
+    "threshold": 0.65,
     "rounds": 12,
     "local_steps": 6,
     "learning_rate": 5e-3,
-    "limit": 16,
-    "least_positive": 0.3,
+    "first_prompts": 3,
+    "limit": 32,
+    "least_positive": 0.35,
+    "most_positive": 0.65,
     "bandwidth_hz": 1.5e6,
     "deadline_s": 10e-3,
     "mean_snr_db": 10.0,
@@ -46,14 +49,29 @@ SCALE = {
 Record = dict[str, Any]
 
 
+class Remembering(PromptedClassifier):
+    """One that answers for a prompt and texts once: the schedulers' runs of a seed have prompts in common."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__(model, train_head=False)
+        self._known: dict[tuple[bytes, bytes], torch.Tensor] = {}
+
+    def probabilities(self, prompt: torch.Tensor, columns: Record, *, batch_size: int = 64) -> torch.Tensor:
+        key = prompt.detach().numpy().tobytes(), columns["input_ids"].numpy().tobytes()
+        if key not in self._known:
+            self._known[key] = super().probabilities(prompt, columns, batch_size=batch_size)
+        return self._known[key]
+
+
 def run(file: Path, folder: str, glue: str) -> Record:
     """Boost from the same ensemble, over the same channel, with each scheduler."""
     encoder = encoder_of_pairs(folder, glue)
-    classifier = PromptedClassifier(load_encoder(encoder, 2, None), train_head=False)
+    classifier = Remembering(load_encoder(encoder, 2, None))
     columns = encode(encoder, read_glue(TASK, glue).dev)  # what the encoder was not tuned on
     part = PartFile(file, {"scale": SCALE, "task": TASK})
+    _, unseen = halves(len(columns["labels"]))
     for seed in range(SCALE["seeds"]):
-        shards, held_out = dealt(columns["labels"].numpy(), seed)
+        shards, held_out = dealt(columns["labels"].numpy(), unseen, seed)
         for scheduler in SCHEDULERS:
             if part.lacks(seed=seed, scheduler=scheduler):
                 told = boosted(classifier, columns, shards, held_out, scheduler, seed)
@@ -61,12 +79,18 @@ def run(file: Path, folder: str, glue: str) -> Record:
     return part.record
 
 
-def dealt(labels: np.ndarray, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def halves(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows on which the settings were settled, and those of the runs."""
+    order = np.random.default_rng(SPLIT).permutation(rows)
+    return order[: rows // 2], order[rows // 2 :]
+
+
+def dealt(labels: np.ndarray, among: np.ndarray, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Deal rows to devices, each with a share of paraphrases of its own: what to train on, and what to test on."""
     rng = np.random.default_rng(seed)
-    left = [rng.permutation(np.flatnonzero(labels == label)) for label in (0, 1)]
+    left = [rng.permutation(among[labels[among] == label]) for label in (0, 1)]
     each, shards, held_out = SCALE["rows"] + SCALE["held_out"], [], []
-    for share in np.linspace(SCALE["least_positive"], 1 - SCALE["least_positive"], SCALE["devices"]):
+    for share in np.linspace(SCALE["least_positive"], SCALE["most_positive"], SCALE["devices"]):
         positive = round(share * each)
         rows = rng.permutation(np.concatenate([left[0][: each - positive], left[1][:positive]]))
         left = [left[0][each - positive :], left[1][positive:]]
@@ -84,8 +108,9 @@ def boosted(
     seed: int,
 ) -> Record:
     """Run rounds until all devices are satisfied, or there have been enough."""
-    first = draw_prompt(classifier.model, tokens=TOKENS, seed=seed)
-    ensemble = PromptEnsemble(classifier, [first], limit=SCALE["limit"])
+    numbers = range(seed * SCALE["first_prompts"], (seed + 1) * SCALE["first_prompts"])
+    first = [draw_prompt(classifier.model, tokens=TOKENS, seed=number) for number in numbers]
+    ensemble = PromptEnsemble(classifier, first, limit=SCALE["limit"])
     scheme = BoostingScheme(
         ensemble,
         held_out,

@@ -215,6 +215,13 @@ def rounds_of(run: Record, limit: int) -> int:
     return len(run["candidates"]) - 1 if run["candidates"][-1] == 0 else limit + 1
 
 
+def sent_of_candidates(runs: list[Record], first: int) -> str:
+    """Say how many prompts came in, of how many devices that were not satisfied, in a round with such devices."""
+    rounds = max(sum(count > 0 for run in runs for count in run["candidates"]), 1)
+    sent = sum(run["prompts"][-1] - first for run in runs)
+    return f"{sent / rounds:.1f} of {sum(sum(run['candidates']) for run in runs) / rounds:.1f}"
+
+
 def boosting(data: Record) -> str:
     scale = data["scale"]
     limit = scale["rounds"]
@@ -233,6 +240,8 @@ def boosting(data: Record) -> str:
                 f"{np.mean([run['prompts'][-2:][0] for run in runs]):.1f}",
                 f"{np.mean([run['satisfied'][-1] for run in runs]):.1f} of {scale['devices']}",
                 f"{np.mean([run['wrong'][-1] for run in runs]):.1f}",
+                sent_of_candidates(runs, scale["first_prompts"]),
+                "" if name == SCHEDULERS[0] else told(counts - needed[SCHEDULERS[0]], "+"),
             ]
         )
     order = sorted(needed, key=lambda name: needed[name].mean())
@@ -262,7 +271,8 @@ def boosting(data: Record) -> str:
         rows=scale["rows"],
         held_out=scale["held_out"],
         low=scale["least_positive"],
-        high=1 - scale["least_positive"],
+        high=scale["most_positive"],
+        first=scale["first_prompts"],
         seeds=seeds_of(data["runs"]),
         threshold=scale["threshold"],
         steps=scale["local_steps"],

@@ -100,17 +100,19 @@ def test_a_part_of_one_seed_shows_nothing_and_says_so(results, part, tmp_path):
 
 def test_rounds_of_boosting_are_told_where_they_are_known(results):
     data = results["boosting"]
-    limit = data["scale"]["rounds"]
+    limit, first = data["scale"]["rounds"], data["scale"]["first_prompts"]
     never = [1] * (limit + 1)
     for run in data["runs"]:
         run["candidates"] = [2, 1, 0] if run["scheduler"] == "exact" else never
         run["satisfied"] = [4 - count for count in run["candidates"]]
-        run["prompts"], run["wrong"] = ([0] * len(run["candidates"]) for _ in range(2))
+        run["prompts"], run["wrong"] = ([count] * len(run["candidates"]) for count in (first + 3, 0))
     text = deft_runs_page.boosting(data)
     seeds = len(data["runs"]) // 3
     assert f"| exact | {', '.join(['2'] * seeds)} | 2.0 |" in text
     assert f"| score | {', '.join([f'not within {limit}'] * seeds)} | at least {limit + 1:.1f} |" in text
+    assert "| 1.5 of 1.5 | |\n| score" in text  # 3 prompts in 2 rounds, of 2 candidates and 1
     assert f"Fewest rounds: exact, 2.0 in the mean; most: score and channel, {limit + 1:.1f};" in text
+    assert text.count(f"| +{limit - 1:.3f} ± 0.000 |") == 2
     assert f"{limit - 1:.3f} ± 0.000, more than two standard errors" in text
     for run in data["runs"]:
         run["candidates"] = [2, 1, 0]

@@ -14,6 +14,8 @@ import pytest
 import rank_budgets
 from tiny_models import save_checkpoint
 
+from lola.deft import PromptedClassifier, draw_prompt
+from lola.tasks import read_glue
 from lola.tasks.glue import GLUE
 
 ROWS = 60
@@ -86,6 +88,31 @@ def test_prompts_are_boosted_by_each_scheduler(folders, tmp_path):
         assert 1 <= len(run["prompts"]) <= 3
         assert all(sum(pair) == 2 for pair in zip(run["satisfied"], run["candidates"], strict=True))
     assert "FlyBoosting" in deft_runs_page.boosting(told)
+
+
+def test_boosting_takes_rows_that_its_trials_did_not(folders):
+    labels = np.arange(60) % 2
+    seen, unseen = boosted_prompts.halves(len(labels))
+    assert sorted([*seen, *unseen]) == list(range(60))
+    shards, held_out = boosted_prompts.dealt(labels, unseen, seed=0)
+    dealt = np.concatenate([*shards, *held_out])
+    assert {*dealt} <= {*unseen}
+    assert len({*dealt}) == len(dealt) == 2 * (8 + 4)
+    of_devices = [labels[[*shard, *rows]].mean() for shard, rows in zip(shards, held_out, strict=True)]
+    assert of_devices == pytest.approx([0.35, 0.65], abs=0.5 / 12)
+
+
+def test_boosting_remembers_what_the_classifier_answered(folders):
+    model = glue_rows.load_encoder(folders[0], 2, seed=0)
+    columns = glue_rows.encode(folders[0], read_glue("qqp", folders[1]).dev.take(np.arange(6)))
+    prompts = [draw_prompt(model, tokens=2, seed=seed) for seed in (0, 1)]
+    remembering, plain = boosted_prompts.Remembering(model), PromptedClassifier(model, train_head=False)
+    for some in (slice(0, 3), slice(3, 6)):
+        rows = {name: column[some] for name, column in columns.items()}
+        for prompt in prompts:
+            first = remembering.probabilities(prompt, rows)
+            assert first.equal(plain.probabilities(prompt, rows))
+            assert remembering.probabilities(prompt.clone(), rows) is first
 
 
 class StoppedError(Exception):
