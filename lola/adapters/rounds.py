@@ -16,6 +16,7 @@ from lola.adapters.setting import Purpose
 from lola.adapters.tensorboard import tensorboard_log
 from lola.air.placement import over_the_air
 from lola.files.formats import FormatError, StrPath
+from lola.models.running import evaluating
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaValueError
@@ -177,15 +178,8 @@ class Session(ABC, Generic[RecordT]):
 
         if self.evaluate is None or not (last or self.version % self._evaluate_every == 0):
             return {}
-        # Parts of a model may be in other modes than the whole, such as what was loaded to be evaluated and is trained.
-        training = {module: module.training for module in self.tunables.model.modules()}
-        self.tunables.model.eval()
-        try:
-            with torch.no_grad(), self._seeded(Purpose.EVALUATION):
-                return {name: float(value) for name, value in self.evaluate().items()}
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        with evaluating(self.tunables.model), torch.no_grad(), self._seeded(Purpose.EVALUATION):
+            return {name: float(value) for name, value in self.evaluate().items()}
 
     def _seeded(self, purpose: Purpose, *of: int) -> AbstractContextManager[None]:
         """Draw torch's random numbers from the round alone: what else computes does not matter, and is left alone."""

@@ -9,6 +9,20 @@ from lola.solvers.errors import LolaError, LolaTypeError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+
+@contextmanager
+def evaluating(model: "nn.Module") -> Iterator[None]:
+    """Have a model in eval mode while this lasts, and then each of its modules in the mode that it was in."""
+    # Parts of a model may be in other modes than the whole, such as what was loaded to be evaluated and is trained.
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 @contextmanager
