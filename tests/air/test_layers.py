@@ -211,9 +211,29 @@ def test_a_session_s_layers_over_the_air_stay_those_that_it_was_made_with(tmp_pa
     assert session.version == 1
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+@pytest.mark.parametrize(
+    ("dtype", "exponents"),
+    [(torch.float32, (-110, -60, 60, 110, 124)), (torch.float64, (-1000, -500, 500, 1000))],
+)
+def test_whatever_is_finite_arrives(dtype, exponents):
+    """The squares of most of these do not fit their dtype."""
+    vectors, arriving = gaussian(3, 9).to(dtype), gaussian(3, 4).to(dtype)
+
+    def both_ways(factor):
+        radio, sent = radio_of(matrix_of("wide") / 16, 10.0), (factor * vectors).requires_grad_()
+        product = radio(sent)
+        return product.detach(), torch.autograd.grad(product, sent, factor * arriving)[0]
+
+    usual = both_ways(1.0)
+    assert not torch.equal(usual[0], vectors @ matrix_of("wide").to(dtype).T / 16)
+    for exponent in exponents:
+        for got, one in zip(both_ways(2.0**exponent), usual, strict=True):
+            assert torch.equal(got / 2.0**exponent, one)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_arrives_as_nothing_that_is(value):
-    """As of a digital layer: the loss is not finite then, and who computed it is refused. 1e30 squared is infinite."""
+    """As of a digital layer: the loss is not finite then, and who computed it is refused."""
     radio = radio_of(gaussian(3, 2), 20.0)
     vectors = torch.tensor([[1.0, 2.0], [3.0, value]], requires_grad=True)
     product = radio(vectors)
