@@ -140,7 +140,8 @@ class OverTheAirLinear:
     bandwidth_hz : float
         Symbols a second.
     noise : torch.Generator, optional
-        What noise is drawn from. Left out, torch's own, as dropout: in a session it follows from the session's seed.
+        What noise is drawn from. Left out, torch's own, as dropout: in a session it follows from the session's seed,
+        and one of its own is refused, for a run that goes on would not draw the same.
 
     Attributes
     ----------

@@ -138,6 +138,22 @@ def test_a_session_s_layers_over_the_air_stay_those_that_it_was_made_with(tmp_pa
     assert session.version == 1
 
 
+def test_a_session_takes_no_noise_but_its_own(tmp_path):
+    """A generator's state is in no checkpoint: a run that went on would have other bits."""
+    depths = tiny_depths(tmp_path)
+    with (
+        put_over_the_air(depths, 2, np.eye(4), noise=torch.Generator()),
+        pytest.raises(lola.LolaError, match=r"noise .* session's seed, got a generator of its own for .+; leave noise"),
+    ):
+        tiny_session(tmp_path, depths=depths)
+    radio = put_over_the_air(depths, 2, np.eye(4)).radio
+    session = tiny_session(tmp_path, depths=depths)
+    radio.noise = torch.Generator()
+    with pytest.raises(lola.LolaError, match="got a generator of its own"):
+        next(session.run(1))
+    assert session.version == 0
+
+
 @pytest.mark.parametrize("at", ["a linear layer", "a block"])
 def test_a_layer_goes_over_the_air_once(at, tmp_path):
     batch, depths = batch_and_depths(tmp_path)
