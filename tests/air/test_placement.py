@@ -1,5 +1,6 @@
 """Layers of a model over the air: gradients and losses that near the digital ones, sessions, and what is taken back."""
 
+import copy
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from cooperative import tiny_columns, tiny_depths, tiny_session, weights_of
 
 import lola
 from lola.air import put_over_the_air, rayleigh_channel
+from lola.air.placement import over_the_air
 
 
 def batch_and_depths(folder, dtype=torch.float64):
@@ -152,6 +154,23 @@ def test_a_session_takes_no_noise_but_its_own(tmp_path):
     with pytest.raises(lola.LolaError, match="got a generator of its own"):
         next(session.run(1))
     assert session.version == 0
+
+
+@pytest.mark.parametrize("at", ["a linear layer", "a block"])
+def test_a_copy_of_a_model_sends_on_a_radio_of_its_own(at, tmp_path):
+    batch, depths = batch_and_depths(tmp_path)
+    at = 2 if at == "a block" else linear_name(depths)
+    with put_over_the_air(depths, at, np.eye(4), noise=torch.Generator().manual_seed(1)) as radio:
+        depths.model(**batch)
+        sent, other = radio.symbols, copy.deepcopy(depths)
+        loss = other.model(**batch).loss
+        ((name, theirs),) = over_the_air(other.model)
+        assert (radio.symbols, theirs.symbols) == (sent, 2 * sent)
+        assert [name] == [ours for ours, _ in over_the_air(depths.model)]
+        assert torch.equal(depths.model(**batch).loss, loss)  # of the same noise
+        with pytest.raises(lola.LolaError, match="of its Placement first, of a copied model before it is copied"):
+            put_over_the_air(other, at, np.eye(4))
+    assert not dict(over_the_air(depths.model))
 
 
 @pytest.mark.parametrize("at", ["a linear layer", "a block"])
