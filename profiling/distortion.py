@@ -1,6 +1,6 @@
 """How much a model's hidden state would be off if blocks were skipped: what an emulator's layers are chosen by."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from lola.models.cutting import ModuleChain
 from lola.models.depths import Batch, Depths
 from lola.models.errors import ModelError
-from lola.models.running import evaluating, expect_batches, expect_tensors
+from lola.models.running import evaluating, expect_batch, expect_batches
 from lola.solvers.checks import FloatArray
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -82,9 +82,7 @@ def measure_distortion(depths: Depths, batches: Iterable[Batch]) -> FloatArray:
 
 def _states(depths: Depths, batch: Batch) -> "list[torch.Tensor]":
     """Return what each block is given, and then the head, without padding and in double precision."""
-    if not isinstance(batch, Mapping):
-        raise LolaTypeError(f"a batch must be a mapping of names to tensors, got {type(batch).__name__}")
-    expect_tensors("a batch's columns", batch)
+    expect_batch(batch)
     states: list[torch.Tensor] = []
     mask = batch.get("attention_mask")
 

@@ -75,6 +75,21 @@ def expect_tensors(name: str, columns: Mapping[str, object]) -> None:
             )
 
 
+def expect_batch(batch: object) -> None:
+    """Refuse what is no batch.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping, or a column is no tensor.
+    """
+    if not isinstance(batch, Mapping):
+        raise LolaTypeError(
+            f"a batch must be a mapping of names to tensors, got {type(batch).__name__}; name its columns"
+        )
+    expect_tensors("a batch's columns", batch)
+
+
 def expect_batches(batches: object) -> None:
     """Refuse one batch where several are wanted.
 
