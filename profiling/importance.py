@@ -54,7 +54,7 @@ def measure_importance(
     Parameters
     ----------
     model : torch.nn.Module or Depths
-        Without adapters; or with the ones of a run, which are trained on from where they are.
+        Without adapters; or with the ones of a run, which are trained on from where they are. Nothing over the air.
     batches : iterable of mapping of str to torch.Tensor
         What the model is called with, labels among it. They are trained on in turn, from the first again after the
         last, and the sensitivity is averaged over all of them.
