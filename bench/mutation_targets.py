@@ -36,7 +36,8 @@ TARGETS = (
     Target(
         "lola/tasks/folder.py", ("tests/adapters/test_train_command.py", "tests/adapters/test_export_command.py"), USUAL
     ),
-    *(Target(f"lola/{own}.py", ("tests/ranks",), USUAL) for own in ("ranks/*", "tasks/importance")),
+    Target("lola/ranks/*.py", ("tests/ranks/test_allocation.py", "tests/ranks/test_rank_files.py"), USUAL),
+    Target("lola/tasks/importance.py", ("tests/ranks",), USUAL),
     *(
         Target(file, ("tests/adapters/test_training.py", "tests/adapters/test_train_command.py"), USUAL)
         for file in ("lola/tasks/settings.py", "lola/tasks/training.py")
@@ -61,6 +62,14 @@ TARGETS = (
     Target("lola/chains/horizon.py", ("tests/test_horizon_proofs.py", "tests/test_horizon_command.py"), USUAL),
     Target("lola/chains/stages.py", ("tests/test_stages.py",), USUAL),
     Target("lola/chains/*.py", ("tests/chains",), USUAL),
+    *(
+        Target(f"lola/air/{file}.py", tuple(f"tests/air/test_{name}.py" for name in tests), USUAL)
+        for file, tests in {
+            "aircomp": ("uplinks", "aircomp"),
+            "latency": ("latency",),
+            "uplink": ("uplinks", "air_sessions"),
+        }.items()
+    ),
     Target("lola/air/*.py", ("tests/air",), USUAL),
     Target("lola/deft/prompted.py", ("tests/deft/test_prompted.py",), USUAL),
     Target("lola/deft/*.py", ("tests/deft",), USUAL),
@@ -83,11 +92,20 @@ TARGETS = (
         "solvers/channel_inversion.py", ("tests/solvers/test_air_sum.py", "tests/solvers/test_air_sum_proofs.py"), USUAL
     ),
     Target("solvers/water_filling.py", ("tests/solvers/test_air_product.py",), USUAL),
-    Target("solvers/deadline*.py", ("tests/solvers/test_deadline_proofs.py", "tests/solvers"), SOLVERS),
+    Target(
+        "solvers/deadline*.py",
+        ("tests/solvers/test_deadline_proofs.py", "tests/solvers/test_deadline_ranks.py"),
+        SOLVERS,
+    ),
     Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),
     Target("solvers/hop*.py", ("tests/solvers/test_emulator_layers.py",), SOLVERS),
-    Target("solvers/knapsack.py", ("tests/solvers/test_device_selection.py",), SOLVERS),
+    Target("solvers/knapsack*.py", ("tests/solvers/test_device_selection.py",), SOLVERS),
     Target("solvers/multiple*.py", ("tests/solvers/test_rank_allocation.py",), SOLVERS),
+    Target(
+        "solvers/rank_gains.py",
+        ("tests/solvers/test_rank_allocation.py", "tests/solvers/test_deadline_ranks.py"),
+        SOLVERS,
+    ),
     Target("solvers/cluster*.py", ("tests/solvers/test_clusters.py",), SOLVERS),
     Target("solvers/*_prices.py", ("tests/solvers/test_segments.py", "tests/solvers"), SOLVERS),
     Target("solvers/*.py", ("tests/solvers", "tests/test_properties.py"), SOLVERS),

@@ -1,6 +1,7 @@
 """Certificates as JSON: what old files hold stays readable, and is written the same to the byte."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,19 @@ def test_what_is_no_proof_is_refused(kind, changes, message):
     text = next(text for proof, text in WRITTEN if proof is not None and proof.kind == kind)
     with pytest.raises(lola.FormatError, match=message):
         proof_from_json("s.json, proof", json.loads(text) | changes, small_problem())
+
+
+@pytest.mark.parametrize("proof", [lola.HallProof(np.array([0])), lola.PriceProof(np.full(3, 1e6), np.zeros(5))])
+def test_a_proof_of_one_block_a_device_is_none_of_several(proof):
+    profile = replace(small_problem().profile, extra_latency_s=[0.1] * 3, extra_memory_bytes=[1e6] * 3)
+    proof.check(small_problem(profile=profile), 1e-3)
+    with pytest.raises(lola.VerificationError, match="proof: is of one block a device, but the problem lets one take"):
+        proof.check(small_problem(profile=profile, max_blocks=2), 1e-3)
+
+
+def test_proofs_are_themselves_in_sets_and_comparisons():
+    for proof in map(object.__new__, KINDS.values()):
+        assert {proof: "itself"}[proof] == "itself"
 
 
 def test_the_latency_of_many_rounds_is_that_of_their_slowest_device():

@@ -128,3 +128,8 @@ def test_a_forged_proof_in_whole_subcarriers_is_told():
             replace(schedule, proof=replace(proof, **change)).verify(problem)
     with pytest.raises(lola.VerificationError):
         schedule.verify(finer)
+    paid = np.zeros(problem.n_devices)
+    paid[0] = -problem.subcarrier_hz  # what a device is paid is counted in subcarriers, too
+    count = round(proof.potential_hz[:, -1].min() / problem.subcarrier_hz)
+    with pytest.raises(lola.VerificationError, match=rf"shown to need {count - 2}\.9\d* subcarriers, not more than"):
+        replace(schedule, proof=replace(proof, device_price_hz=paid)).verify(problem)

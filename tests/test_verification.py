@@ -79,7 +79,7 @@ def test_a_false_proof_is_caught():
             lola.VerificationError, match="^proof: .*(not more than|above 0|not finite|has shape|another)"
         ):
             replace(jbba, proof=proof).verify(problem)
-    blocks = [[], [problem.n_blocks], [-1]]
+    blocks = [[], [problem.n_blocks], [0, problem.n_blocks], [-1]]
     for one in blocks:
         with pytest.raises(lola.VerificationError, match="^proof: names no blocks"):
             replace(ba, proof=lola.HallProof(np.array(one, dtype=np.int64))).verify(problem)
@@ -175,11 +175,13 @@ def test_false_multipliers_are_caught():
             ).verify(problem)
 
 
-def test_false_counts_of_subcarriers_are_caught():
+@pytest.mark.parametrize("unit", [1.0, 2.0**-40])
+def test_false_counts_of_subcarriers_are_caught(unit):
+    """Also where hertz and bits are counted in a unit so large that all subcarriers are a part of one."""
     problem = random_problem(9, n_devices=12, n_blocks=5)
-    whole = lola.Problem(
-        problem.profile, problem.fleet, problem.bandwidth_hz, 5, subcarrier_hz=problem.bandwidth_hz / 97
-    )
+    profile = replace(problem.profile, upload_bits=problem.profile.upload_bits * unit)
+    band = problem.bandwidth_hz * unit
+    whole = lola.Problem(profile, problem.fleet, band, 5, subcarrier_hz=band / 97)
     honest = lola.schedule(whole)
     honest.verify(whole)
     width, proof = whole.subcarrier_hz, honest.proof

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.air.uplink import Reception, Uplink
+from lola.air.uplink import Reception, Uplink, received
 from lola.models.depths import Batch
 from lola.solvers.errors import LolaValueError
 
@@ -109,8 +109,8 @@ def shares(answers: Sequence[Answer]) -> list[float]:
 def average(answers: Sequence[Answer], uplink: Uplink, rng: np.random.Generator) -> tuple[Reception, float]:
     """Receive the mean of what was answered, and return that of the losses too, by what each answer weighs."""
     weights = shares(answers)
-    received = uplink.receive([answer.tensors for answer in answers], weights, rng)
-    return received, sum(answer.loss * weight for answer, weight in zip(answers, weights, strict=True))
+    reception = received(uplink, [answer.tensors for answer in answers], weights, rng)
+    return reception, sum(answer.loss * weight for answer, weight in zip(answers, weights, strict=True))
 
 
 def _gradient(name: str, parameter: torch.nn.Parameter) -> torch.Tensor:

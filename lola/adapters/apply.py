@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lola.adapters.answer import not_finite
 from lola.adapters.bound import NormBound
 from lola.adapters.messages import BlockGradient, in_words
 from lola.adapters.plan import RoundPlan
@@ -158,6 +159,9 @@ def apply_round(
         why = _misfit(answer) or _refusal(answer, plan, accepted, wanted)
         if not why and receive is not None:
             answer = receive(answer)
+            if spoilt := not_finite(answer.gradients):
+                refuse(answer.device, answer.depths[-1], f"what arrived: {spoilt}", answered=False)  # not its fault
+                continue
         if not why and bound is not None:
             why = next(filter(None, map(bound.refusal, _by_block(answer, blocks))), "")
         if why:

@@ -125,7 +125,7 @@ class ChainSession(Session[ChainRecord]):
     def _state(self) -> dict[str, Any]:
         return {"scheme": "chains"}
 
-    def _round(self, last: bool) -> ChainRecord:
+    def _round(self) -> ChainRecord:
         plans, chains, present = self._planned()
         failing = {*np.flatnonzero(self.setting.failing(self.version, self.n_clients)).tolist()}
         clusters = [Cluster(chain, self.loss, failing) for chain in chains]
@@ -153,12 +153,11 @@ class ChainSession(Session[ChainRecord]):
             answers = []
         latency_s = self.setting.local_steps * max(plan.latency_s for plan in plans) + upload_s
         bound_s = self.setting.local_steps * float(np.fmax.reduce([plan.lower_bound_s for plan in plans])) + upload_s
-        self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
         passes = [passed for cluster in clusters for passed in cluster.passes]
         tunable = sum(p.numel() * p.element_size() for p in self.depths.all_parameters())
         return ChainRecord(
-            version=self.version,
-            clock_s=self.clock_s,
+            version=self.version + 1,
+            clock_s=self.clock_s + latency_s,
             latency_s=latency_s,
             lower_bound_s=bound_s,
             loss=loss,
@@ -172,7 +171,6 @@ class ChainSession(Session[ChainRecord]):
             uploaded_bytes=tunable * answered,
             full_delivery_bytes=weight_bytes(self.depths.model) * len(clusters),
             refused="; ".join(refused),
-            scores=self._scores(last),
             client_of_module=tuple(tuple(map(int, plan.client_of_module)) for plan in plans),
             lost_clients=tuple(sorted(lost)),
         )

@@ -95,7 +95,7 @@ def load_latest(
         except (FormatError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             damaged[path] = str(error)
             continue
-        _belongs(path, data, identity, told_by)
+        _belongs(path, data, identity, told_by, type(optimizer).__qualname__)
         prepare(data["session"])
         _put(path, tunables, optimizer, data, stored, moments)
         for bad in damaged:
@@ -172,12 +172,14 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str
     return data, stored, moments
 
 
-def _belongs(path: Path, data: dict[str, Any], identity: str | None, told_by: str) -> None:
-    """Refuse a checkpoint of another run."""
+def _belongs(path: Path, data: dict[str, Any], identity: str | None, told_by: str, kind: str) -> None:
+    """Refuse a checkpoint of another run, or of an optimizer of another kind."""
     if data["session"]["identity"] != identity:
         raise FormatError(
             f"{path}: the checkpoint is of another run ({told_by} differ); start this one in another folder"
         )
+    if data["optimizer"]["kind"] != kind:
+        raise FormatError(f"{path}: the checkpoint is of another optimizer, {data['optimizer']['kind']}; got {kind}")
 
 
 def _put(
@@ -189,9 +191,7 @@ def _put(
     moments: dict[str, torch.Tensor],
 ) -> None:
     """Put weights and optimizer state in place, if they fit."""
-    weights, kind = _fitting(path, tunables, stored), type(optimizer).__qualname__
-    if data["optimizer"]["kind"] != kind:
-        raise FormatError(f"{path}: the checkpoint is of another optimizer, {data['optimizer']['kind']}; got {kind}")
+    weights = _fitting(path, tunables, stored)
     try:
         optimizer.load_state_dict(_join(moments, data["optimizer"]))
     except (ValueError, LookupError, TypeError, AttributeError) as error:

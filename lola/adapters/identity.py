@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ def run_identity(
 ) -> tuple[str, str]:
     """Digests of what a run that goes on must have in common with the one that was stopped, and of frozen weights.
 
-    Channels, devices and uplinks that are no dataclass, an evaluation or a loss cannot be compared.
+    Channels and devices that are no dataclass, an evaluation or a loss cannot be compared; of an uplink see `told`.
     """
     unused = () if setting.quarantine_after else ("quarantine_after", "quarantine_rounds")  # older runs know neither
     kept = {name: value for name, value in _kept(setting).items() if name not in unused}
@@ -55,7 +56,7 @@ def chain_identity(
 ) -> tuple[str, str]:
     """Digests, as `run_identity` gives them, of a run over chains.
 
-    Plans and uplinks that are no dataclass, an evaluation or a loss cannot be compared.
+    Plans that are no dataclass, an evaluation or a loss cannot be compared; of an uplink see `told`.
     """
     of_plan = told(plan) if is_dataclass(plan) else ""
     of_data = (starts, n_clients, data.seed, data.batch_size)
@@ -66,7 +67,7 @@ def chain_identity(
 def _radio(uplink: object, tunables: Tunables) -> str:
     """Tell an uplink, and layers over the air; nothing where there are none, for older runs know of none."""
     layers = [(name, one.snr_db, one.bandwidth_hz, one.channel) for name, one in over_the_air(tunables.model)]
-    of_uplink = "" if uplink is None else f"uplink {told(uplink) if is_dataclass(uplink) else ''}"
+    of_uplink = "" if uplink is None else f"uplink {told(uplink)}"
     return of_uplink + (f"over the air {told(layers)}" if layers else "")
 
 
@@ -75,7 +76,7 @@ def federated_identity(
 ) -> tuple[str, str]:
     """Digests, as `run_identity` gives them, of a federated run, whose scheme says what tells it from another.
 
-    An uplink that is no dataclass, or an evaluation, cannot be compared.
+    An evaluation cannot be compared; of an uplink, and of what a scheme names, see `told`.
     """
     of_data = (data.seed, data.batch_size)
     said = repr(("federated", sorted(_kept(setting).items()), *of_data, [told(one) for one in scheme]))
@@ -107,7 +108,10 @@ def without_fleet(problem: Problem) -> Problem:
 
 
 def told(value: object) -> str:
-    """Tell a value as its repr does, but arrays by all their bytes: their repr leaves out digits, and most of many."""
+    """Tell a value as its repr does, without addresses, but arrays by all their bytes, and dataclasses by their fields.
+
+    So an object with the usual repr is told by its class alone, and a function by its name.
+    """
     import torch
 
     if isinstance(value, torch.Tensor):
@@ -123,7 +127,7 @@ def told(value: object) -> str:
     if isinstance(value, list | tuple):
         inner = ", ".join(map(told, value))
         return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' * (len(value) == 1)})"
-    return repr(value)
+    return re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def frozen_parts(tunables: Tunables) -> Iterator[bytes]:

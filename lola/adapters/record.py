@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
-
-from lola.solvers.errors import LolaValueError
 
 # Fields that list devices.
 _DEVICE_LISTS = ("device_of_block", "devices_used")
@@ -24,12 +23,17 @@ class Record(Protocol):
         ...
 
     @property
+    def clock_s(self) -> float:
+        """Seconds since the start, after the round."""
+        ...
+
+    @property
     def scores(self) -> dict[str, float]:
         """What `evaluate` returned, in rounds where it was called."""
         ...
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON can keep it, with None for NaN."""
+        """Return the record as JSON can keep it, with None for NaN and text for infinities."""
         ...
 
     @classmethod
@@ -82,7 +86,7 @@ class RoundRecord:
     devices_used: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON can keep it, with None for NaN."""
+        """Return the record as JSON can keep it, with None for NaN and text for infinities."""
         flat = asdict(self)
         scores = flat.pop("scores")
         lists = {name: list(flat[name]) for name in _DEVICE_LISTS}
@@ -163,7 +167,7 @@ class ChainRecord:
     lost_clients: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON can keep it, with None for NaN."""
+        """Return the record as JSON can keep it, with None for NaN and text for infinities."""
         flat = asdict(self)
         scores = flat.pop("scores")
         chains = [list(chain) for chain in flat.pop("client_of_module")]
@@ -245,7 +249,7 @@ class FederatedRecord:
     lost_devices: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as JSON can keep it, with None for NaN."""
+        """Return the record as JSON can keep it, with None for NaN and text for infinities."""
         flat = asdict(self)
         by_name = {name: _without_nan(flat.pop(name)) for name in ("scores", "numbers")}
         lists = {name: list(flat.pop(name)) for name in ("devices_used", "lost_devices")}
@@ -276,23 +280,6 @@ KEPT_OF_SCHEME = {
 }
 
 
-def refuse_taken_names(record: Record) -> None:
-    """Refuse a score or a number of a scheme that is named as something else is, so that one would hide the other.
-
-    Raises
-    ------
-    ValueError
-        If it is a field of the record, or both are of one name.
-    """
-    data = record.to_json()
-    names = [*data, *data.get("numbers", {}), *data["scores"]]
-    if taken := sorted({name for name in names if names.count(name) > 1}):
-        raise LolaValueError(
-            f"scores, and the numbers of a scheme, must have names of their own in metrics.csv, got {', '.join(taken)} "
-            "a second time; have evaluate return other names"
-        )
-
-
 def count_devices_used(records: Iterable[RoundRecord]) -> int | None:
     """Count the devices whose gradients were applied in any round; None where a record did not note them."""
     used: set[int] = set()
@@ -303,9 +290,14 @@ def count_devices_used(records: Iterable[RoundRecord]) -> int | None:
     return len(used)
 
 
+# JSON has none of these.
+_AS_JSON = {math.inf: "inf", -math.inf: "-inf"}
+_AS_NUMBER = {None: math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value != value else value for name, value in values.items()}
+    return {name: None if value != value else _AS_JSON.get(value, value) for name, value in values.items()}
 
 
 def _with_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: float("nan") if value is None else value for name, value in values.items()}
+    return {name: _AS_NUMBER.get(value, value) for name, value in values.items()}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from lola.adapters.checkpoint import checkpoints, load_latest, save, version_of
 from lola.adapters.lock import held, lock_of
-from lola.adapters.record import Record, refuse_taken_names
+from lola.adapters.record import Record
+from lola.adapters.scores import checked_scores
 from lola.adapters.setting import Purpose
 from lola.adapters.tensorboard import tensorboard_log
 from lola.air.placement import over_the_air
@@ -63,8 +66,8 @@ class Session(ABC, Generic[RecordT]):
         self._lock = None if self.folder is None else lock_of(self.folder)
 
     @abstractmethod
-    def _round(self, last: bool) -> RecordT:
-        """Do a round, and count version and clock on."""
+    def _round(self) -> RecordT:
+        """Do a round, and return its record without scores; version and clock are counted on from that."""
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
@@ -100,6 +103,8 @@ class Session(ABC, Generic[RecordT]):
         ValueError
             If `evaluate` gives a score the name of something else that is recorded, or other layers are over the air
             than when the session was made.
+        TypeError
+            If `evaluate` does not return numbers by name.
         InfeasibleError
             If not even all devices, or clients, can hold the model, or a round waits a day for devices in outage.
         FormatError, OSError
@@ -109,9 +114,12 @@ class Session(ABC, Generic[RecordT]):
         with self.alone(), tensorboard_log(self.folder, self.version) as note:
             while self.version < rounds:
                 self._expect_same_radios()
-                record = self._round(last=self.version + 1 == rounds)
-                refuse_taken_names(record)
-                self.records.append(record)
+                record = self._round()
+                self.version, self.clock_s = record.version, record.clock_s
+                self.records.append(record)  # before the evaluation, which may be stopped: a record a round
+                if self.evaluate is not None and (self.version == rounds or self.version % self._evaluate_every == 0):
+                    scored: Any = record
+                    record = self.records[-1] = replace(scored, scores=self._scores(self.evaluate, record))
                 _log.info("%s", record)
                 note(record)
                 due = self.version % self._checkpoint_every == 0 or self.version == rounds
@@ -174,14 +182,13 @@ class Session(ABC, Generic[RecordT]):
                 f"{sorted(now)} (a layer put there anew is another); put them there before, and take them back after"
             )
 
-    def _scores(self, last: bool) -> dict[str, float]:
-        """Evaluate, if it is time to."""
+    def _scores(self, evaluate: Evaluate, record: RecordT) -> dict[str, float]:
+        """Evaluate, and refuse what are no scores that the record can have."""
         import torch
 
-        if self.evaluate is None or not (last or self.version % self._evaluate_every == 0):
-            return {}
         with evaluating(self.tunables.model), torch.no_grad(), self._seeded(Purpose.EVALUATION):
-            return {name: float(value) for name, value in self.evaluate().items()}
+            scores = evaluate()
+        return checked_scores(scores, record)
 
     def _seeded(self, purpose: Purpose, *of: int) -> AbstractContextManager[None]:
         """Draw torch's random numbers from the round alone: what else computes does not matter, and is left alone."""
@@ -196,6 +203,12 @@ def expect_held(tunables: Tunables, optimizer: torch.optim.Optimizer) -> None:
         raise LolaValueError("a session must have something to train, got no parameter; attach adapters")
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     names = {id(parameter): name for name, parameter in tunables.all_named_parameters().items()}
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise LolaValueError(
+            f"optimizer must step without a closure, with gradients that arrived, got {type(optimizer).__name__}; take "
+            "torch.optim.Adam or SGD, for example"
+        )
     if missing := [names[id(parameter)] for parameter in trained if id(parameter) not in held]:
         raise LolaValueError(
             f"the optimizer does not hold {missing[0]}, which is trained; make it over all_parameters() of what the "

@@ -22,7 +22,7 @@ from lola.adapters.record import RoundRecord
 from lola.adapters.rounds import Evaluate, Session
 from lola.adapters.setting import Purpose, Setting
 from lola.adapters.shards import ShardedData
-from lola.air.uplink import PlannedUplink, expect_uplink
+from lola.air.uplink import PlannedUplink, expect_uplink, received
 from lola.channel import Channel
 from lola.files.formats import StrPath
 from lola.fleet import Fleet
@@ -161,7 +161,7 @@ class CooperativeSession(Session[RoundRecord]):
         norms = {"norms": {} if self._bound is None else self._bound.recent}
         return norms if self._quarantine is None else norms | {"refusals": self._quarantine.refusals}
 
-    def _round(self, last: bool) -> RoundRecord:
+    def _round(self) -> RoundRecord:
         chosen, present, waited_s = self._schedule()
         self.schedule = chosen
         plan = RoundPlan.from_schedule(chosen, self.version, present)
@@ -176,10 +176,9 @@ class CooperativeSession(Session[RoundRecord]):
             bound=self._bound,
             quarantine=self._quarantine,
         )
-        self.version, self.clock_s = report.version, self.clock_s + waited_s + chosen.latency_s
         return RoundRecord(
-            version=self.version,
-            clock_s=self.clock_s,
+            version=report.version,
+            clock_s=self.clock_s + waited_s + chosen.latency_s,
             latency_s=waited_s + chosen.latency_s,
             lower_bound_s=waited_s + chosen.lower_bound_s,
             loss=report.loss,
@@ -188,7 +187,6 @@ class CooperativeSession(Session[RoundRecord]):
             missing=len(report.missing),
             memory_wall=int(chosen.hits_memory_wall.sum()),
             refused="; ".join(f"device {device} at depth {depth}: {why}" for device, depth, why in report.refused),
-            scores=self._scores(last),
             device_of_block=plan.device_of_block,
             devices_used=tuple(sorted({plan.device_of_block[depth - 1] for depth in report.applied})),
         )
@@ -196,7 +194,7 @@ class CooperativeSession(Session[RoundRecord]):
     def _receive(self, uplink: PlannedUplink, answer: BlockGradient) -> BlockGradient:
         """Give an answer as it arrives; that depends on the device, and not on who else has answered before."""
         rng = self.setting.rng(self.version, Purpose.UPLINK, answer.device)
-        return replace(answer, gradients=uplink.receive([answer.gradients], [1.0], rng).tensors)
+        return replace(answer, gradients=received(uplink, [answer.gradients], [1.0], rng).tensors)
 
     def _schedule(self) -> tuple[Schedule, IntArray, float]:
         """Schedule the devices that take part, with their channels of this round.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import nn
 
 
+@runtime_checkable
 class Tunables(Protocol):
     """A model and what is trained in it, or beside it; `lola.models.Depths` is one."""
 

@@ -187,6 +187,31 @@ def expect_uplink(uplink: object, *, planned: bool = False) -> None:
     raise LolaTypeError(f"uplink must have {methods}, as a lola.air.DigitalUplink() has; got {shown(uplink)}")
 
 
+def received(uplink: Uplink, sent: Sequence[Tensors], weight: Sequence[float], rng: np.random.Generator) -> Reception:
+    """Have an uplink transmit and sum, and refuse what is no reception of that."""
+    import torch
+
+    reception = uplink.receive(sent, weight, rng)
+    whose = f"receive of {type(uplink).__name__}"
+    if not isinstance(reception, Reception):
+        raise LolaTypeError(f"{whose} must return a lola.air.Reception, got {shown(reception)}")
+    shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in sent[0].items()}
+    came = {
+        name: (tensor.shape, tensor.dtype) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        for name, tensor in dict(reception.tensors).items()
+    }
+    if came != shapes:
+        wrong = sorted(name for name in shapes.keys() | came.keys() if came.get(name) != shapes.get(name))[0]
+        raise LolaValueError(
+            f"{whose} must return a tensor of every name that was sent, of its shape and dtype; of {wrong}, "
+            f"{shapes.get(wrong, 'nothing')} was sent and {came.get(wrong, 'nothing')} returned"
+        )
+    for name in ("latency_s", "mse"):
+        if not real_number(f"{name} that {whose} returned", getattr(reception, name)) >= 0:
+            raise LolaValueError(f"{name} that {whose} returned must be >= 0, got {getattr(reception, name)}")
+    return reception
+
+
 def drawing(sent: Sequence[Tensors], weight: Sequence[float], rng: np.random.Generator) -> list[float]:
     """Do as `agreeing`, for an uplink that quantises or normalises: what it computes with must not overflow."""
     if not isinstance(rng, np.random.Generator):

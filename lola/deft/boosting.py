@@ -170,10 +170,11 @@ class BoostingScheme(Scheme):
         wrong = np.array([tests[k].wrong for k in candidates.tolist()], dtype=np.int64)
         selected = selected_by(self.scheduler, wrong, need_hz, self.bandwidth_hz) if candidates.size else candidates
         if candidates.size and need_hz.min() > self.bandwidth_hz:
+            why = f"the least that one needs is {need_hz.min():.6g} Hz, and there are {self.bandwidth_hz:.6g}"
             _log.warning(
-                "version %d: no device that is not satisfied can send a prompt by the deadline of %g s; the least that "
-                "one needs is %.6g Hz, and there are %.6g",
-                *(work.version, self.deadline_s, need_hz.min(), self.bandwidth_hz),
+                "version %d: no device that is not satisfied can send a prompt by the deadline of %g s; %s",
+                *(work.version, self.deadline_s),
+                why if np.isfinite(need_hz.min()) else "all of them compute until then, or are in outage",
             )
         work.noted["numbers"] = {
             "prompts": float(len(self.ensemble)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lola.deft.prompted import PromptedClassifier
+from lola.deft.prompted import PromptedClassifier, expect_prompts
 from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import LolaValueError
 
@@ -37,7 +37,7 @@ class Effectiveness:
     @property
     def score(self) -> float:
         """The share of right answers: the local-effectiveness score."""
-        return 1.0 - self.wrong / self.rows
+        return (self.rows - self.wrong) / self.rows  # 93 of 100 are 0.93 exactly, 1 − 7/100 are less
 
 
 class PromptEnsemble:
@@ -93,6 +93,7 @@ class PromptEnsemble:
         shapes = {tuple(prompt.shape) for prompt in prompts}
         if len(shapes) > 1:
             raise LolaValueError(f"an ensemble's prompts must have one shape, got {sorted(shapes)}; cut the longer")
+        expect_prompts(classifier.model, prompts)
         self.classifier, self.limit, self.lock = classifier, limit, threading.RLock()
         self.prompts = [_kept(prompt) for prompt in prompts]
 

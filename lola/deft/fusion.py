@@ -10,7 +10,7 @@ from lola.adapters.shards import ShardedData
 from lola.adapters.stepping import step
 from lola.adapters.tunables import Trained
 from lola.deft.attention import PromptAttention, pooled_prompt, pooled_texts
-from lola.deft.prompted import PromptedClassifier
+from lola.deft.prompted import PromptedClassifier, expect_prompts
 from lola.deft.scheme import FederatedRound, Outcome, Scheme, bits_of
 from lola.deft.tuning import loss_with_prompt
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -87,6 +87,7 @@ class FusionScheme(Scheme):
                 f"the prompts of sources and target must have one dtype and one shape, (tokens, width), got "
                 f"{sorted(map(str, shapes))}; train them with as many tokens"
             )
+        expect_prompts(classifier.model, (*sources, own))
         width = own.shape[1]
         self.attention = PromptAttention(width, dtype=own.dtype) if attention is None else attention
         if self.attention.width != width:

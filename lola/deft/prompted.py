@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -274,20 +274,33 @@ def _checked(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str,
 
 def _expanded(prompt: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
     """Return a prompt for each row."""
+    _expect_alike(prompt, words)
+    return prompt.expand(len(words), -1, -1)
+
+
+def expect_prompts(model: nn.Module, prompts: Iterable[torch.Tensor]) -> None:
+    """Refuse prompts that a model could not have, or that are not finite: no round would come to anything."""
+    words: Any = model.get_input_embeddings()  # type: ignore[operator]
+    for prompt in prompts:
+        _expect_alike(prompt, words.weight)
+        if not prompt.isfinite().all():
+            raise LolaValueError("a prompt must be finite, got a value that is not; draw or train it anew")
+
+
+def _expect_alike(prompt: torch.Tensor, words: torch.Tensor) -> None:
+    """Refuse a prompt of another dtype or width than words, (…, width)."""
     import torch
 
-    rows, _, width = words.shape
     if not isinstance(prompt, torch.Tensor) or prompt.dtype != words.dtype:
         kind = getattr(prompt, "dtype", type(prompt).__name__)
         raise LolaTypeError(
             f"a prompt must be a tensor of the model's dtype, {words.dtype}, got {kind}; draw_prompt makes one"
         )
-    if prompt.dim() != 2 or not len(prompt) or prompt.shape[1] != width:
+    if prompt.dim() != 2 or not len(prompt) or prompt.shape[1] != words.shape[-1]:
         raise LolaValueError(
-            f"a prompt must be of shape (tokens, {width}), as wide as the model's word embeddings, got "
+            f"a prompt must be of shape (tokens, {words.shape[-1]}), as wide as the model's word embeddings, got "
             f"{tuple(prompt.shape)}; draw_prompt makes one"
         )
-    return prompt.expand(rows, -1, -1)
 
 
 def _positions(model: nn.Module) -> int:

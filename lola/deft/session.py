@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +13,21 @@ from lola.adapters.answer import Answer, average, not_finite
 from lola.adapters.identity import federated_identity
 from lola.adapters.record import FederatedRecord
 from lola.adapters.rounds import Evaluate, Session, expect_held
+from lola.adapters.scores import refuse_taken_names
 from lola.adapters.setting import FederatedSetting, Purpose
 from lola.adapters.shards import ShardedData
+from lola.adapters.tunables import Tunables
 from lola.air.uplink import PerfectUplink, Reception, Uplink, expect_uplink
 from lola.deft.scheme import FederatedRound, Outcome, Scheme
 from lola.files.formats import FormatError, StrPath
-from lola.solvers.checks import FloatArray, IntArray, frozen, per_block, vector
+from lola.solvers.checks import FloatArray, IntArray, frozen, per_block, shown, vector
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
     import torch
+
+
+_FIELDS = frozenset(field.name for field in fields(FederatedRecord))
 
 
 class _NotFiniteError(Exception):
@@ -88,6 +93,16 @@ class FederatedSession(Session[FederatedRecord]):
         self.scheme, self.data = scheme, data
         self.setting = FederatedSetting() if setting is None else setting
         self.uplink: Uplink = PerfectUplink() if uplink is None else uplink
+        if not isinstance(scheme.tunables, Tunables):
+            raise LolaTypeError(
+                f"tunables of {type(scheme).__name__} must say what is trained, as a lola.adapters.Trained(model, "
+                f"parameters by name) does; got {type(scheme.tunables).__name__}"
+            )
+        if not isinstance(scheme.identity, tuple):
+            raise LolaTypeError(
+                f"identity of {type(scheme).__name__} must be a tuple of what a run that goes on must have in common, "
+                f"got {shown(scheme.identity)}; () for nothing"
+            )
         self.n_devices = scheme.begin(data, self.uplink)
         self.compute_s = _seconds(compute_s, self.n_devices)
         trained = scheme.tunables
@@ -115,12 +130,15 @@ class FederatedSession(Session[FederatedRecord]):
                 f"{error!r}; start this run in another folder"
             ) from error
 
-    def _round(self, last: bool) -> FederatedRecord:
+    def _round(self) -> FederatedRecord:
         receptions: list[Reception] = []
         noise = self.setting.rng(self.version, Purpose.UPLINK)
 
         def receive(answers: Sequence[Answer]) -> tuple[dict[str, torch.Tensor], float]:
-            received, loss = average(answers, self.uplink, noise)
+            # What one device sends for itself must not depend on who else does.
+            alone = [device for device, answer in answered.items() if len(answers) == 1 and answer is answers[0]]
+            rng = self.setting.rng(self.version, Purpose.UPLINK, alone[0]) if alone else noise
+            received, loss = average(answers, self.uplink, rng)
             receptions.append(received)
             if why := not_finite(received.tensors):
                 raise _NotFiniteError(why)
@@ -138,14 +156,14 @@ class FederatedSession(Session[FederatedRecord]):
             except _NotFiniteError as error:
                 outcome = self.scheme.without_answers(work)
                 refused.append(f"what arrived: {error}")
+        self._check(outcome, usable)
         uplink_s = outcome.uplink_s
         if uplink_s is None:
             uplink_s = sum((reception.latency_s for reception in receptions), start=0.0)
         latency_s = self.scheme.latency_s(float(self.compute_s[[*work.asked]].max(initial=0.0)), uplink_s)
-        self.version, self.clock_s = self.version + 1, self.clock_s + latency_s
         return FederatedRecord(
-            version=self.version,
-            clock_s=self.clock_s,
+            version=self.version + 1,
+            clock_s=self.clock_s + latency_s,
             latency_s=latency_s,
             loss=outcome.loss,
             participants=len(work.present),
@@ -156,7 +174,6 @@ class FederatedSession(Session[FederatedRecord]):
             uplink_s=uplink_s,
             uplink_mse=max((reception.mse for reception in receptions), default=0.0),
             refused="; ".join((*refused, *outcome.refused)),
-            scores=self._scores(last),
             numbers=outcome.numbers,
             devices_used=outcome.used,
             lost_devices=tuple(lost),
@@ -187,8 +204,25 @@ class FederatedSession(Session[FederatedRecord]):
                 lost.append(device)
                 continue
             with self._seeded(Purpose.DROPOUT, device):
-                answers[device] = self.scheme.answer(work, device)
+                answer = self.scheme.answer(work, device)
+            if not isinstance(answer, Answer):
+                raise LolaTypeError(
+                    f"answer of {type(self.scheme).__name__} must return a lola.deft.Answer, got {shown(answer)}"
+                )
+            answers[device] = answer
         return answers, lost
+
+    def _check(self, outcome: Outcome, usable: Collection[int]) -> None:
+        """Refuse what a record could not tell of a round."""
+        whose = f"the Outcome of {type(self.scheme).__name__}"
+        if not isinstance(outcome, Outcome):
+            raise LolaTypeError(f"{whose} must be a lola.deft.Outcome, got {shown(outcome)}; have apply return one")
+        if not {*outcome.used} <= {*usable} or list(outcome.used) != sorted({*outcome.used}):
+            raise LolaValueError(
+                f"used of {whose} must name devices that answered, {sorted(usable)}, ascending and each once; got "
+                f"{list(outcome.used)}"
+            )
+        refuse_taken_names(f"numbers of {whose}", outcome.numbers, _FIELDS)
 
     def _applied(self, work: FederatedRound, answers: dict[int, Answer]) -> Outcome:
         """Have the scheme receive the answers and step."""

@@ -137,7 +137,7 @@ def test_scores_are_taken_now_and_then_without_gradients(tmp_path):
 @pytest.mark.parametrize("name", ["loss", "device_of_block"])
 def test_a_score_named_as_something_else_that_is_recorded_is_refused(tmp_path, name):
     session = tiny_session(tmp_path, evaluate=lambda: {"accuracy": 0.5, name: 7.0})
-    with pytest.raises(ValueError, match=f"must have names of their own in metrics.csv, got {name} a second time;"):
+    with pytest.raises(ValueError, match=f"scores must have names of their own in metrics.csv, got {name} a second"):
         next(session.run(1))
 
 

@@ -191,10 +191,10 @@ def test_interrupted_it_says_where_it_goes_on(place, tmp_path, capsys, monkeypat
     assert main(arguments(place, straight)) == 0
     whole = CooperativeSession._round
 
-    def interrupt(session, last):
+    def interrupt(session):
         if session.version == 3:
             raise KeyboardInterrupt
-        return whole(session, last)
+        return whole(session)
 
     with monkeypatch.context() as patch:
         patch.setattr(CooperativeSession, "_round", interrupt)

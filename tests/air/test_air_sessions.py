@@ -1,12 +1,13 @@
 """Sessions over an uplink: today's bits over a perfect one, rounds as long as what is sent, and runs that go on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from chained import InPairs, chain_session
 from cooperative import tiny_problem, tiny_session, weights_of
+from federated import federated_session
 
 import lola
 from lola.adapters import ChainSetting, Setting
@@ -83,6 +84,71 @@ def test_what_a_device_s_answer_becomes_does_not_depend_on_who_answers_before(tm
     for session in sessions:
         list(session.run(2))
     assert same_weights(*sessions)
+
+
+class Odd:
+    """An uplink of somebody's own, which does something to what arrives."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def receive(self, sent, weight, rng):
+        return self.change(PerfectUplink().receive(sent, weight, rng))
+
+    def as_sent(self, problem):
+        return problem
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: one.tensors, "receive of Odd must return a lola.air.Reception, got {"),
+        (
+            lambda one: replace(one, tensors={}),
+            "a tensor of every name that was sent, .* and nothing returned",
+        ),
+        (
+            lambda one: replace(one, tensors={name: tensor.numpy() for name, tensor in one.tensors.items()}),
+            "of its shape and dtype; of .* was sent and ndarray returned",
+        ),
+        (
+            lambda one: replace(one, tensors={name: tensor.sum() for name, tensor in one.tensors.items()}),
+            r"was sent and \(torch.Size\(\[\]\), torch.float32\) returned",
+        ),
+        (lambda one: replace(one, latency_s=-1.0), "latency_s that receive of Odd returned must be >= 0, got -1.0"),
+        (lambda one: replace(one, mse=float("nan")), "mse that receive of Odd returned must be >= 0, got nan"),
+    ],
+)
+def test_what_an_uplink_returns_is_checked(change, message, tmp_path):
+    for make in (tiny_session, chain_session, federated_session):
+        with pytest.raises(lola.LolaError, match=message):
+            next(make(tmp_path, keep=False, uplink=Odd(change)).run(1))
+
+
+def test_what_does_not_arrive_finite_is_not_the_device_s_fault(tmp_path):
+    def spoil(one):
+        return replace(one, tensors={name: tensor * float("nan") for name, tensor in one.tensors.items()})
+
+    settings = {"setting": Setting(quarantine_after=1), "keep": False}
+    session = tiny_session(tmp_path, uplink=Odd(spoil), **settings)
+    before = weights_of(session)
+    for record in session.run(2):
+        assert record.applied == 0
+        assert record.participants == 7
+        assert all(why.split(": ")[1] == "what arrived" for why in record.refused.split("; "))
+        assert "quarantine" not in record.refused
+    assert session._quarantine.refusals == {}
+    assert all(torch.equal(one, other) for one, other in zip(before, weights_of(session), strict=True))
+
+
+def test_an_uplink_without_a_repr_is_told_by_its_class(tmp_path):
+    def kept(uplink):
+        return tiny_session(tmp_path, uplink=uplink)
+
+    list(kept(Odd(lambda one: one)).run(1))
+    assert kept(Odd(lambda one: replace(one))).version == 1
+    with pytest.raises(lola.FormatError, match="the checkpoint is of another run"):
+        kept(type("Even", (Odd,), {})(lambda one: one))
 
 
 def test_rounds_are_scheduled_with_the_bits_that_are_sent(tmp_path):

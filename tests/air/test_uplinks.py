@@ -1,10 +1,12 @@
 """Uplinks by themselves: what arrives, how long it takes, and how far off it is."""
 
 import math
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
 import torch
+from scenario import small_problem
 
 import lola
 from lola.air import AirUplink, DigitalUplink, PerfectUplink, Reception
@@ -100,6 +102,32 @@ def test_scaling_what_is_sent_scales_what_arrives():
             one, other = (receive(uplink, tensors, [0.5, 0.25, 1.0]) for tensors in (alike, scaled))
             assert torch.equal(joined(one.tensors) * factor, joined(other.tensors))
             assert other.mse == pytest.approx(one.mse * factor**2, rel=1e-9, abs=0)
+
+
+def test_a_round_sends_what_its_uplink_sends():
+    """Bits of every 32, on the devices' channels; or a symbol a value, which takes everybody the same time."""
+    problem = small_problem(pinned=[(4, 1)])
+    assert PerfectUplink().as_sent(problem) is problem
+    digital, analog = DigitalUplink(bits=4).as_sent(problem), AirUplink().as_sent(problem)
+    assert digital.profile.upload_bits.tolist() == [1e5] * 3
+    assert digital.fleet is problem.fleet
+    assert analog.profile.upload_bits.tolist() == [25_000.0] * 3
+    assert analog.fleet.spectral_efficiency.tolist() == [1.0] * 5
+    for other in (digital, analog):
+        assert (other.bandwidth_hz, other.local_steps, other.pinned) == (1e6, 2, problem.pinned)
+        assert other.fleet.speed.tolist() == problem.fleet.speed.tolist()
+        assert other.profile.latency_s.tolist() == problem.profile.latency_s.tolist()
+
+
+def test_uplinks_of_the_same_numbers_are_one():
+    """A run that goes on knows its uplink again, and so no number of it may change."""
+    for kind in (PerfectUplink, DigitalUplink, AirUplink):
+        assert len({kind(), kind()}) == 1
+        with pytest.raises(FrozenInstanceError):
+            kind().snr_db = 3.0
+    assert DigitalUplink() == DigitalUplink(bits=8, snr_db=20.0, bandwidth_hz=20e6)
+    assert AirUplink() == AirUplink(snr_db=20.0, bandwidth_hz=20e6, unbiased=False, fading=False)
+    assert len({Reception({}, 0.0, 0.0), Reception({}, 0.0, 0.0)}) == 2  # what arrived is itself
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from federated import MAKERS, UPLINK, Growing, adam, federated_data, federated_s
 import lola
 from lola.adapters import ChainSetting
 from lola.air import put_over_the_air, rayleigh_channel
-from lola.deft import FederatedSession, FederatedSetting, PlainScheme, Scheme
+from lola.deft import FederatedSession, FederatedSetting, Outcome, PlainScheme, Scheme
 
 
 def test_an_answer_that_is_not_finite_is_refused_and_the_others_are_used(tmp_path):
@@ -102,6 +102,53 @@ def test_a_scheme_asks_devices_that_take_part_each_once(asked, tmp_path):
     session.scheme.asked = lambda work: asked
     with pytest.raises(ValueError, match=r"asked must name some of the devices that take part, \[0, 1, 2\], ascending"):
         next(session.run(1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"answer": lambda *_: {}}, TypeError, r"answer of PlainScheme must return a lola.deft.Answer, got \{\}"),
+        (
+            {"apply": lambda *_: None},
+            TypeError,
+            "the Outcome of PlainScheme must be a lola.deft.Outcome, got None",
+        ),
+        (
+            {"apply": lambda *_: Outcome(1.0, (7,))},
+            ValueError,
+            r"name devices that answered, \[0, 1, 2\], .* \[7\]",
+        ),
+        ({"apply": lambda *_: Outcome(1.0, (1, 0))}, ValueError, r"ascending and each once; got \[1, 0\]"),
+        (
+            {"apply": lambda *_: Outcome(1.0, (), numbers={"clock_s": 2.0})},
+            ValueError,
+            "numbers of the Outcome of PlainScheme must have names of their own in metrics.csv, got clock_s a second",
+        ),
+    ],
+)
+def test_what_a_scheme_returns_is_checked(changes, error, message, tmp_path):
+    session = federated_session(tmp_path)
+    for name, method in changes.items():
+        setattr(session.scheme, name, method)
+    with pytest.raises(error, match=message):
+        next(session.run(1))
+    assert session.version == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tunables", torch.nn.Linear(1, 1), r"tunables of Odd must say what is trained, as a lola.adapters.Trained\("),
+        ("identity", 3, r"identity of Odd must be a tuple of what a run that goes on must have .* got 3; \(\) for"),
+    ],
+)
+def test_what_a_scheme_says_of_itself_is_checked(name, value, message):
+    class Odd(Growing):
+        pass
+
+    setattr(Odd, name, value)
+    with pytest.raises(TypeError, match=message):
+        FederatedSession(Odd(), adam([torch.nn.Parameter(torch.ones(1))]), federated_data())
 
 
 def test_a_scheme_that_lacks_a_member_is_told_which():

@@ -233,6 +233,10 @@ def test_what_does_not_fit_is_refused():
             FusionScheme(classifier, prompts, wrong)
     with pytest.raises(ValueError, match="the attention must be as wide as the prompts, 16, got 8"):
         FusionScheme(classifier, prompts, own, attention=PromptAttention(8))
+    with pytest.raises(ValueError, match=r"a prompt must be of shape \(tokens, 16\), as wide .*, got \(3, 7\); draw"):
+        FusionScheme(classifier, [torch.zeros(3, 7)], torch.zeros(3, 7))
+    with pytest.raises(ValueError, match="a prompt must be finite, got a value that is not; draw or train it anew"):
+        FusionScheme(classifier, prompts, own * float("nan"))
     with pytest.raises(ValueError, match="one shard was wanted, got 2; sources need none"):
         session(scheme, sharded(data.columns, [range(4), range(4, 8)]))
     with pytest.raises(ValueError, match="texts with an attention_mask were wanted, got input_ids, labels"):
@@ -248,3 +252,14 @@ def test_what_does_not_fit_is_refused():
             PromptAttention(**{"width": 4, name: wrong})
     assert "4 sources, prompts of shape (3, 16)" in repr(scheme)
     assert isinstance(scheme.classifier, PromptedClassifier)
+
+
+def test_a_source_that_the_softmax_forgets_still_answers():
+    scheme, data = fusion()
+    sources = [100 * prompt for prompt in scheme.sources]
+    sharp = PromptAttention(scheme.own.shape[1], temperature=1e-6)
+    one = FusionScheme(scheme.classifier, sources, scheme.own.detach(), attention=sharp)
+    (record,) = session(one, data).run(1)
+    assert 0.0 in record.numbers.values()  # to rounding
+    assert record.refused == ""
+    assert record.devices_used == tuple(range(len(sources)))

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -123,6 +123,11 @@ def test_a_plan_tells_of_itself():
     assert plan.rows()[0] == {"depth": 1, "name": "c", "rank": 2, "parameters": 200, "upload_bits": 250000.0}
     assert "<td>c</td>" in plan._repr_html_()
     assert not any(array.flags.writeable for array in (plan.rank, plan.parameters, plan.upload_bits))
+    assert replace(plan, upper_bound=32.0).gap == 3 / 32
+    assert [toy().label(depth) for depth in (1, 3)] == ["c", "a"]
+    for kept in (plan, toy()):
+        with pytest.raises(FrozenInstanceError):
+            kept.name = None
     timed = lola.allocate_ranks(toy(), deadline_s=4.4, problem=small_problem())
     assert "by 4.4 s" in str(timed)
     assert timed.rows()[0].keys() == {"depth", "name", "rank", "parameters", "upload_bits", "device", "bandwidth_hz"}
@@ -145,6 +150,8 @@ CHANGES = [
     ({"equal_bandwidth": True}, "budget: a plan under one has no equal_bandwidth"),
     ({"budget": np.inf}, "budget: a finite number was wanted, got inf"),
     ({"uniform_rank": 5}, "uniform_rank: must lie between 0 and 3, got 5"),
+    ({"uniform_rank": -1, "uniform_objective": 0.0}, "uniform_rank: must lie between 0 and 3, got -1"),
+    ({"min_rank": -1}, "min_rank: is -1"),
     ({"uniform_objective": 1.0}, "uniform: is 1.0"),
     ({"budget": 500.0}, "uniform_rank: the largest that fits is 1, not 2"),
     ({"budget": 500.0, "uniform_rank": 1, "uniform_objective": 20.0}, "budget: the ranks cost 300, more than 200"),
@@ -200,8 +207,12 @@ def test_a_plan_is_checked_with_what_it_was_made_of():
         plan.verify(lola.Importance([[1.0], [1.0]], [100, 100]))
     with pytest.raises(lola.VerificationError, match="objective: is 29.0, but the ranks are worth"):
         plan.verify(toy(gain=[[9.0, 4.0, 1.0], [6.0, 3.0, 2.5], [5.0, 0.5, 0.25]]))
-    with pytest.raises(ValueError, match="a profile of 3 blocks was wanted, one for each rank; got one of 2"):
-        plan.to_profile(lola.Profile(memory_bytes=[1, 2], latency_s=[1, 2], upload_bits=1))
+    for n_blocks in (2, 4):
+        other = lola.Profile(memory_bytes=[1] * n_blocks, latency_s=[1] * n_blocks, upload_bits=1)
+        with pytest.raises(ValueError, match=f"of 3 blocks was wanted, one for each rank; got one of {n_blocks}"):
+            plan.to_profile(other)
+        with pytest.raises(ValueError, match=f"of 3 blocks was wanted, as many as the importance has; got {n_blocks}"):
+            timed.verify(importance, replace(problem, profile=other))
     with pytest.raises(ValueError, match="pinned and forbidden pairs name depths, and ranks change which there are"):
         plan.to_problem(small_problem(pinned=[(4, 1)]))
 
@@ -250,6 +261,7 @@ def test_limits_that_are_none_are_refused(options, kind, message):
 BAD = [
     ({"gain": [[1.0, np.nan]] * 3}, "gain must be finite .* got nan for rank 2 of depth 1"),
     ({"gain": [[1.0], [1e-60], [1.0]]}, "from 1e-50 to 1e50 in size.*got 1e-60 for rank 1 of depth 2"),
+    ({"gain": [[1.0], [-1e51], [1.0]]}, r"in size.*got -1e\+51 for rank 1 of depth 2"),
     ({"gain": [[], [], []]}, r"1 to 65536 columns, one a rank; got shape \(3, 0\)"),
     ({"gain": [1.0, 2.0, 3.0]}, r"gain must have 2 axis\(es\), got shape \(3,\)"),
     ({"cost": [1, 2]}, "cost must have 3 entries, as many as the rows of gain; got 2"),
@@ -258,6 +270,7 @@ BAD = [
     ({"rank_bits": [1, -1, 1]}, "rank_bits must be finite and > 0, got -1"),
     ({"fixed_bits": [1, -1, 1]}, "fixed_bits must be finite and >= 0, got -1"),
     ({"name": ["a", "b"]}, "name must have 3 entries, as many as gain has rows; got 2"),
+    ({"name": ["a", "b", "c", "d"]}, "name must have 3 entries, as many as gain has rows; got 4"),
     ({"name": "abc"}, "name must be a list of texts, one a block, got 'abc'"),
     ({"name": 5}, "name must be a list of texts, one a block, got 5; give one, or leave it out"),
     ({"name": ["a", "b", "\x1b"]}, "name must hold printable texts in one line"),

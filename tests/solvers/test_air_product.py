@@ -278,6 +278,7 @@ def test_worse_products_are_not_verified():
         ({"matrix": [[True]]}, TypeError, "matrix must hold real numbers, got dtype bool"),
         ({"matrix": np.ones((0, 3))}, ValueError, r"matrix is empty, of shape \(0, 3\)"),
         ({"matrix": [[1.0, np.nan]]}, ValueError, r"matrix must hold finite numbers .* got nan at \(0, 1\) \(1 such"),
+        ({"matrix": [[1.0, np.inf], [np.nan, 1.0]]}, ValueError, r"matrix must .* got inf at \(0, 1\) \(2 such in all"),
         ({"matrix": [[1.0], [1e51]]}, ValueError, r"matrix must hold finite numbers up to 1e50 .* 1e\+51 at \(1, 0\)"),
         ({"matrix": [[1e-60, 0.0]]}, ValueError, "matrix has no entry above 1e-50 in magnitude, 1e-60 at most"),
         ({"channel": [[1.0, complex(0, np.inf)]]}, ValueError, r"channel must hold finite numbers .* at \(0, 1\)"),

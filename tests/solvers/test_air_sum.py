@@ -237,6 +237,10 @@ def test_nobody_heard_or_nothing_to_say(gain, weight, mse, noise):
     total.verify(gain, [1.0, 1.0], weight, noise)
     assert (total.scale, total.mse, total.amplitude.tolist()) == (0.0, mse, [0.0, 0.0])
     assert total.shortfall.tolist() == weight if mse else not total.shortfall.any()
+    if not mse:
+        unbiased = air_sum(gain, [1.0, 1.0], weight, noise, unbiased=True)
+        unbiased.verify(gain, [1.0, 1.0], weight, noise)
+        assert (unbiased.scale, unbiased.mse, unbiased.amplitude.tolist()) == (0.0, 0.0, [0.0, 0.0])
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-50, 1.0, 1e50])

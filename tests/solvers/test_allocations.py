@@ -1,6 +1,7 @@
 """(P1) and (P2) against brute force, the general algorithms, and their own proofs."""
 
 import pickle
+from dataclasses import is_dataclass
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from naive import (
     possible_pairs,
 )
 
+from lola import solvers
 from lola.solvers import (
     InfeasibleError,
     bandwidth_split,
@@ -22,6 +24,7 @@ from lola.solvers import (
     bottleneck_assignment,
     joint_allocation,
 )
+from lola.solvers.deadline_proof import RankProof
 
 
 def random_mask(rng, n_devices, n_blocks):
@@ -256,3 +259,11 @@ def test_bad_arguments_are_refused(solve, change, error, message):
 def test_bad_splits_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         bandwidth_split(*arguments, bandwidth_hz=1.0)
+
+
+def test_answers_are_themselves_in_sets_and_comparisons():
+    """Their arrays have no truth value, and so no answer is compared by what it holds."""
+    answers = [of for of in (getattr(solvers, name) for name in solvers.__all__) if is_dataclass(of)]
+    assert len(answers) > 15
+    for answer in (object.__new__(of) for of in (*answers, RankProof)):
+        assert {answer: "itself"}[answer] == "itself"

@@ -10,7 +10,7 @@ from deadline_rounds import FAMILIES, instance
 from lola.solvers import InfeasibleError, deadline_ranks
 from lola.solvers.deadline_options import deadline_inputs, options_of
 from lola.solvers.deadline_proof import RankProof
-from lola.solvers.deadline_search import RankSearch
+from lola.solvers.deadline_search import RankSearch, _raise
 from lola.solvers.deadline_uniform import uniform_deadline_rank
 from lola.solvers.errors import LolaError, VerificationError
 
@@ -45,6 +45,8 @@ def test_the_answer_must_hold():
         "rank: must lie between 1 and 3": {"rank": best.rank * 0},
         "objective: is": {"rank": np.array([1, 1])} | {"latency_s": None},
         "device_of_block: blocks that upload something need a device each": {"device_of_block": np.array([1, 1])},
+        "device_of_block: .* need a device each, and another": {"device_of_block": np.array([0, -1])},
+        "device_of_block: .* each, and another one": {"device_of_block": np.array([0, 3])},
         "bandwidth_hz: shares must be > 0": {"bandwidth_hz": best.bandwidth_hz * 1.1},
         r"bandwidth_hz: shares .* \(0 for a block left out\)": {"bandwidth_hz": best.bandwidth_hz * [1.0, 0.0]},
         "upper_bound: 0 is below the objective": {"upper_bound": 0.0},
@@ -77,6 +79,8 @@ def test_a_block_left_out_has_no_device():
     assert best.bandwidth_hz[1] == 0
     with pytest.raises(VerificationError, match="device_of_block: a block that uploads nothing must have -1"):
         replace(best, device_of_block=np.array([best.device_of_block[0], 2])).verify(**tight, min_rank=0)
+    with pytest.raises(VerificationError, match="bandwidth_hz: shares must be > 0"):
+        replace(best, bandwidth_hz=best.bandwidth_hz + np.array([9.0, -9.0])).verify(**tight, min_rank=0)
 
 
 def test_a_bound_below_the_truth_is_not_proven():
@@ -133,7 +137,7 @@ def test_a_search_that_is_stopped_says_how_far_it_may_be_off():
     arguments, best = cut()
     options = options_of(deadline_inputs(**arguments, min_rank=1, equal_bandwidth=False))
     gaps = []
-    for most in (1, 3, best.proof.price.size):
+    for most in (1, 3, 4, best.proof.price.size):
         search = RankSearch(options)
         upper, proof = search.run(most)
         proof.check(options, search.best.worth, upper)
@@ -163,6 +167,28 @@ def test_a_search_that_is_stopped_is_worth_no_less_than_one_rank_for_all(seed):
     alike = uniform_deadline_rank(**arguments)
     assert search.best.worth >= arguments["gain"][:, :alike].sum() > 0
     proof.check(options, search.best.worth, upper)
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 2.0**20])
+def test_units_do_not_matter_to_the_boxes_that_are_cut(scale):
+    """Of bits, with the bandwidth; of gain; and of both: by powers of two, so that no sum is rounded otherwise."""
+    arguments, best = cut()
+    for names in (
+        ("gain",),
+        ("rank_bits", "fixed_bits", "bandwidth_hz"),
+        ("gain", "rank_bits", "fixed_bits", "bandwidth_hz"),
+    ):
+        other = deadline_ranks(**arguments | {name: scale * arguments[name] for name in names})
+        assert other.proof.split_rank.tolist() == best.proof.split_rank.tolist()
+
+
+def test_a_choice_is_raised_by_what_gains_most_and_fits_on_a_device_that_is_free():
+    """The second block moves to the free device, which frees its own; only then may the first one move there."""
+    block, device = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 1, 2, 2])
+    worth, need = np.array([1.0, 2.0, 2.5, 1.0, 3.0, 4.0]), np.array([1.0, 3.0, 1.5, 1.0, 1.5, 9.0])
+    for bandwidth, raised in ((2.4, [0, 3]), (2.5, [0, 4]), (3.0, [2, 4])):
+        choice = _raise(block, device, worth, need, np.array([0, 3]), 3, bandwidth)
+        assert choice.tolist() == raised
 
 
 @pytest.mark.parametrize("equal", [False, True])
@@ -259,11 +285,26 @@ def test_ranks_that_fit_to_the_last_bit_cannot_be_cut_off():
     arguments = ([[1.0, 1.0]], [[0.0]], 1.0, 0.0, [1.0], 2.0, 1.0)
     best = deadline_ranks(*arguments)
     assert (best.objective, best.rank.tolist()) == (2.0, [2])
+    assert uniform_deadline_rank(*arguments) == 2
     best.verify(*arguments)
     forged = RankProof(np.array([0, -1, -1]), np.array([1, 0, 0]), np.array([0.0, 0.0, np.inf]), np.zeros((3, 1)))
     worse = {"objective": 1.0, "rank": np.array([1]), "latency_s": 0.5, "upper_bound": 1.0, "proof": forged}
     with pytest.raises(VerificationError, match="proof: leaf 2 allows a gain of inf, above the bound 1"):
         replace(best, **worse).verify(*arguments)
+
+
+def test_a_block_that_is_left_out_takes_no_bandwidth_from_what_fits():
+    """The same beside a block that nobody can take: it needs nothing, at whatever price."""
+    arguments = {
+        "gain": [[1.0, 1.0], [1.0, 1.0]], "compute_s": [[0.0], [np.inf]], "rank_bits": 1.0, "fixed_bits": 0.0,
+        "spectral_efficiency": [1.0], "bandwidth_hz": 2.0, "deadline_s": 1.0, "min_rank": 0,
+    }  # fmt: skip
+    best = deadline_ranks(**arguments)
+    assert (best.objective, best.rank.tolist(), best.device_of_block.tolist()) == (2.0, [2, 0], [0, -1])
+    forged = RankProof(np.array([0, -1, -1]), np.array([1, 0, 0]), np.array([0.0, 0.0, np.inf]), np.zeros((3, 1)))
+    worse = {"objective": 1.0, "rank": np.array([1, 0]), "latency_s": 0.5, "upper_bound": 1.0, "proof": forged}
+    with pytest.raises(VerificationError, match="proof: leaf 2 allows a gain of inf, above the bound 1"):
+        replace(best, **worse).verify(**arguments)
 
 
 @pytest.mark.parametrize("n_devices", [4, 7])

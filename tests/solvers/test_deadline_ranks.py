@@ -1,6 +1,7 @@
 """Ranks by a deadline: against brute force, lola's own allocations, somebody else's solver, and by their own proof."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from deadline_rounds import FAMILIES, enumerated, instance, latency_s, vectors
 from scipy.optimize import Bounds, LinearConstraint, milp
 
 from lola.solvers import InfeasibleError, deadline_ranks
+from lola.solvers.deadline_options import deadline_inputs, options_of
+from lola.solvers.deadline_proof import bounds
+from lola.solvers.deadline_uniform import uniform_deadline_rank
 
 SETTINGS = [(equal, min_rank) for equal in (False, True) for min_rank in (0, 1)]
 
@@ -69,6 +73,56 @@ def test_optimal_against_plain_enumeration(equal, min_rank, instances):
         decided += 1
         assert surely - 1e-12 * abs(surely) <= best.objective <= perhaps + 1e-12 * abs(perhaps)
     assert decided > 5
+
+
+def test_gains_that_are_all_but_whole_numbers_are_told_apart():
+    """They have no common unit, though their remainders are as small as roundings of larger numbers would be."""
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        arguments, *_ = instance(rng, 3, 4, 2, "whole numbers")
+        arguments["gain"] += 1e-10 * rng.integers(0, 9, arguments["gain"].shape)
+        arguments["bandwidth_hz"] *= 0.4
+        deadline = float(rng.uniform(1.5, 4.0))
+        best = optimum(arguments, deadline, min_rank=0)
+        surely, perhaps = (enumerated(arguments, deadline, 0, False, spare) for spare in (1e-12, -1e-12))
+        assert surely * (1 - 1e-12) <= best.objective <= perhaps * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_one_rank_for_all_is_the_largest_that_ends_in_time(equal, instances):
+    rng, largest = np.random.default_rng(250), set()
+    for number in range(instances(40)):
+        n_blocks, n_ranks = int(rng.integers(1, 5)), int(rng.integers(1, 6))
+        n_devices = n_blocks + int(rng.integers(-1 if n_blocks > 1 else 0, 4))
+        arguments, *pairs = instance(rng, n_blocks, n_devices, n_ranks, FAMILIES[number % len(FAMILIES)])
+        ends = [latency_s(arguments, *pairs, np.full(n_blocks, rank), equal) for rank in range(1, n_ranks + 1)]
+        deadline = float(rng.uniform(0.5, 4.0)) * min(ends[0], 2.0)
+        alike = uniform_deadline_rank(**arguments, deadline_s=deadline, equal_bandwidth=equal)
+        assert alike == sum(end <= deadline for end in ends)
+        largest.add(alike)
+    assert len(largest) > 2
+
+
+@pytest.mark.parametrize("min_rank", [0, 1])
+def test_an_infinite_price_shows_the_least_need_to_the_last_bit(min_rank):
+    """Whatever devices cost: what is shown to lack bandwidth does, in exact numbers, rounded once."""
+    rng, shown = np.random.default_rng(350), 0
+    for number in range(20):
+        arguments, *_ = instance(rng, 3, 5, 2, FAMILIES[number % len(FAMILIES)])
+        options = options_of(deadline_inputs(**arguments, deadline_s=4.0, min_rank=min_rank, equal_bandwidth=False))
+        if np.unique(options.block).size < 3:
+            continue
+        device_price = rng.exponential(size=5) * rng.integers(0, 3, 5)
+        price = [*map(Fraction, device_price.tolist()), Fraction(0)]  # the last is nobody's
+        least = -sum(price)
+        for block in range(3):
+            (own,) = np.nonzero(options.block == block)
+            least += min(Fraction(float(options.need[one])) + price[options.device[one]] for one in own)
+        for bandwidth, allowed in ((float(least), math.inf), (np.nextafter(float(least), -math.inf), -math.inf)):
+            tight = options._replace(bandwidth=bandwidth)
+            assert bounds(tight, np.arange(options.block.size), math.inf, device_price)[0] == allowed
+        shown += 1
+    assert shown > 5
 
 
 def most_by_highs(arguments, deadline, equal, spare):

@@ -259,6 +259,11 @@ def test_sets_and_totals_give_the_same_devices(instances):
         best, chosen = knapsack_tables.best_set(value, need, bandwidth, start, 0.0)
         other, of_table = knapsack_tables.least_need(value, need, bandwidth, start, 0.0, int(value.sum()))
         assert (best, chosen.tolist()) == (other, of_table.tolist())
+    value, need = np.array([2, 1, 1]), np.array([1.0, 0.5, np.nextafter(0.5, 1.0)])  # both ways 1 Hz, once rounded
+    for order in ([0, 1, 2], [2, 1, 0]):
+        for devices, most in ((knapsack_tables.best_set, ()), (knapsack_tables.least_need, (4,))):
+            best, chosen = devices(value[order], need[order], 1.0, 0.0, 0.0, *most)
+            assert (best, np.array(order)[chosen].tolist()) == (2, [0])
 
 
 def test_a_common_unit_of_values_makes_the_table_small():
@@ -274,8 +279,7 @@ def test_a_table_that_is_too_large_is_refused_before_it_is_made(monkeypatch, mos
     """Values in proportion to needs, none of which fill the spectrum: any total may be the best."""
     monkeypatch.setattr(knapsack, "MOST_BYTES", most_bytes)
     value = 2 * np.random.default_rng(59).integers(1, 10_000, 40)
-    message = (
-        f"value: a table of 40 devices and .* totals may take at most {shown} MB, got .* MB; count value in larger"
-    )
-    with pytest.raises(lola.LolaError, match=message):
-        device_selection(value, value * 1.0, float(value.sum() // 4 * 2 + 1))
+    most = int(value.sum()) // 4  # pairs of hertz, as values are even
+    message = f"value: a table of 40 devices and {most + 1} totals may take at most {shown} MB, got .* MB; count value"
+    with pytest.raises(lola.LolaError, match=f"{message} in larger"):
+        device_selection(value, value * 1.0, float(2 * most + 1))

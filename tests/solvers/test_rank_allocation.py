@@ -143,6 +143,8 @@ def test_gains_that_cancel_out_keep_their_digits():
     gain = [[1e30, -1e30, 1.0], [-1e30, 1e30, 2.0]]
     assert rank_allocation([gain[1]], 1.0, 3).objective == 2.0
     assert rank_allocation(gain, [1.0, 1.0], 4).rank.tolist() == [1, 3]
+    for hidden in ([1.0, -1e30, 1e30, 0.5], [-1e30, 1.0, 0.5, 1e30]):  # a plain sum loses the 1
+        assert rank_allocation([hidden], 1.0, 4).rank.tolist() == [4]
 
 
 def test_costs_are_added_up_exactly():
