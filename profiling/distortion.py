@@ -1,6 +1,6 @@
 """How much a model's hidden state would be off if blocks were skipped: what an emulator's layers are chosen by."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from lola.models.cutting import ModuleChain
 from lola.models.depths import Batch, Depths
 from lola.models.errors import ModelError
-from lola.models.running import expect_batches, expect_tensors
+from lola.models.running import evaluating, expect_batch, expect_batches
 from lola.solvers.checks import FloatArray
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
@@ -62,19 +62,14 @@ def measure_distortion(depths: Depths, batches: Iterable[Batch]) -> FloatArray:
     expect_batches(batches)
     n_states = len(depths) + 1
     apart, size, n_batches = np.zeros((n_states, n_states)), np.zeros(n_states), 0
-    with depths.lock, torch.no_grad():
-        training = depths.model.training
-        depths.model.eval()
-        try:
-            for batch in batches:
-                n_batches += 1
-                states = _states(depths, batch)
-                size += [float(state.square().sum()) for state in states]
-                for first in range(n_states):
-                    for last in range(first + 1, n_states):
-                        apart[first, last] += float((states[first] - states[last]).square().sum())
-        finally:
-            depths.model.train(training)
+    with depths.lock, torch.no_grad(), evaluating(depths.model):
+        for batch in batches:
+            n_batches += 1
+            states = _states(depths, batch)
+            size += [float(state.square().sum()) for state in states]
+            for first in range(n_states):
+                for last in range(first + 1, n_states):
+                    apart[first, last] += float((states[first] - states[last]).square().sum())
     if not n_batches:
         raise LolaValueError("batches must hold one at least, got none; draw some from the data of the task")
     if not (np.isfinite(size).all() and size.all()):
@@ -87,9 +82,7 @@ def measure_distortion(depths: Depths, batches: Iterable[Batch]) -> FloatArray:
 
 def _states(depths: Depths, batch: Batch) -> "list[torch.Tensor]":
     """Return what each block is given, and then the head, without padding and in double precision."""
-    if not isinstance(batch, Mapping):
-        raise LolaTypeError(f"a batch must be a mapping of names to tensors, got {type(batch).__name__}")
-    expect_tensors("a batch's columns", batch)
+    expect_batch(batch)
     states: list[torch.Tensor] = []
     mask = batch.get("attention_mask")
 

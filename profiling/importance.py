@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lola.air.placement import over_the_air
 from lola.models.depths import Batch, Depths, Loss, attach_lora, loss_of_output
 from lola.models.errors import ModelError
 from lola.models.loading import import_transformers, reading
-from lola.models.running import expect_batches, expect_tensors
+from lola.models.running import expect_batch, expect_batches
 from lola.models.seeding import seeded
 from lola.profile import BITS_PER_VALUE, Provenance
 from lola.profiling.machine import cpu_name, software
@@ -22,6 +23,7 @@ from lola.solvers.checks import SMALLEST, FloatArray, positive_integer, positive
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Progress = Callable[[str, int, int], None]
@@ -52,7 +54,7 @@ def measure_importance(
     Parameters
     ----------
     model : torch.nn.Module or Depths
-        Without adapters; or with the ones of a run, which are trained on from where they are.
+        Without adapters; or with the ones of a run, which are trained on from where they are. Nothing over the air.
     batches : iterable of mapping of str to torch.Tensor
         What the model is called with, labels among it. They are trained on in turn, from the first again after the
         last, and the sensitivity is averaged over all of them.
@@ -110,16 +112,15 @@ def measure_importance(
     if measure not in MEASURES:
         raise LolaValueError(f"measure must be {' or '.join(MEASURES)}, got {shown(measure)}; name one of them")
     positive_number("learning_rate", learning_rate)
-    if steps or not isinstance(model, Depths):
+    if not (isinstance(model, Depths) and isinstance(steps, int | np.integer) and steps == 0):
         positive_integer("steps", steps)
     expect_batches(batches)
     listed = list(batches)
     if not listed:
         raise LolaValueError("batches is empty; give at least one batch, with labels")
     for batch in listed:
-        if isinstance(batch, Mapping):  # a loss of one's own may take others
-            expect_tensors("a batch's columns", batch)
-    with seeded(seed, next(_module_of(model).parameters()).device.type), torch.enable_grad():
+        expect_batch(batch)
+    with seeded(seed, _device_of(_module_of(model)).type), torch.enable_grad():
         depths = _copied(model, max_rank, targets, blocks, train_head)
         report = progress or (lambda *_: None)
         _train(depths, listed, steps, learning_rate, loss, report)
@@ -175,6 +176,21 @@ def _module_of(model: nn.Module | Depths) -> nn.Module:
     return model
 
 
+def _device_of(model: nn.Module) -> torch.device:
+    """Return where a model is, and refuse one that says nothing of ranks: without weights, or with noise in them."""
+    first = next(model.parameters(), None)
+    if first is None:
+        raise ModelError(
+            f"a model with parameters was wanted, got {type(model).__name__} without any; load its weights"
+        )
+    if radios := dict(over_the_air(model)):
+        raise LolaValueError(
+            "a model that is not over the air was wanted, for noise would be measured with it, got one with "
+            f"{', '.join(radios)} there; call the remove of each Placement before"
+        )
+    return first.device
+
+
 def _copied(
     model: nn.Module | Depths,
     max_rank: int | None,
@@ -226,6 +242,11 @@ def _backward(depths: Depths, batch: Batch, loss: Loss) -> None:
 
     depths.model.zero_grad(set_to_none=True)
     value = loss(depths.model, batch)
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        came = f"shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise LolaTypeError(f"a loss must be a tensor of one value, got {came}; take the mean, and no item() of it")
+    if not value.requires_grad:
+        raise LolaValueError("the loss depends on nothing that is trained; is it the model's loss?")
     if not torch.isfinite(value):
         raise ModelError(f"a finite loss was wanted to learn from, got {value.item():g}; lower the learning rate")
     value.backward()
@@ -253,7 +274,8 @@ def _sensitivity(depths: Depths, batches: list[Batch], loss: Loss, report: Progr
         _backward(depths, batch, loss)
         for layer in layers:
             for part, axis in ((layer.down, 1), (layer.up, 0)):
-                assert part.grad is not None
+                if part.grad is None:  # the loss does not depend on it
+                    continue
                 product = torch.abs(part.detach().double() * part.grad.double()).sum(dim=axis)
                 score_of[id(layer.down)] += np.asarray(product.cpu()) / len(batches)
         report("scoring", number, len(batches))
@@ -277,14 +299,14 @@ def _names(depths: Depths) -> list[str]:
 def _provenance(depths: Depths, batches: list[Batch], steps: int, learning_rate: float, seed: int) -> Provenance:
     import torch
 
-    first = next(iter(batches[0].values()))
+    columns = [batches[0]["input_ids"]] if "input_ids" in batches[0] else list(batches[0].values())
     parameter = depths.parameters(1)[0]
     on_cuda, threads = parameter.device.type == "cuda", torch.get_num_threads()
     source = str(getattr(depths.model, "name_or_path", "") or type(depths.model).__name__)
     return Provenance(
         model=Path(source).name,
-        batch_size=len(first),
-        sequence_length=first.shape[1] if first.dim() > 1 else 1,
+        batch_size=len(columns[0]),
+        sequence_length=next((column.shape[1] for column in columns if column.dim() == 2), 1),
         dtype=str(parameter.dtype).removeprefix("torch."),
         source="measured",
         hardware=torch.cuda.get_device_name() if on_cuda else f"{cpu_name()}, {threads} thread{'s' * (threads > 1)}",

@@ -9,6 +9,7 @@ import numpy as np
 
 from lola.models.cutting import ModuleChain
 from lola.models.depths import loss_of_output
+from lola.models.running import evaluating
 from lola.profiling.chain_run import Watch, run_stages
 from lola.profiling.estimation import MOMENT_BYTES
 from lola.profiling.memory import PeakCounter, count_saved, total_bytes, track_peak
@@ -115,13 +116,9 @@ def module_costs(chain: ModuleChain, batch: "Batch", granularity_bytes: int = 1)
 
 def _answer(chain: ModuleChain, starts: Sequence[int], batch: "Batch", watch: Watch) -> Any:
     """Run inference: without dropout, and without labels where the model can do without."""
-    training = chain.model.training
     asked = {name: tensor for name, tensor in batch.items() if name != "labels" or not hasattr(chain.model, "config")}
-    chain.model.eval()
-    try:
+    with evaluating(chain.model):
         return run_stages(chain, starts, asked, watch, inference=True)
-    finally:
-        chain.model.train(training)
 
 
 def _result_bits(answer: Any) -> float:

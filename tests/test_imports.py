@@ -35,6 +35,7 @@ MAY = {
         "numpy",
         "lola._lazy",
         "lola.models",
+        "lola.air.placement",
         "lola.profiling",
         "lola.profile",
         "lola.chains.stages",

@@ -14,6 +14,7 @@ from lola.adapters.passage import ChainPass, ClientLostError, Passage, bytes_of
 from lola.models.cutting import ModuleChain
 from lola.models.depths import Batch, Depths, Loss, loss_of_output
 from lola.models.errors import ModelError
+from lola.models.running import evaluating
 from lola.solvers.errors import LolaTypeError, LolaValueError
 
 if TYPE_CHECKING:
@@ -160,17 +161,12 @@ class ModelChain:
         import torch
 
         model = self.depths.model
-        with self.depths.lock, torch.no_grad():
-            training = model.training
-            model.eval()
-            try:
-                passage = self._passage(batch)
-                with self._cut(passage):
-                    passage.begin()
-                    output = model(**batch)
-                    passage.end_forward()
-            finally:
-                model.train(training)
+        with self.depths.lock, torch.no_grad(), evaluating(model):
+            passage = self._passage(batch)
+            with self._cut(passage):
+                passage.begin()
+                output = model(**batch)
+                passage.end_forward()
         if len(self.clients) > 1:
             passage.result_bytes = bytes_of(_logits(output))
         return output, passage.passed()

@@ -19,15 +19,18 @@ from lola.adapters.setting import Purpose
 from lola.adapters.tensorboard import tensorboard_log
 from lola.air.placement import over_the_air
 from lola.files.formats import FormatError, StrPath
+from lola.models.running import evaluating
 from lola.models.seeding import seeded
 from lola.solvers.checks import positive_integer
 from lola.solvers.errors import LolaValueError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from lola.adapters.setting import ChainSetting, FederatedSetting, Setting
     from lola.adapters.tunables import Tunables
+    from lola.air.layers import OverTheAirLinear
 
 _log = logging.getLogger(__name__)
 Evaluate = Callable[[], Mapping[str, float]]
@@ -57,7 +60,7 @@ class Session(ABC, Generic[RecordT]):
         self.records: list[RecordT] = []
         self._checkpoint_every, self._evaluate_every = setting.checkpoint_every, setting.evaluate_every
         self._rng = setting.rng
-        self._radios = dict(over_the_air(tunables.model))
+        self._radios = _radios(tunables.model)
         self._digest: str | None = None
         self._frozen: str | None = None
         self._lock = None if self.folder is None else lock_of(self.folder)
@@ -172,7 +175,7 @@ class Session(ABC, Generic[RecordT]):
 
     def _expect_same_radios(self) -> None:
         """Refuse a round with other layers over the air than those that tell this run from others."""
-        now = dict(over_the_air(self.tunables.model))
+        now = _radios(self.tunables.model)
         if now != self._radios:
             raise LolaValueError(
                 f"the layers over the air must stay those of when the session was made, {sorted(self._radios)}, got "
@@ -183,15 +186,8 @@ class Session(ABC, Generic[RecordT]):
         """Evaluate, and refuse what are no scores that the record can have."""
         import torch
 
-        # Parts of a model may be in other modes than the whole, such as what was loaded to be evaluated and is trained.
-        training = {module: module.training for module in self.tunables.model.modules()}
-        self.tunables.model.eval()
-        try:
-            with torch.no_grad(), self._seeded(Purpose.EVALUATION):
-                scores = evaluate()
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        with evaluating(self.tunables.model), torch.no_grad(), self._seeded(Purpose.EVALUATION):
+            scores = evaluate()
         return checked_scores(scores, record)
 
     def _seeded(self, purpose: Purpose, *of: int) -> AbstractContextManager[None]:
@@ -218,3 +214,15 @@ def expect_held(tunables: Tunables, optimizer: torch.optim.Optimizer) -> None:
             f"the optimizer does not hold {missing[0]}, which is trained; make it over all_parameters() of what the "
             "session trains"
         )
+
+
+def _radios(model: nn.Module) -> dict[str, OverTheAirLinear]:
+    """Return what is over the air, by name, and refuse noise that a run which goes on would not draw again."""
+    radios = dict(over_the_air(model))
+    for name, radio in radios.items():
+        if radio.noise is not None:
+            raise LolaValueError(
+                "in a session, the noise over the air must follow from the session's seed, got a generator of its own "
+                f"for {name}; leave noise out of put_over_the_air"
+            )
+    return radios

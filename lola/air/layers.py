@@ -65,18 +65,21 @@ class _Path:
 
         values = vectors.detach()
         values = values if values.dtype == torch.float64 else values.float()
+        nothing = (*vectors.shape[:-1], self.matrix.shape[0])
+        largest = float(values.abs().max()) if values.numel() else 0.0
+        if not math.isfinite(largest):
+            return vectors.new_full(nothing, math.nan)
+        if largest == 0:
+            return vectors.new_zeros(nothing)
+        unit = _power_of_two(largest, values.dtype)
+        values = values / unit  # exact; the squares of very large or small values would not fit their dtype
         precoder, channel, equaliser, _ = self._on(values)
         signal = values @ precoder.T
         spread = self._spread(values, signal)
-        nothing = (*vectors.shape[:-1], self.matrix.shape[0])
-        if not math.isfinite(spread):
-            return vectors.new_full(nothing, math.nan)
-        if spread == 0:
-            return vectors.new_zeros(nothing)
         shape, where = (*vectors.shape[:-1], self.channel.shape[0]), values.device if noise is None else noise.device
         drawn = torch.randn(shape, generator=noise, dtype=values.dtype, device=where).to(values.device)
         heard = (signal / spread) @ channel.T + math.sqrt(self.noise_power) * drawn
-        return (spread * (heard @ equaliser.T)).to(vectors.dtype)
+        return (unit * (spread * (heard @ equaliser.T))).to(vectors.dtype)
 
     def expected_squared_error(self, vectors: torch.Tensor) -> float:
         """Return that of a value of these vectors' products."""
@@ -137,7 +140,8 @@ class OverTheAirLinear:
     bandwidth_hz : float
         Symbols a second.
     noise : torch.Generator, optional
-        What noise is drawn from. Left out, torch's own, as dropout: in a session it follows from the session's seed.
+        What noise is drawn from. Left out, torch's own, as dropout: in a session it follows from the session's seed,
+        and one of its own is refused, for a run that goes on would not draw the same.
 
     Attributes
     ----------
@@ -244,6 +248,14 @@ class OverTheAirLinear:
     def _return(self, gradients: torch.Tensor) -> torch.Tensor:
         self.symbols += self.backward_symbols * (gradients.numel() // gradients.shape[-1])
         return self._back.transmit(gradients, self.noise)
+
+
+def _power_of_two(size: float, dtype: torch.dtype) -> float:
+    """Return about `size`, so that dividing by it, or by its reciprocal, rounds nothing."""
+    import torch
+
+    most = -math.frexp(torch.finfo(dtype).tiny)[1]
+    return math.ldexp(1.0, min(max(math.frexp(size)[1], -most), most))
 
 
 def _as_real(channel: FloatArray | ComplexArray) -> FloatArray:

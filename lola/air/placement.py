@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-# Of each module that the radio computes, or whose input it carries: with what.
-_RADIOS: WeakKeyDictionary[nn.Module, OverTheAirLinear] = WeakKeyDictionary()
-
-
 class Placement:
     """A layer that is computed by the radio, until it is taken back. Made by `put_over_the_air`.
 
@@ -35,18 +31,16 @@ class Placement:
     """
 
     def __init__(self, radio: OverTheAirLinear, layer: nn.Module, register: Callable[[], Any]) -> None:
-        if layer in _RADIOS:
+        for other in _radios_of(layer):
             raise LolaValueError(
-                f"at names what is over the air already, by {_RADIOS[layer]}; call the remove of its Placement first"
+                f"at names what is over the air already, by {other}; call the remove of its Placement first, of a "
+                "copied model before it is copied"
             )
-        self.radio, self._layer, self._handle = radio, layer, register()
-        _RADIOS[layer] = radio
+        self.radio, self._handle = radio, register()
 
     def remove(self) -> None:
         """Let the layer compute as before."""
         self._handle.remove()
-        if _RADIOS.get(self._layer) is self.radio:
-            del _RADIOS[self._layer]
 
     def __enter__(self) -> OverTheAirLinear:
         return self.radio
@@ -57,7 +51,46 @@ class Placement:
 
 def over_the_air(model: nn.Module) -> Iterator[tuple[str, OverTheAirLinear]]:
     """Give what the radio computes of a model, by name."""
-    return ((name, _RADIOS[module]) for name, module in model.named_modules() if module in _RADIOS)
+    return ((name, radio) for name, module in model.named_modules() for radio in _radios_of(module))
+
+
+def _radios_of(module: nn.Module) -> Iterator[OverTheAirLinear]:
+    """Give what computes a module, or carries its input, by its hooks: a copy of a module has copies of these."""
+    hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return (hook.radio for hook in hooks if isinstance(hook, _Carry | _Product))
+
+
+@dataclass(frozen=True, eq=False)
+class _Carry:
+    """What a block's hidden states go through before it: an object, for a function would stay one of several copies."""
+
+    radio: OverTheAirLinear
+
+    def __call__(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (self.radio(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": self.radio(kwargs["hidden_states"])}
+
+
+@dataclass(frozen=True, eq=False)
+class _Product:
+    """What computes a linear layer in its stead."""
+
+    radio: OverTheAirLinear
+    name: str
+    weight: torch.Tensor  # that the radio was made for
+
+    def __call__(self, layer: nn.Linear, args: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        # By value, for a merge of adapters writes through .data, which torch does not count as a new version.
+        if layer.weight.requires_grad or not torch.equal(layer.weight.to(self.weight), self.weight):
+            raise LolaValueError(
+                f"the weights of {self.name or 'the layer'} must stay as they were when it was put over the air, and "
+                "they are trained or have changed; freeze them, or put the layer there anew"
+            )
+        product = self.radio(args[0])
+        return product if layer.bias is None else product + layer.bias
 
 
 def put_over_the_air(
@@ -72,7 +105,8 @@ def put_over_the_air(
     """Let the radio compute a linear layer of a model, or carry the hidden states from one block to the next.
 
     Names, weights and state dictionaries stay as they are. To a session it belongs to what tells a run from another, if
-    it is done before the session is made, and stays so for its rounds.
+    it is done before the session is made, and stays so for its rounds. A copy of the model has a radio of its own,
+    which cannot be taken back.
 
     Parameters
     ----------
@@ -128,18 +162,11 @@ def _before_block(model: Depths | nn.Module, depth: int, channel: ArrayLike, opt
             "linear layer"
         )
     radio = OverTheAirLinear(np.eye(width), channel, **options)
-
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if args:
-            return (radio(args[0]), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": radio(kwargs["hidden_states"])}
-
-    block = innermost(model.blocks[depth - 1], 0)
-    return Placement(radio, block, lambda: block.register_forward_pre_hook(hook, with_kwargs=True, prepend=True))
+    block, carry = innermost(model.blocks[depth - 1], 0), _Carry(radio)
+    return Placement(radio, block, lambda: block.register_forward_pre_hook(carry, with_kwargs=True, prepend=True))
 
 
 def _in_place_of(model: nn.Module, name: str, channel: ArrayLike, options: dict[str, Any]) -> Placement:
-    import torch
     from torch import nn
 
     linear = dict(model.named_modules()).get(name)
@@ -150,16 +177,6 @@ def _in_place_of(model: nn.Module, name: str, channel: ArrayLike, options: dict[
             f"at must name a torch.nn.Linear, got {shown(name)}, which is {came}; the model's are "
             f"{', '.join(linears[:4]) or 'none'}{', …' * (len(linears) > 4)}"
         )
-    made_for, radio = linear.weight.detach().clone(), OverTheAirLinear(linear.weight, channel, **options)
-
-    def hook(layer: nn.Linear, args: tuple[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
-        # By value, for a merge of adapters writes through .data, which torch does not count as a new version.
-        if layer.weight.requires_grad or not torch.equal(layer.weight.to(made_for), made_for):
-            raise LolaValueError(
-                f"the weights of {name or 'the layer'} must stay as they were when it was put over the air, and they "
-                "are trained or have changed; freeze them, or put the layer there anew"
-            )
-        product = radio(args[0])
-        return product if layer.bias is None else product + layer.bias
-
-    return Placement(radio, linear, lambda: linear.register_forward_hook(hook))
+    radio = OverTheAirLinear(linear.weight, channel, **options)
+    product = _Product(radio, name, linear.weight.detach().clone())
+    return Placement(radio, linear, lambda: linear.register_forward_hook(product))

@@ -10,7 +10,7 @@ import numpy as np
 from lola.adapters.shards import trim_padding
 from lola.models.depths import Depths
 from lola.models.errors import ModelError
-from lola.models.running import running
+from lola.models.running import evaluating, running
 from lola.models.seeding import seeded
 from lola.solvers.checks import IntArray, positive_integer
 from lola.solvers.errors import LolaTypeError, LolaValueError
@@ -218,18 +218,13 @@ class PromptedClassifier:
         inputs = {name: column for name, column in columns.items() if name != "labels"}
         _checked(inputs)
         order = torch.argsort(inputs["attention_mask"].sum(dim=1), stable=True)
-        training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad():
-                parts = [
-                    with_prompt(
-                        self.model, prompt, trim_padding({name: column[some] for name, column in inputs.items()})
-                    ).logits.softmax(dim=1)
-                    for some in torch.split(order, batch_size)
-                ]
-        finally:
-            self.model.train(training)
+        with torch.no_grad(), evaluating(self.model):
+            parts = [
+                with_prompt(
+                    self.model, prompt, trim_padding({name: column[some] for name, column in inputs.items()})
+                ).logits.softmax(dim=1)
+                for some in torch.split(order, batch_size)
+            ]
         by_length = torch.cat(parts)
         probabilities = torch.empty_like(by_length)
         probabilities[order] = by_length

@@ -9,6 +9,20 @@ from lola.solvers.errors import LolaError, LolaTypeError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
+
+
+@contextmanager
+def evaluating(model: "nn.Module") -> Iterator[None]:
+    """Have a model in eval mode while this lasts, and then each of its modules in the mode that it was in."""
+    # Parts of a model may be in other modes than the whole, such as what was loaded to be evaluated and is trained.
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 @contextmanager
@@ -59,6 +73,21 @@ def expect_tensors(name: str, columns: Mapping[str, object]) -> None:
             raise LolaTypeError(
                 f"{name} must be tensors, got {type(column).__name__} for {key}; give torch.tensor(…) of it"
             )
+
+
+def expect_batch(batch: object) -> None:
+    """Refuse what is no batch.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping, or a column is no tensor.
+    """
+    if not isinstance(batch, Mapping):
+        raise LolaTypeError(
+            f"a batch must be a mapping of names to tensors, got {type(batch).__name__}; name its columns"
+        )
+    expect_tensors("a batch's columns", batch)
 
 
 def expect_batches(batches: object) -> None:

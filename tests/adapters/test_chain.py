@@ -76,13 +76,15 @@ def test_an_inference_is_the_whole_models_to_the_last_bit(name, kind, tmp_path):
     with torch.no_grad():
         wanted = depths.model(**batch).logits
     depths.model.train()
+    depths.blocks[0].eval()
+    modes = [module.training for module in depths.model.modules()]
     for clients in every_cut(n_blocks_of(name) + 2):
         output, passed = ModelChain(depths, clients).infer(batch)
         assert torch.equal(output.logits, wanted)
         assert passed.result_bytes == (wanted.numel() * 4 if clients[-1] else 0)
         assert len(passed.forward_s) == clients[-1] + 1
         assert not passed.backward_s.any()
-    assert depths.model.training
+    assert [module.training for module in depths.model.modules()] == modes
 
 
 def test_only_hidden_states_go_on_and_only_gradients_that_are_needed_come_back(tmp_path):

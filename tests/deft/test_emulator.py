@@ -131,10 +131,12 @@ def test_modules_joined_into_a_block_are_skipped_together(tmp_path):
 def test_distortion_is_how_far_hidden_states_are_apart(name, tmp_path):
     depths = tiny_depths(tmp_path, name, zero_init=False)
     depths.model.train()
+    depths.blocks[0].eval()
+    modes = [module.training for module in depths.model.modules()]
     data = federated_data(name)
     batches = [next(data.batches(device, 0)) for device in range(2)]
     distortion = measure_distortion(depths, batches)
-    assert depths.model.training
+    assert [module.training for module in depths.model.modules()] == modes
     n_blocks = len(depths)
     assert distortion.shape == (n_blocks + 1, n_blocks + 1)
     assert (distortion[np.tril_indices(n_blocks + 1)] == 0).all()

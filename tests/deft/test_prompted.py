@@ -114,13 +114,15 @@ def test_only_prompt_and_head_are_trained(tmp_path, name):
     assert "BertForSequenceClassification, head trained" in repr(classifier) or name != "bert"
 
 
-def test_predictions_are_in_the_order_of_the_rows_and_leave_the_mode_alone(tmp_path):
+def test_predictions_are_in_the_order_of_the_rows_and_leave_modes_alone(tmp_path):
     model, batch = tiny(tmp_path, "bert")
     classifier, prompt = PromptedClassifier(model), draw_prompt(model, tokens=TOKENS, seed=1)
     wanted = with_prompt(model, prompt, batch).logits.softmax(dim=1)
     model.train()
+    model.classifier.eval()
+    modes = [module.training for module in model.modules()]
     got = classifier.probabilities(prompt, batch, batch_size=2)
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
     torch.testing.assert_close(got, wanted, rtol=1e-6, atol=1e-9)
     assert classifier.predict(prompt, batch).tolist() == wanted.argmax(dim=1).tolist()
     assert classifier.predict(prompt, batch).dtype == "int64"

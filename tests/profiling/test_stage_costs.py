@@ -157,6 +157,14 @@ def test_the_peak_of_each_stage_is_as_estimated(tmp_path, name, prompts):
             assert estimated.peak_bytes(stage, inference=True) == pytest.approx(answers, rel=0.05), stage
 
 
+def test_counting_leaves_each_module_in_its_mode(tmp_path):
+    chain, batch = chain_of(workload(tmp_path, "bert"))
+    chain.blocks[0].eval()
+    modes = [module.training for module in chain.model.modules()]
+    stage_memory(chain, [0, 2], batch)
+    assert [module.training for module in chain.model.modules()] == modes
+
+
 def weights_of(chain, module):
     """Parameters and buffers of a module, by their names, not by where they were seen to run."""
     if 0 < module < len(chain) - 1:

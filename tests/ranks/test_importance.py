@@ -9,6 +9,7 @@ from cooperative import random_state, tiny_columns, tiny_depths, weights_of
 from tiny_models import save_config
 
 import lola
+from lola.air import put_over_the_air
 from lola.models import ModelError, attach_lora
 from lola.profiling import Workload, measure_importance
 from lola.profiling.building import build
@@ -148,6 +149,45 @@ def test_more_ranks_than_a_module_is_wide_are_worth_nothing(tmp_path):
     assert (importance.gain[:, HIDDEN:] == 0).all()
 
 
+def test_a_block_that_the_loss_leaves_out_is_worth_nothing(tmp_path):
+    def loss(model, batch):
+        return model(**batch, output_hidden_states=True).hidden_states[1].square().mean()
+
+    for measure in ("singular", "sensitivity"):
+        gain = measure_importance(tiny_model(tmp_path), batches(), measure=measure, max_rank=2, loss=loss).gain
+        assert (gain[2] > 0).all()
+        assert (gain[:2] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "order", [("labels", "input_ids", "attention_mask"), ("labels", "inputs_embeds", "attention_mask")]
+)
+def test_the_length_of_texts_is_found_whatever_comes_first(tmp_path, order):
+    model = tiny_model(tmp_path)
+    columns = batches()[0]
+    columns["inputs_embeds"] = model.get_input_embeddings()(columns["input_ids"]).detach()
+    batch = {name: columns[name] for name in order}
+    origin = measure_importance(model, [batch], max_rank=1, steps=1).provenance
+    assert (origin.batch_size, origin.sequence_length) == (4, 8)
+
+
+def test_a_model_over_the_air_is_refused(tmp_path):
+    depths, model = tiny_depths(tmp_path), tiny_model(tmp_path)
+    for measured, at in ((depths, 1), (model, "bert.encoder.layer.2.output.dense")):
+        refused = pytest.raises(
+            lola.LolaError, match=r"not over the air was .* with bert.*layer\.2.* there; call the rem"
+        )
+        with put_over_the_air(measured, at, np.eye(4)), refused:
+            measure_importance(measured, batches(), steps=1)
+        assert measure_importance(measured, batches(), steps=1).gain.any()
+
+
+@pytest.mark.parametrize("steps", [None, 0.0, 1.5, "1", -1, True])
+def test_steps_are_whole(tmp_path, steps):
+    with pytest.raises(lola.LolaError, match=r"steps must be (an integer, got|at least 1, got -1)"):
+        measure_importance(tiny_depths(tmp_path), batches(), steps=steps)
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
@@ -166,6 +206,23 @@ def test_more_ranks_than_a_module_is_wide_are_worth_nothing(tmp_path):
         ({"blocks": ["a"]}, TypeError, "blocks must be a path within the model, which is copied, got list"),
         ({"model": "bert"}, TypeError, r"model must be a torch module or a lola.models.Depths, got str"),
         ({"learning_rate": 1e30, "steps": 4}, ModelError, "a finite loss was wanted to learn from, got nan"),
+        (
+            {"model": torch.nn.Identity()},
+            ModelError,
+            "parameters was wanted, got Identity without any; load its weights",
+        ),
+        (
+            {"batches": [(1, 2)]},
+            TypeError,
+            "a batch must be a mapping of names to tensors, got tuple; name its columns",
+        ),
+        ({"loss": lambda *_: 1.0}, TypeError, "a loss must be a tensor of one value, got float; take the mean, and no"),
+        (
+            {"loss": lambda *_: torch.ones(2)},
+            TypeError,
+            r"a tensor of one value, got shape \(2,\); take the mean, and no",
+        ),
+        ({"loss": lambda *_: torch.ones(())}, ValueError, "loss depends on nothing that is trained; is it the model's"),
         (
             {"loss": lambda model, batch: 0 * model(**batch).loss},
             ModelError,
