@@ -22,8 +22,6 @@ from lola.solvers.multiple_choice_knapsack import RankAllocation
 if TYPE_CHECKING:
     from lola.ranks.plan import RankPlan
 
-# Of the sizes of all that is added up: gains may cancel out.
-_SUMS = 1e-9
 # What a plan by a deadline has besides; one under a budget has none of it.
 _OF_DEADLINE = ("equal_bandwidth", "device_of_block", "bandwidth_hz", "latency_s", "proof")
 
@@ -81,12 +79,11 @@ def _check_numbers(plan: RankPlan, importance: Importance) -> None:
     require(right, "upload_bits", "are not fixed_bits + rank_bits·rank; is this the importance that was asked?")
     require(0 <= plan.uniform_rank <= most, "uniform_rank", f"must lie between 0 and {most}, got {plan.uniform_rank}")
     require(plan.name == importance.name, "name", "the blocks are not called as the importance calls them")
-    slack = _SUMS * float(np.abs(importance.gain).sum())
     alike = np.full_like(plan.rank, plan.uniform_rank)
     for line, worth, rank in (("objective", plan.objective, plan.rank), ("uniform", plan.uniform_objective, alike)):
         exact = importance.worth(rank)
-        require(abs(worth - exact) <= slack, line, f"is {worth!r}, but the ranks are worth {exact!r}")
-    require(plan.objective <= plan.upper_bound + slack, "bound", f"{plan.upper_bound!r} is below the objective")
+        require(worth == exact, line, f"is {worth!r}, but the ranks are worth {exact!r}")
+    require(plan.objective <= plan.upper_bound, "bound", f"{plan.upper_bound!r} is below the objective")
 
 
 def _check_budget(plan: RankPlan, importance: Importance) -> None:
@@ -106,11 +103,12 @@ def _check_budget(plan: RankPlan, importance: Importance) -> None:
     sure = importance.worth(first)  # what is chosen lies beyond it
     chosen = np.arange(importance.max_rank) < plan.rank[:, None]
     chosen[:, :least] = False
+    worth = math.fsum(importance.gain[chosen])
     RankAllocation(
         rank=plan.rank - least,
-        objective=math.fsum(importance.gain[chosen]),
+        objective=worth,
         price=price,
-        upper_bound=plan.upper_bound - sure + ROUNDING * abs(sure),
+        upper_bound=max(plan.upper_bound - sure + ROUNDING * abs(sure), worth),  # a difference, rounded
     ).verify(importance.gain[:, least:], importance.cost, beyond)
 
 
