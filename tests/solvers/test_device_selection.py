@@ -138,6 +138,32 @@ def test_needs_are_added_up_exactly_and_rounded_once():
     assert device_selection([3, 1, 1], [1.0, 1e-17, 1e-17], 1.0).objective == 5  # what is lost in rounding fits
 
 
+@pytest.mark.parametrize(
+    "need, bandwidth",
+    [([1e9, 1e19, 1e-14, 1e-49, 1e9], 1.0000000002e19), ([1e-23, 1e-26, 1e16, 1e16, 10.0], 20000000000000008.0)],
+)
+def test_needs_that_are_far_apart_are_added_up_exactly_too(need, bandwidth):
+    """Two numbers hold 106 bits of a sum; of these needs one more bit decides what fits."""
+    chosen = check(np.ones(5, np.int64), np.array(need), bandwidth)
+    assert chosen.objective == naive.most_value([1] * 5, need, bandwidth)
+    for priority in (np.arange(5), -np.arange(5)):
+        assert math.fsum(np.array(need)[greedy_selection(priority, need, bandwidth)]) <= bandwidth
+
+
+def test_optimal_where_a_bit_far_down_decides(instances):
+    """The bandwidth is a sum of some needs, or lies between it and the next number, which ties decide."""
+    rng, decided = np.random.default_rng(59), 0
+    for _ in range(instances(100)):
+        n = int(rng.integers(3, 8))
+        need = 2.0 ** rng.choice([0, 52, 53, 53, -60, -120], n) * rng.choice([1.0, 1.0, 1.5], n)
+        value = rng.integers(1, 4, n)
+        bandwidth = math.fsum(need[rng.random(n) < 0.7]) or 1.0
+        chosen = check(value, need, bandwidth)
+        assert chosen.objective == naive.most_value(value, need, bandwidth), (value, need, bandwidth)
+        decided += chosen.objective < chosen.upper_bound
+    assert decided > 0
+
+
 def test_nothing_fits_or_nothing_is_worth_anything():
     for value, need in (([5, 5], [2.0, np.inf]), ([0, 0], [0.5, 0.5])):
         chosen = device_selection(value, need, 1.0)
@@ -259,6 +285,9 @@ def test_sets_and_totals_give_the_same_devices(instances):
         best, chosen = knapsack_tables.best_set(value, need, bandwidth, start, 0.0)
         other, of_table = knapsack_tables.least_need(value, need, bandwidth, start, 0.0, int(value.sum()))
         assert (best, chosen.tolist()) == (other, of_table.tolist())
+        units, room = knapsack.in_units(np.append(need, start), bandwidth)
+        exact, of_integers = knapsack_tables.least_need_in_integers(value.tolist(), units[:-1], room, units[-1])
+        assert (best, chosen.tolist()) == (exact, of_integers.tolist())
 
 
 def test_a_common_unit_of_values_makes_the_table_small():
