@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Context
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, IntArray, check_array, frozen, require
+from lola.solvers.checks import FloatArray, IntArray, check_array, check_number, frozen, require
 from lola.solvers.deadline_options import DeadlineInputs, Options, deadline_inputs, options_of, total
 from lola.solvers.deadline_proof import CLOSED, RankProof, magnitude
 from lola.solvers.deadline_search import RankSearch
@@ -91,6 +91,9 @@ class DeadlineRanks:
             min_rank,
             equal_bandwidth,
         )
+        for name in ("objective", "latency_s", "upper_bound"):
+            check_number(name, getattr(self, name))
+        require(isinstance(self.proof, RankProof), "proof", f"a RankProof was wanted, got {type(self.proof).__name__}")
         options = options_of(inputs)
         self._check_round(inputs)
         worth = total(inputs.worth[np.arange(options.n_blocks), self.rank])

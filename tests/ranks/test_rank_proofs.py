@@ -33,6 +33,17 @@ CHANGES = [
     ({"price": -1.0}, "price: must be finite and >= 0, got -1"),
     ({"price": 0.0}, "proof: the price only shows"),
     ({"price": None}, "budget: it and a price were wanted, got none"),
+    ({"price": "1"}, "price: must be finite and >= 0, got 1"),
+    ({"budget": "600"}, "budget: a finite number was wanted, got '600'"),
+    ({"rank": [3, 3, 1]}, "shape: rank must be an array, got list"),
+    ({"rank": np.array([[2, 3, 1]])}, r"shape: rank has shape \(1, 3\), wanted \(3,\)"),
+    ({"objective": None}, "objective: a finite number was wanted, got None"),
+    ({"upper_bound": np.inf}, "bound: a finite number was wanted, got inf"),
+    ({"uniform_objective": "17"}, "uniform: a finite number was wanted, got '17'"),
+    ({"uniform_rank": None}, "uniform_rank: a finite number was wanted, got None"),
+    ({"min_rank": None}, "min_rank: a whole number >= 0 was wanted, got None"),
+    ({"min_rank": 0.5}, "min_rank: a whole number >= 0 was wanted, got 0.5"),
+    ({"min_rank": -1}, "min_rank: a whole number >= 0 was wanted, got -1"),
 ]
 
 
@@ -84,6 +95,10 @@ def test_what_is_worth_little_beside_all_else_does_not_make_a_plan_refuse_itself
         ({"equal_bandwidth": 1}, "equal_bandwidth: is 1"),
         ({"proof": None}, "deadline: it, a latency and a proof were wanted"),
         ({"upper_bound": 27.5, "objective": 27.5}, "objective"),
+        ({"upper_bound": np.inf}, "bound: a finite number was wanted, got inf"),
+        ({"latency_s": "1"}, "latency_s: a finite number was wanted, got '1'"),
+        ({"deadline_s": "4.2"}, "deadline: a finite number was wanted, got '4.2'"),
+        ({"device_of_block": [0, 1, 2]}, "shape: device_of_block must be an array, got list"),
     ],
 )
 def test_a_changed_plan_by_a_deadline_does_not_hold(change, message):
