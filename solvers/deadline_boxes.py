@@ -243,8 +243,8 @@ def _infeasible(inputs: DeadlineInputs, options: Options) -> InfeasibleError:
     start = f"no ranks fit: even with rank {lowest} everywhere "
     if must.size > n_devices:
         return InfeasibleError(
-            f"{start}{must.size} blocks need a device each, and there are {n_devices}; add devices, or let blocks "
-            "without fixed bits be left out (min_rank=0)",
+            f"{start}{must.size} blocks need a device each, and there are {n_devices}; add devices"
+            f"{', or let blocks without fixed bits be left out (min_rank=0)' if lowest else ''}",
             must.tolist(),
             n_devices,
         )
@@ -254,7 +254,8 @@ def _infeasible(inputs: DeadlineInputs, options: Options) -> InfeasibleError:
         return _too_few(
             start, must, hall, "have a finite compute_s for any of them, whatever the deadline; add devices, or memory"
         )
-    mend = f"a deadline_s of {_rounded_up(shortest)} would do; or add bandwidth or devices, or lower min_rank"
+    mend = f"a deadline_s of {_rounded_up(shortest)} would do; or add bandwidth or devices"
+    mend += ", or lower min_rank" if lowest else ""
     try:
         least_need = linear_assignment(need[must, :n_devices]).objective
     except InfeasibleError as hall:

@@ -203,7 +203,9 @@ def _devices(value: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) -> _Devi
     except ValueError as error:
         raise LolaTypeError(f"value must be an array of integers, one a device; numpy says: {error}") from None
     if worth.dtype.kind not in "iu":
-        raise LolaTypeError(f"value must hold integers, got dtype {worth.dtype}; count in smaller units, and round")
+        whole = worth.dtype.kind == "f" and np.isfinite(worth).all() and (worth == np.floor(worth)).all()
+        mend = "give them as integers, by astype(int)" if whole else "count in smaller units, and round"
+        raise LolaTypeError(f"value must hold integers, got dtype {worth.dtype}; {mend}")
     if worth.shape != need.shape:
         raise LolaValueError(f"value must have {need.size} entries, as many as need_hz; got shape {worth.shape}")
     if int(worth.min()) < 0 or sum(worth.tolist()) > 2**53:

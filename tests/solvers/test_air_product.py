@@ -296,8 +296,12 @@ def test_worse_products_are_not_verified():
     [
         ({"matrix": [1.0, 2.0]}, ValueError, r"matrix must have 2 axis\(es\), got shape \(2,\)"),
         ({"matrix": [[1.0, 2.0], [3.0]]}, TypeError, "matrix must be a rectangular array"),
-        ({"matrix": [["1"]]}, TypeError, "matrix must hold real numbers, got dtype"),
-        ({"matrix": [[True]]}, TypeError, "matrix must hold real numbers, got dtype bool"),
+        (
+            {"matrix": [["1"]]},
+            TypeError,
+            "matrix must hold real or complex numbers, got dtype <U1; convert it to float64 or c",
+        ),
+        ({"matrix": [[True]]}, TypeError, "matrix must hold real or complex numbers, got dtype bool"),
         ({"matrix": np.ones((0, 3))}, ValueError, r"matrix is empty, of shape \(0, 3\)"),
         ({"matrix": [[1.0, np.nan]]}, ValueError, r"matrix must hold finite numbers .* got nan at \(0, 1\) \(1 such"),
         ({"matrix": [[1.0], [1e51]]}, ValueError, r"matrix must hold finite numbers up to 1e50 .* 1e\+51 at \(1, 0\)"),

@@ -244,6 +244,19 @@ def test_what_never_fits_says_why():
 
 
 @pytest.mark.parametrize(
+    ("change", "last"),
+    [
+        ({"compute_s": [[1.0], [1.0]], "spectral_efficiency": [2.0]}, "add devices$"),
+        ({}, "or add bandwidth or devices$"),
+    ],
+)
+def test_rank_0_is_not_told_to_be_lowered(change, last):
+    asked = ROUND | {"fixed_bits": 5e5, "deadline_s": 0.51} | change
+    with pytest.raises(InfeasibleError, match=f"even with rank 0 everywhere .*{last}"):
+        deadline_ranks(**asked, min_rank=0)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"gain": [5.0, 2.0]}, r"gain must have 2 axis\(es\), got shape"),

@@ -230,7 +230,12 @@ def test_what_was_tampered_with_is_told():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"value": [1.0, 2.0]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        ({"value": [1.5, 2.0]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        ({"value": [1.0, np.inf]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        (
+            {"value": [1.0, 2.0]},
+            r"value must hold integers, got dtype float64; give them as integers, by astype\(int\)",
+        ),
         ({"value": [[1], [1, 2]]}, "value must be an array of integers, one a device; numpy says"),
         ({"value": [1]}, r"value must have 2 entries, as many as need_hz; got shape \(1,\)"),
         ({"value": [[1, 2]]}, r"value must have 2 entries, as many as need_hz; got shape \(1, 2\)"),
