@@ -272,7 +272,7 @@ def _improve(
     unit = max(int(np.gcd.reduce(value[free])), 1)
     total = max(min(int(value[free].sum()), math.floor(bound) - sure), 0) // unit
     of_totals, of_sets = free.size * (total // 8 + 1) + 16 * (total + 1), 24 << free.size
-    # Where no need is below 2⁻⁵⁰ of the bandwidth, pairs of numbers hold every bit of the sums.
+    # Where no need is below 2⁻⁴⁹ of the bandwidth, pairs of numbers hold every bit of the sums.
     far_apart = bandwidth > 2.0**102 * np.spacing(need[np.concatenate([held, free])].min(initial=bandwidth))
     if far_apart:
         of_totals = of_sets = _TOTAL_BYTES * min(total + 1, 1 << free.size)

@@ -280,6 +280,16 @@ def test_few_devices_of_any_value_take_little_memory(monkeypatch):
         assert check(value, need, bandwidth).objective == naive.most_value(value, need, bandwidth)
 
 
+def test_exact_sums_of_needs_far_apart_take_more_memory_and_are_refused_too(monkeypatch):
+    monkeypatch.setattr(knapsack, "MOST_BYTES", 1000)
+    value, need = [350_000_001, 200_000_000, 200_000_000, 1], [3.0, 2.0, 2.0, 1e-3]
+    assert device_selection(value, need, 4.001).selected.tolist() == [1, 2, 3]
+    with pytest.raises(
+        lola.LolaError, match="value: a table of 4 devices and .* may take at most 0.001 MB, got 0.00819"
+    ):
+        device_selection(value, [3.0, 2.0, 2.0, 1e-30], 4.0)
+
+
 def test_sets_and_totals_give_the_same_devices(instances):
     """Of devices that are worth as much, those that need least, in either way."""
     rng = np.random.default_rng(57)
