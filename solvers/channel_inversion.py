@@ -8,7 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, frozen, nonnegative_number, real_or_complex, require, shown, vector
+from lola.solvers.checks import (
+    FloatArray,
+    check_array,
+    check_number,
+    frozen,
+    nonnegative_number,
+    real_or_complex,
+    require,
+    shown,
+    vector,
+)
 from lola.solvers.errors import InfeasibleError, LolaTypeError
 
 # Sums of a few hundred numbers, and products that are formed again from rounded factors, agree this well.
@@ -78,7 +88,13 @@ class AirSum:
         inputs = _inputs(channel_gain, power, weight, noise_power)
         shape = inputs.weight.shape
         for name, values in (("amplitude", self.amplitude), ("shortfall", self.shortfall)):
-            require(values.shape == shape and (values >= 0).all(), name, "must hold a number >= 0 for each device")
+            check_array(name, "it", values, np.float64, None)
+            sane = values.shape == shape and ((values >= 0) & (values < np.inf)).all()
+            require(sane, name, "must hold a number >= 0 for each device")
+        for name, value in (("scale", self.scale), ("mse", self.mse), ("noise_variance", self.noise_variance)):
+            check_number(name, value)
+            require(value >= 0, name, f"must be >= 0, is {value}")
+        require(isinstance(self.unbiased, bool), "unbiased", f"True or False was wanted, got {shown(self.unbiased)}")
         over = self.amplitude > np.sqrt(inputs.power) * (1 + _ROUNDING)
         require(not over.any(), "amplitude", f"exceeds the power of device(s) {np.flatnonzero(over).tolist()}")
         missing = inputs.weight - self.scale * inputs.gain * self.amplitude
@@ -95,8 +111,14 @@ class AirSum:
         else:
             least = _bound(inputs, self.shortfall)
         require(self.mse <= least * (1 + _ROUNDING), "mse", f"is {self.mse}, but only {least} is proven")
+        # Where there is little noise, the slack above is more than all of the error, and this is what holds it.
+        require(self.mse >= least * (1 - _ROUNDING), "mse", f"is {self.mse}, and no error is below {least}")
         agrees = (np.abs(self.shortfall - missing) <= slack).all()
         require(agrees, "shortfall", f"is {self.shortfall.tolist()}, but {missing.tolist()} is missing")
+        biased = self.unbiased and self.shortfall.any()
+        require(not biased, "shortfall", f"is {self.shortfall.tolist()}, and must be 0 where the sum is unbiased")
+        parts = _mse(self.shortfall, self.noise_variance)
+        require(abs(self.mse - parts) <= _ROUNDING * parts, "mse", f"is {self.mse}, shortfall and noise make {parts}")
 
 
 def air_sum(
@@ -170,8 +192,7 @@ def air_sum(
     amplitude = np.divide(inputs.weight, scale * inputs.gain, out=np.zeros_like(inputs.weight), where=needed)
     amplitude = np.minimum(amplitude, np.sqrt(inputs.power))
     variance = (scale * float(np.sqrt(inputs.noise))) ** 2
-    mse = float(np.square(np.sort(shortfall)).sum()) + variance
-    return AirSum(scale, frozen(amplitude), mse, frozen(shortfall), variance, bool(unbiased))
+    return AirSum(scale, frozen(amplitude), _mse(shortfall, variance), frozen(shortfall), variance, bool(unbiased))
 
 
 def _inputs(channel_gain: ArrayLike, power: ArrayLike, weight: ArrayLike, noise_power: float) -> _Inputs:
@@ -181,6 +202,10 @@ def _inputs(channel_gain: ArrayLike, power: ArrayLike, weight: ArrayLike, noise_
     most = vector("power", power, ("channel_gain", gain))
     wanted = vector("weight", weight, ("channel_gain", gain), positive=False)
     return _Inputs(gain, most, wanted, nonnegative_number("noise_power", noise_power))
+
+
+def _mse(shortfall: FloatArray, noise_variance: float) -> float:
+    return float(np.square(np.sort(shortfall)).sum()) + noise_variance
 
 
 def _least_unbiased(inputs: _Inputs) -> float:

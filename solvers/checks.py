@@ -109,10 +109,14 @@ def real_array(name: str, value: ArrayLike, ndim: int) -> FloatArray:
 def real_or_complex(name: str, value: ArrayLike, ndim: int) -> FloatArray | ComplexArray:
     """Cast to a C-contiguous float64 or complex128 array of `ndim` axes, or say what came instead."""
     try:
-        is_complex = np.iscomplexobj(value)
+        dtype = np.asarray(value).dtype
     except ValueError:  # ragged, as `real_array` will say
-        is_complex = False
-    if not is_complex:
+        return real_array(name, value, ndim)
+    if dtype.kind not in "iufc":
+        raise LolaTypeError(
+            f"{name} must hold real or complex numbers, got dtype {dtype}; convert it to float64 or complex128"
+        )
+    if dtype.kind != "c":
         return real_array(name, value, ndim)
     for part in (np.real(value), np.imag(value)):
         real_array(name, part, ndim)

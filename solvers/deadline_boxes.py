@@ -8,7 +8,7 @@ from decimal import ROUND_CEILING, Context
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lola.solvers.checks import FloatArray, IntArray, check_array, frozen, require
+from lola.solvers.checks import FloatArray, IntArray, check_array, check_number, frozen, require
 from lola.solvers.deadline_options import DeadlineInputs, Options, deadline_inputs, options_of, total
 from lola.solvers.deadline_proof import CLOSED, RankProof, magnitude
 from lola.solvers.deadline_search import RankSearch
@@ -91,6 +91,9 @@ class DeadlineRanks:
             min_rank,
             equal_bandwidth,
         )
+        for name in ("objective", "latency_s", "upper_bound"):
+            check_number(name, getattr(self, name))
+        require(isinstance(self.proof, RankProof), "proof", f"a RankProof was wanted, got {type(self.proof).__name__}")
         options = options_of(inputs)
         self._check_round(inputs)
         worth = total(inputs.worth[np.arange(options.n_blocks), self.rank])
@@ -240,8 +243,8 @@ def _infeasible(inputs: DeadlineInputs, options: Options) -> InfeasibleError:
     start = f"no ranks fit: even with rank {lowest} everywhere "
     if must.size > n_devices:
         return InfeasibleError(
-            f"{start}{must.size} blocks need a device each, and there are {n_devices}; add devices, or let blocks "
-            "without fixed bits be left out (min_rank=0)",
+            f"{start}{must.size} blocks need a device each, and there are {n_devices}; add devices"
+            f"{', or let blocks without fixed bits be left out (min_rank=0)' if lowest else ''}",
             must.tolist(),
             n_devices,
         )
@@ -251,7 +254,8 @@ def _infeasible(inputs: DeadlineInputs, options: Options) -> InfeasibleError:
         return _too_few(
             start, must, hall, "have a finite compute_s for any of them, whatever the deadline; add devices, or memory"
         )
-    mend = f"a deadline_s of {_rounded_up(shortest)} would do; or add bandwidth or devices, or lower min_rank"
+    mend = f"a deadline_s of {_rounded_up(shortest)} would do; or add bandwidth or devices"
+    mend += ", or lower min_rank" if lowest else ""
     try:
         least_need = linear_assignment(need[must, :n_devices]).objective
     except InfeasibleError as hall:

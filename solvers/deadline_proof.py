@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lola.solvers.checks import LARGEST_COST, FloatArray, IntArray, require
+from lola.solvers.checks import LARGEST_COST, FloatArray, IntArray, check_array, require
 from lola.solvers.deadline_options import Options, total
 
 # Of the magnitudes that are added up: what is worth more by no more than this is not told from a rounding.
@@ -14,6 +14,12 @@ CLOSED = 1e-12
 # Of the largest worth: a remainder below this is one of roundings, and no unit is sought near it.
 _LEAST_UNIT = 1e-9
 _EPSILON = float(np.finfo(np.float64).eps)
+_ARRAYS: dict[str, type] = {
+    "split_block": np.int64,
+    "split_rank": np.int64,
+    "price": np.float64,
+    "device_price": np.float64,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +48,13 @@ class RankProof:
         In each box go the options with which nothing in it is worth more than the objective. A leaf must not allow more
         than the upper bound.
         """
-        n_nodes, enough = self.price.shape[0], objective + least_difference(options)
+        for name, kind in _ARRAYS.items():
+            values = getattr(self, name)
+            check_array("proof", name, values, kind, getattr(values, "shape", None))
+        n_nodes, enough = self.price.size, objective + least_difference(options)
         most = max(enough, upper_bound + CLOSED * magnitude(options))
-        shapes = (self.split_block.shape, self.split_rank.shape, self.device_price.shape)
-        fitting = shapes == ((n_nodes,), (n_nodes,), (n_nodes, options.n_devices))
+        shapes = tuple(getattr(self, name).shape for name in _ARRAYS)
+        fitting = shapes == ((n_nodes,), (n_nodes,), (n_nodes,), (n_nodes, options.n_devices))
         require(fitting, "proof", f"its arrays have shapes {shapes} for {n_nodes} nodes")
         above = f"{upper_bound:.17g} is below the objective, {objective:.17g}"
         require(upper_bound >= objective, "upper_bound", above)

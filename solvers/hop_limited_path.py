@@ -148,9 +148,10 @@ def _hops(distortion: ArrayLike) -> FloatArray:
     outside = ~((cost >= 0) & (cost <= LARGEST) | (cost == np.inf))
     if outside.any():
         i, j = np.argwhere(outside)[0]
+        shifted = ", or add the same number to all: each emulator has as many hops" if -np.inf < cost[i, j] < 0 else ""
         raise LolaValueError(
             f"distortion must be >= 0 (up to 1e50, or inf where a hop may not be), got {cost[i, j]} at "
-            f"[{i}, {j}]; correct it, or add the same number to all: each emulator has as many hops"
+            f"[{i}, {j}]; correct it{shifted}"
         )
     return cost
 

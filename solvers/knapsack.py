@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +24,14 @@ from lola.solvers.checks import (
     require,
 )
 from lola.solvers.errors import LolaTypeError, LolaValueError
-from lola.solvers.knapsack_tables import add, best_set, least_need
+from lola.solvers.knapsack_tables import add, best_set, least_need, least_need_in_integers
 
 # A sum of rounded products may be too low by so much.
 _ROUNDING = 1e-12
 # What the least needs may take, with what was decided for each device.
 MOST_BYTES = 1 << 28
+# What one total takes in Python's integers.
+_TOTAL_BYTES = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +203,9 @@ def _devices(value: ArrayLike, need_hz: ArrayLike, bandwidth_hz: float) -> _Devi
     except ValueError as error:
         raise LolaTypeError(f"value must be an array of integers, one a device; numpy says: {error}") from None
     if worth.dtype.kind not in "iu":
-        raise LolaTypeError(f"value must hold integers, got dtype {worth.dtype}; count in smaller units, and round")
+        whole = worth.dtype.kind == "f" and np.isfinite(worth).all() and (worth == np.floor(worth)).all()
+        mend = "give them as integers, by astype(int)" if whole else "count in smaller units, and round"
+        raise LolaTypeError(f"value must hold integers, got dtype {worth.dtype}; {mend}")
     if worth.shape != need.shape:
         raise LolaValueError(f"value must have {need.size} entries, as many as need_hz; got shape {worth.shape}")
     if int(worth.min()) < 0 or sum(worth.tolist()) > 2**53:
@@ -224,14 +229,23 @@ def _needs(need_hz: ArrayLike) -> FloatArray:
 
 def _take_in_order(order: IntArray, need: FloatArray, bandwidth: float) -> IntArray:
     """Return the devices of an order, each of which fits after those before it that did."""
-    total, taken = (0.0, 0.0), []
-    for device, more in zip(order.tolist(), need[order].tolist(), strict=True):
-        if more <= bandwidth:  # infinity adds up to no number
-            after = add(*total, more)
-            if after[0] <= bandwidth:
-                total = after
-                taken.append(device)
+    able = order[need[order] <= bandwidth]
+    units, room = in_units(need[able], bandwidth)
+    taken = []
+    for device, more in zip(able.tolist(), units, strict=True):
+        if more <= room:
+            room -= more
+            taken.append(device)
     return np.array(taken, dtype=np.int64)
+
+
+def in_units(need: FloatArray, bandwidth: float) -> tuple[list[int], int]:
+    """Return needs as whole multiples of some unit, and the largest sum that rounds to the bandwidth or less."""
+    tie = (Fraction(bandwidth) + Fraction(math.nextafter(bandwidth, math.inf))) / 2
+    ratios = [each.as_integer_ratio() for each in need.tolist()]
+    finest = max([tie.denominator, *(denominator for _, denominator in ratios)])  # all are powers of two
+    most = int(tie * finest) - (float(tie) > bandwidth)
+    return [numerator * (finest // denominator) for numerator, denominator in ratios], most
 
 
 def _critical_price(value: IntArray, need: FloatArray, bandwidth: float) -> float:
@@ -258,6 +272,10 @@ def _improve(
     unit = max(int(np.gcd.reduce(value[free])), 1)
     total = max(min(int(value[free].sum()), math.floor(bound) - sure), 0) // unit
     of_totals, of_sets = free.size * (total // 8 + 1) + 16 * (total + 1), 24 << free.size
+    # Where no need is below 2⁻⁴⁹ of the bandwidth, pairs of numbers hold every bit of the sums.
+    far_apart = bandwidth > 2.0**102 * np.spacing(need[np.concatenate([held, free])].min(initial=bandwidth))
+    if far_apart:
+        of_totals = of_sets = _TOTAL_BYTES * min(total + 1, 1 << free.size)
     if min(of_totals, of_sets) > MOST_BYTES:
         raise LolaValueError(
             f"value: a table of {free.size} devices and {total + 1} totals may take at most {MOST_BYTES / 1e6:.3g} MB, "
@@ -266,7 +284,11 @@ def _improve(
     start = 0.0, 0.0
     for more in need[held].tolist():
         start = add(*start, more)
-    if of_sets < of_totals:
+    if far_apart:
+        units, room = in_units(need, bandwidth)
+        of_held, of_free = sum(units[k] for k in held), [units[k] for k in free]
+        best, chosen = least_need_in_integers((value[free] // unit).tolist(), of_free, room, of_held)
+    elif of_sets < of_totals:
         best, chosen = best_set(value[free] // unit, need[free], bandwidth, *start)
     else:
         best, chosen = least_need(value[free] // unit, need[free], bandwidth, *start, total)

@@ -7,7 +7,7 @@ from lola.solvers._jit import kernel
 
 @kernel
 def add(high, low, more):
-    """Add to a sum that is held as a rounded number and what the rounding lost; exact to 106 bits."""
+    """Add to a sum that is held as a rounded number and what the rounding lost; exact while that fits 105 bits."""
     total = high + more
     part = total - high
     low += (high - (total - part)) + (more - part)
@@ -45,6 +45,33 @@ def best_set(value, need, bandwidth, high, low):
     for k in range(value.size):
         chosen[k] = of_best >> k & 1
     return best, chosen
+
+
+def least_need_in_integers(value, need, room, start):
+    """Find what `least_need` does for needs of any size, as all sums are Python's integers.
+
+    Parameters
+    ----------
+    value, need : list of int
+    room : int
+        For all needs.
+    start : int
+        Of devices that are selected anyway.
+
+    Returns
+    -------
+    best : int
+    chosen : (n,) bool
+    """
+    least = {0: (start, 0)} if start <= room else {}  # by total: what it needs, and its devices, one a bit
+    beyond = room + 1, 0
+    for k, (worth, more) in enumerate(zip(value, need, strict=True)):
+        for total, (before, devices) in list(least.items()):
+            if before + more < least.get(total + worth, beyond)[0]:
+                least[total + worth] = before + more, devices | 1 << k
+    best = max(least, default=-1)
+    devices = least.get(best, beyond)[1]
+    return best, np.array([devices >> k & 1 for k in range(len(value))], dtype=np.bool_)
 
 
 @kernel

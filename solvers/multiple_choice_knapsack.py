@@ -53,7 +53,8 @@ class RankAllocation:
         Raises
         ------
         VerificationError
-            If anything does not hold, sums of gains to 1e-12 of their sizes; the message says what.
+            If anything does not hold, sums of gains to 1e-12 of the sizes of those that the budget allows a block
+            alone; the message says what.
         TypeError, ValueError
             If an argument is not as described.
         """
@@ -67,7 +68,9 @@ class RankAllocation:
         check_price(self.price)
         check_number("proof", self.upper_bound)
         check_number("objective", self.objective)
-        slack = _ROUNDING * float(np.abs(blocks.gain).sum())
+        # Gains that the budget cannot buy are in no sum; a large one of them would hide any error.
+        within = np.arange(blocks.n_ranks) < blocks.highest[:, None]
+        slack = _ROUNDING * float(np.abs(blocks.gain[within]).sum())
         bound = blocks.bound(self.price)
         holds = bound <= self.upper_bound + slack
         require(holds, "proof", f"the price only shows {bound:.17g}, not {self.upper_bound:.17g}")

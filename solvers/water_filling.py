@@ -12,11 +12,14 @@ from lola.solvers.checks import (
     SMALLEST,
     ComplexArray,
     FloatArray,
+    check_array,
+    check_number,
     frozen,
     nonnegative_number,
     positive_number,
     real_or_complex,
     require,
+    shown,
 )
 from lola.solvers.errors import LolaValueError
 
@@ -69,6 +72,7 @@ class AirProduct:
             If an argument is not as `air_product` describes it.
         """
         wanted, through, budget, noise = _inputs(matrix, channel, power, noise_power)
+        self._check_types()
         for name, values, of in (
             ("matrix_values", self.matrix_values, wanted),
             ("channel_values", self.channel_values, through),
@@ -85,11 +89,25 @@ class AirProduct:
         slack = 100 * _EPSILON * (sizes[3] + sizes[2] * sizes[1] * sizes[0])
         near = abs(error - np.sqrt(self.mse)) <= slack + _ROUNDING * error
         require(near, "mse", f"is {self.mse}, the error is {error**2}")
-        require(self.water_level > 0, "water_level", f"must be > 0, is {self.water_level}")
         modes = min(_rank(wanted, self.matrix_values), _rank(through, self.channel_values))
         least = _bound(self.matrix_values, self.channel_values[:modes], budget, noise, self.water_level)
         require(self.mse <= least * (1 + _ROUNDING), "mse", f"is {self.mse}, but only {least} is proven")
         self._check_modes(wanted, through, modes)
+        # Where there is little noise, the slack above is more than all of the error, and this is what holds it.
+        left = _mse(self.matrix_values, self.channel_values[:modes], self.mode_power, noise)
+        require(abs(self.mse - left) <= _ROUNDING * left, "mse", f"is {self.mse}, but these modes leave {left}")
+
+    def _check_types(self) -> None:
+        for name in ("matrix_values", "channel_values", "mode_power"):
+            check_array(name, "it", getattr(self, name), np.float64, None)
+        for name in ("precoder", "equaliser"):
+            values = getattr(self, name)
+            kind = np.complex128 if np.iscomplexobj(values) else np.float64
+            check_array(name, "it", values, kind, getattr(values, "shape", None))
+        check_number("mse", self.mse)
+        require(self.mse >= 0, "mse", f"must be >= 0, is {self.mse}")
+        sane = isinstance(self.water_level, int | float | np.floating) and self.water_level > 0
+        require(sane, "water_level", f"must be > 0, is {shown(self.water_level)}")
 
     def _check_modes(self, wanted: FloatArray | ComplexArray, through: FloatArray | ComplexArray, modes: int) -> None:
         """Check that each pair of singular values has the power that the precoder gives it.
@@ -168,8 +186,7 @@ def air_product(matrix: ArrayLike, channel: ArrayLike, power: float, noise_power
     heard = poured > 0
     factor = np.divide(values * gains * np.sqrt(poured), arriving, out=np.zeros(modes), where=heard)
     equaliser = (left[:, :modes] * factor) @ receive[:, :modes].conj().T
-    missing = np.divide(values * values * noise, arriving, out=values * values, where=heard)
-    mse = float(missing.sum() + np.square(omega[modes:]).sum())
+    mse = _mse(omega, gains, poured, noise)
     return AirProduct(frozen(precoder), frozen(equaliser), mse, frozen(poured), level, frozen(omega), frozen(lamda))
 
 
@@ -224,6 +241,13 @@ def _pour(values: FloatArray, gains: FloatArray, budget: float, noise: float) ->
     poured = np.zeros_like(values)
     poured[: last + 1] = widths[: last + 1] * (above + (thresholds[last] - thresholds[: last + 1]))
     return poured * (budget / poured.sum()), float(level)
+
+
+def _mse(omega: FloatArray, gains: FloatArray, power: FloatArray, noise: float) -> float:
+    """Return the MSE of pairs of singular values with so much power each; `gains` are those above 0."""
+    paired, lost = np.square(omega[: gains.size]), np.square(omega[gains.size :])
+    left = np.divide(paired * noise, gains * gains * power + noise, out=paired, where=power > 0)
+    return float(left.sum() + lost.sum())
 
 
 def _bound(omega: FloatArray, gains: FloatArray, budget: float, noise: float, level: float) -> float:

@@ -145,7 +145,7 @@ def run(options: argparse.Namespace) -> None:
     importance = _importance(settings)
     budget = settings.budget
     if budget is None and problem is None:
-        budget = _uniform_budget(importance, settings.uniform_rank)
+        budget = _uniform_budget(importance, settings.uniform_rank, settings.min_rank)
     with naming_options("budget", "deadline_s", "min_rank"), _naming_mends():
         plan = allocate_ranks(
             importance,
@@ -224,7 +224,7 @@ def _measured(settings: Settings) -> "Importance":
             return measure_task_importance(training, **settings.told("measure", "steps"), progress=report)
 
 
-def _uniform_budget(importance: "Importance", uniform_rank: int | None) -> float:
+def _uniform_budget(importance: "Importance", uniform_rank: int | None, min_rank: int) -> float:
     """Return as many parameters as one rank for all blocks takes."""
     from lola.cli.common import naming_options
     from lola.solvers.checks import positive_integer
@@ -239,6 +239,11 @@ def _uniform_budget(importance: "Importance", uniform_rank: int | None) -> float
                 f"--uniform-rank must be at most {importance.max_rank}, as many as were measured, got {rank}; lower "
                 "it, or measure more (--max-rank)"
             )
+    if rank < min_rank <= importance.max_rank:
+        raise LolaValueError(
+            f"--min-rank must be at most {rank}, the rank in every block that the budget is of, got {min_rank}; lower "
+            f"it, or {'raise' if uniform_rank is not None else 'give'} --uniform-rank"
+        )
     return float(rank * int(importance.cost.sum()))
 
 

@@ -70,7 +70,7 @@ def importance_from_json(where: str, data: dict[str, Any]) -> Importance:
     vectors: dict[str, Any] = {
         key: numbers(f"{where}, {key}", data[key])
         for key in ("cost", "rank_bits", "fixed_bits")
-        if data.get(key) is not None
+        if key == "cost" or data.get(key) is not None  # those that may be left out may be null
     }
     try:
         return Importance(

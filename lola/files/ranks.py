@@ -104,6 +104,10 @@ def load_ranks(path: StrPath) -> tuple[RankPlan, Importance, Problem | None]:
         raise FormatError(
             f"{where}, objective: is {claimed!r}, but the ranks are worth {plan.objective!r}; was it edited?"
         )
+    if bound < plan.objective:
+        raise FormatError(
+            f"{where}, upper_bound: is {bound!r}, below what the ranks are worth, {plan.objective!r}; was it edited?"
+        )
     return plan, importance, problem
 
 

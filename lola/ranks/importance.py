@@ -15,7 +15,7 @@ from lola.solvers.rank_gains import worth_of_ranks
 
 SINGULAR, SENSITIVITY = "singular", "sensitivity"
 MEASURES = (SINGULAR, SENSITIVITY)
-# A rank takes as many parameters, and no more ranks are listed, than a file of them can be read in.
+# All ranks together take as many parameters, and no more ranks are listed, than a file of them can be read in.
 _MOST_PARAMETERS, _MOST_RANKS = 2**53, 2**16
 
 
@@ -94,6 +94,13 @@ class Importance:
             raise LolaValueError(
                 f"cost must be whole numbers of parameters up to 2**53, got {parameters.tolist()[:8]}; count those of "
                 "one rank"
+            )
+        # Added up as Python's integers, so that no sum of the ranks' parameters ever exceeds 64 bits.
+        everything = gains.shape[1] * sum(map(int, parameters))
+        if everything > _MOST_PARAMETERS:
+            raise LolaValueError(
+                f"cost must let all ranks of all blocks have up to 2**53 parameters, got {everything} in all; count "
+                "those of one rank, or list fewer ranks"
             )
         bits = BITS_PER_VALUE * parameters if rank_bits is None else vector("rank_bits", rank_bits, a_block)
         fixed = (

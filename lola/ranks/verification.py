@@ -12,7 +12,7 @@ from lola.problem import Problem
 from lola.proofs.checks import ROUNDING
 from lola.ranks.importance import Importance
 from lola.ranks.rounds import round_arguments
-from lola.solvers.checks import check_array, check_number, expect, require
+from lola.solvers.checks import check_array, check_number, expect, require, shown
 from lola.solvers.deadline_boxes import DeadlineRanks
 from lola.solvers.deadline_proof import RankProof
 from lola.solvers.deadline_uniform import uniform_deadline_rank
@@ -22,8 +22,6 @@ from lola.solvers.multiple_choice_knapsack import RankAllocation
 if TYPE_CHECKING:
     from lola.ranks.plan import RankPlan
 
-# Of the sizes of all that is added up: gains may cancel out.
-_SUMS = 1e-9
 # What a plan by a deadline has besides; one under a budget has none of it.
 _OF_DEADLINE = ("equal_bandwidth", "device_of_block", "bandwidth_hz", "latency_s", "proof")
 
@@ -39,6 +37,7 @@ def verify(plan: RankPlan, importance: Importance, problem: Problem | None) -> N
         If the importance or the problem is none, or of another number of blocks.
     """
     expect("importance", importance, Importance)
+    check_array("shape", "rank", plan.rank, np.int64, None)
     if plan.rank.size != importance.n_blocks:
         raise LolaValueError(
             f"an importance of {plan.rank.size} blocks was wanted, as many as the plan has ranks; got one of "
@@ -70,9 +69,13 @@ def _check_uniform(plan: RankPlan, largest: int) -> None:
 def _check_numbers(plan: RankPlan, importance: Importance) -> None:
     for name, dtype in (("rank", np.int64), ("parameters", np.int64), ("upload_bits", np.float64)):
         check_array("shape", name, getattr(plan, name), dtype, importance.n_blocks)
+    numbers = {"objective": plan.objective, "bound": plan.upper_bound, "uniform": plan.uniform_objective}
+    for line, number in (numbers | {"uniform_rank": plan.uniform_rank}).items():
+        check_number(line, number)
+    least = plan.min_rank
+    require(type(least) is int and least >= 0, "min_rank", f"a whole number >= 0 was wanted, got {shown(least)}")
     most = importance.max_rank
     inside = (plan.rank >= plan.min_rank) & (plan.rank <= most)
-    require(plan.min_rank >= 0, "min_rank", f"is {plan.min_rank}")
     require(inside.all(), "rank", f"must lie between {plan.min_rank} and {most}, got {plan.rank[~inside][:1]}")
     right = (plan.parameters == importance.parameters(plan.rank)).all()
     require(right, "parameters", "are not cost·rank; is this the importance that was asked?")
@@ -81,12 +84,11 @@ def _check_numbers(plan: RankPlan, importance: Importance) -> None:
     require(right, "upload_bits", "are not fixed_bits + rank_bits·rank; is this the importance that was asked?")
     require(0 <= plan.uniform_rank <= most, "uniform_rank", f"must lie between 0 and {most}, got {plan.uniform_rank}")
     require(plan.name == importance.name, "name", "the blocks are not called as the importance calls them")
-    slack = _SUMS * float(np.abs(importance.gain).sum())
     alike = np.full_like(plan.rank, plan.uniform_rank)
     for line, worth, rank in (("objective", plan.objective, plan.rank), ("uniform", plan.uniform_objective, alike)):
         exact = importance.worth(rank)
-        require(abs(worth - exact) <= slack, line, f"is {worth!r}, but the ranks are worth {exact!r}")
-    require(plan.objective <= plan.upper_bound + slack, "bound", f"{plan.upper_bound!r} is below the objective")
+        require(worth == exact, line, f"is {worth!r}, but the ranks are worth {exact!r}")
+    require(plan.objective <= plan.upper_bound, "bound", f"{plan.upper_bound!r} is below the objective")
 
 
 def _check_budget(plan: RankPlan, importance: Importance) -> None:
@@ -106,11 +108,12 @@ def _check_budget(plan: RankPlan, importance: Importance) -> None:
     sure = importance.worth(first)  # what is chosen lies beyond it
     chosen = np.arange(importance.max_rank) < plan.rank[:, None]
     chosen[:, :least] = False
+    worth = math.fsum(importance.gain[chosen])
     RankAllocation(
         rank=plan.rank - least,
-        objective=math.fsum(importance.gain[chosen]),
+        objective=worth,
         price=price,
-        upper_bound=plan.upper_bound - sure + ROUNDING * abs(sure),
+        upper_bound=max(plan.upper_bound - sure + ROUNDING * abs(sure), worth),  # a difference, rounded
     ).verify(importance.gain[:, least:], importance.cost, beyond)
 
 
@@ -127,6 +130,7 @@ def _check_deadline(plan: RankPlan, importance: Importance, problem: Problem) ->
     assert shares is not None
     assert plan.latency_s is not None
     assert proof is not None
+    check_number("deadline", deadline_s)
     arguments = round_arguments(importance, problem, deadline_s)
     alike = uniform_deadline_rank(importance.gain, **arguments, equal_bandwidth=plan.equal_bandwidth)
     _check_uniform(plan, alike)

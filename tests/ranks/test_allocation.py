@@ -133,65 +133,6 @@ def test_a_plan_tells_of_itself():
     assert timed.rows()[0].keys() == {"depth", "name", "rank", "parameters", "upload_bits", "device", "bandwidth_hz"}
 
 
-CHANGES = [
-    ({"rank": np.array([3, 3, 1])}, "parameters: are not cost·rank"),
-    ({"rank": np.array([4, 1, 1])}, r"rank: must lie between 1 and 3, got \[4\]"),
-    ({"rank": np.array([2.0, 3.0, 1.0])}, "shape: rank must be of int64"),
-    ({"parameters": np.array([1, 2, 3])}, "parameters: are not cost·rank"),
-    ({"upload_bits": np.array([1.0, 2.0, 3.0])}, "upload_bits: are not fixed_bits"),
-    ({"objective": 30.0}, "objective: is 30.0, but the ranks are worth 29.0"),
-    ({"upper_bound": 28.0}, "bound: 28.0 is below the objective"),
-    ({"uniform_rank": 3, "uniform_objective": 30.75}, "uniform_rank: the largest that fits is 2, not 3"),
-    ({"uniform_rank": 0, "uniform_objective": 0.0}, "uniform_rank: the largest that fits is 2, not 0"),
-    ({"uniform_rank": 2.0}, "uniform_rank: the largest that fits is 2, not 2.0"),
-    ({"name": ("a", "b", "c")}, "name: the blocks are not called as the importance calls them"),
-    ({"bandwidth_hz": np.ones(3)}, "budget: a plan under one has no bandwidth_hz"),
-    ({"latency_s": 1.0}, "budget: a plan under one has no latency_s"),
-    ({"equal_bandwidth": True}, "budget: a plan under one has no equal_bandwidth"),
-    ({"budget": np.inf}, "budget: a finite number was wanted, got inf"),
-    ({"uniform_rank": 5}, "uniform_rank: must lie between 0 and 3, got 5"),
-    ({"uniform_rank": -1, "uniform_objective": 0.0}, "uniform_rank: must lie between 0 and 3, got -1"),
-    ({"min_rank": -1}, "min_rank: is -1"),
-    ({"uniform_objective": 1.0}, "uniform: is 1.0"),
-    ({"budget": 500.0}, "uniform_rank: the largest that fits is 1, not 2"),
-    ({"budget": 500.0, "uniform_rank": 1, "uniform_objective": 20.0}, "budget: the ranks cost 300, more than 200"),
-    ({"budget": 200.0, "uniform_rank": 0, "uniform_objective": 0.0}, "budget: not even rank 1 of every block fits 200"),
-    ({"price": -1.0}, "price: must be finite and >= 0, got -1"),
-    ({"price": 0.0}, "proof: the price only shows"),
-    ({"price": None}, "budget: it and a price were wanted, got none"),
-]
-
-
-@pytest.mark.parametrize("change, message", CHANGES)
-def test_a_changed_plan_does_not_hold(change, message):
-    importance = toy()
-    plan = lola.allocate_ranks(importance, budget=600)
-    with pytest.raises(lola.VerificationError, match=message):
-        replace(plan, **change).verify(importance)
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"device_of_block": np.array([0, 0, 1])}, "device_of_block"),
-        ({"bandwidth_hz": np.array([1e6, 1e6, 1e6])}, "bandwidth_hz"),
-        ({"bandwidth_hz": np.array([1.0, 1.0])}, "shape: bandwidth_hz has shape"),
-        ({"latency_s": 1.0}, "latency_s"),
-        ({"deadline_s": 4.15}, "latency_s"),
-        ({"budget": 99.0}, "deadline: a plan by one has no budget and no price"),
-        ({"uniform_rank": 0, "uniform_objective": 0.0}, "uniform_rank: the largest that fits is 1, not 0"),
-        ({"equal_bandwidth": 1}, "equal_bandwidth: is 1"),
-        ({"proof": None}, "deadline: it, a latency and a proof were wanted"),
-        ({"upper_bound": 27.5, "objective": 27.5}, "objective"),
-    ],
-)
-def test_a_changed_plan_by_a_deadline_does_not_hold(change, message):
-    importance, problem = toy(), small_problem()
-    plan = lola.allocate_ranks(importance, deadline_s=4.2, problem=problem)
-    with pytest.raises(lola.VerificationError, match=message):
-        replace(plan, **change).verify(importance, problem)
-
-
 def test_a_plan_is_checked_with_what_it_was_made_of():
     importance, problem = toy(), small_problem()
     plan, timed = (
@@ -267,6 +208,11 @@ BAD = [
     ({"cost": [1, 2]}, "cost must have 3 entries, as many as the rows of gain; got 2"),
     ({"cost": [1, 2, 0]}, "cost must be finite and > 0, got 0.0 at index 2"),
     ({"cost": [1, 2.5, 3]}, r"cost must be whole numbers of parameters up to 2\*\*53, got \[1.0, 2.5, 3.0\]"),
+    (
+        {"cost": [2**52, 1, 1]},
+        r"all ranks of all blocks have up to 2\*\*53 parameters, got 13510798882111494 in all; count those of one",
+    ),
+    ({"cost": [2**53, 2**53, 2**53]}, "cost must let all ranks .* got 81064793292668928 in all; count those of one"),
     ({"rank_bits": [1, -1, 1]}, "rank_bits must be finite and > 0, got -1"),
     ({"fixed_bits": [1, -1, 1]}, "fixed_bits must be finite and >= 0, got -1"),
     ({"name": ["a", "b"]}, "name must have 3 entries, as many as gain has rows; got 2"),

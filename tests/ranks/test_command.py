@@ -116,6 +116,13 @@ def test_it_measures_and_what_it_saved_is_trained_with(task, capsys, measure):
         (["--budget=1"], "--budget must be finite and at least 9216 parameters, 1 rank(s) of every block, got 1"),
         (["--uniform-rank=0"], "--uniform-rank must be at least 1, got 0"),
         (["--uniform-rank=17"], "--uniform-rank must be at most 16, as many as were measured, got 17; lower"),
+        (
+            ["--uniform-rank=4", "--min-rank=5"],
+            "--min-rank must be at most 4, the rank in every block that the budget is of, got 5; lower it, or raise "
+            "--uniform-rank",
+        ),
+        (["--min-rank=12"], "--min-rank must be at most 8, the rank in every block that the budget is of, got 12; low"),
+        (["--min-rank=12"], "got 12; lower it, or give --uniform-rank"),
         (["--min-rank=17"], "--min-rank must lie between 0 and 16, the ranks that gain has columns for; got 17"),
         (["--deadline-s=0", "--profile=p.json"], "p.json: No such file"),
         (["--deadline-s=5"], "a profile of 6 blocks was wanted, as many as the importance has; got 12"),

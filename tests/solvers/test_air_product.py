@@ -235,6 +235,13 @@ MATRIX, CHANNEL = [[0.0, 2.0], [1.0, 0.0]], [[3.0, 0.0], [0.0, 1.0]]
         ({"equaliser": np.zeros((2, 2))}, "mse: is 0.304.*, the error is 5.0"),
         ({"mode_power": np.array([4.0, 4.0])}, r"mode_power: is \[4.0, 4.0\], but the precoder sends otherwise"),
         ({"mode_power": np.array([8.0])}, "mode_power: must hold 2 numbers >= 0"),
+        ({"mse": None}, "mse: a finite number was wanted, got None"),
+        ({"mse": -0.3}, "mse: must be >= 0, is -0.3"),
+        ({"water_level": None}, "water_level: must be > 0, is None"),
+        ({"mode_power": [4.0, 4.0]}, "mode_power: it must be an array, got list"),
+        ({"channel_values": None}, "channel_values: it must be an array, got NoneType"),
+        ({"precoder": [[1.0]]}, "precoder: it must be an array, got list"),
+        ({"equaliser": np.eye(2, dtype=int)}, "equaliser: it must be of float64, got int64"),
         ({"mode_power": np.array([np.nan, 1.0])}, "mode_power: must hold 2 numbers >= 0"),
     ],
 )
@@ -242,6 +249,21 @@ def test_what_is_not_so_is_not_verified(change, line):
     product = air_product(MATRIX, CHANNEL, 8.0, 1.0)
     with pytest.raises(lola.VerificationError, match=line):
         replace(product, **change).verify(MATRIX, CHANNEL, 8.0, 1.0)
+
+
+@pytest.mark.parametrize("noise", [1e-10, 1e-20, 1e-30])
+def test_little_noise_hides_no_lie(noise):
+    """All of the error is less than roundings of the matrices; and so is that of a price that proves less."""
+    given = np.eye(2), np.eye(2), 1.0, noise
+    product = air_product(*given)
+    product.verify(*given)
+    for mse in (0.0, product.mse / 2, product.mse * (1 - 1e-9)):
+        with pytest.raises(lola.VerificationError, match="mse: is .*(the error is|but these modes leave)"):
+            replace(product, mse=mse).verify(*given)
+    level, price = 2 * product.water_level, np.sqrt(noise) / (2 * product.water_level)
+    proven = 4 * price * np.sqrt(noise) - price**2
+    with pytest.raises(lola.VerificationError, match="mse: is .*(the error is|but these modes leave)"):
+        replace(product, water_level=level, mse=proven).verify(*given)
 
 
 def test_powers_of_the_wrong_modes_are_not_verified():
@@ -274,8 +296,12 @@ def test_worse_products_are_not_verified():
     [
         ({"matrix": [1.0, 2.0]}, ValueError, r"matrix must have 2 axis\(es\), got shape \(2,\)"),
         ({"matrix": [[1.0, 2.0], [3.0]]}, TypeError, "matrix must be a rectangular array"),
-        ({"matrix": [["1"]]}, TypeError, "matrix must hold real numbers, got dtype"),
-        ({"matrix": [[True]]}, TypeError, "matrix must hold real numbers, got dtype bool"),
+        (
+            {"matrix": [["1"]]},
+            TypeError,
+            "matrix must hold real or complex numbers, got dtype <U1; convert it to float64 or c",
+        ),
+        ({"matrix": [[True]]}, TypeError, "matrix must hold real or complex numbers, got dtype bool"),
         ({"matrix": np.ones((0, 3))}, ValueError, r"matrix is empty, of shape \(0, 3\)"),
         ({"matrix": [[1.0, np.nan]]}, ValueError, r"matrix must hold finite numbers .* got nan at \(0, 1\) \(1 such"),
         ({"matrix": [[1.0, np.inf], [np.nan, 1.0]]}, ValueError, r"matrix must .* got inf at \(0, 1\) \(2 such in all"),

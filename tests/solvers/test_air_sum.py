@@ -277,7 +277,7 @@ def test_equally_strong_devices_lose_by_their_weights():
         ({"channel_gain": [1.0, np.inf * 1j]}, ValueError, "channel_gain must be finite"),
         ({"channel_gain": [1.0, 1e-60j]}, ValueError, r"zero or from 1e-50 to 1e50\), got 1e-60"),
         ({"channel_gain": [[1j, 1.0]]}, ValueError, r"channel_gain must have 1 axis\(es\), got shape \(1, 2\)"),
-        ({"channel_gain": ["1", "2"]}, TypeError, "channel_gain must hold real numbers, got dtype"),
+        ({"channel_gain": ["1", "2"]}, TypeError, "channel_gain must hold real or complex numbers, got dtype"),
         ({"channel_gain": [[1.0], [1.0, 2.0]]}, TypeError, "channel_gain must be a rectangular array"),
         ({"channel_gain": np.ma.array([1j, 2j], mask=[0, 1])}, TypeError, "channel_gain is a masked array"),
         ({"power": [1.0, 0.0]}, ValueError, "power must be finite and > 0, got 0.0 at index 1"),

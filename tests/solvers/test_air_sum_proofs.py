@@ -23,7 +23,16 @@ from lola.solvers import air_sum
         ({"shortfall": np.array([0.0, 0.0])}, "mse: is 0.125, but only 0.0 is proven"),
         ({"unbiased": True}, "unbiased: a weight comes out wrong"),
         ({"noise_variance": 0.06}, "noise_variance: is 0.06, the noise's is 0.0625"),
-        ({"noise_variance": np.nan}, "noise_variance: is nan, the noise's is 0.0625"),
+        ({"noise_variance": np.nan}, "noise_variance: a finite number was wanted, got nan"),
+        ({"mse": -1.0}, "mse: must be >= 0, is -1.0"),
+        ({"mse": "1"}, "mse: a finite number was wanted, got '1'"),
+        ({"scale": None}, "scale: a finite number was wanted, got None"),
+        ({"noise_variance": None}, "noise_variance: a finite number was wanted, got None"),
+        ({"unbiased": None}, "unbiased: True or False was wanted, got None"),
+        ({"amplitude": [0.5, 1.0]}, "amplitude: it must be an array, got list"),
+        ({"amplitude": np.array([1, 1])}, "amplitude: it must be of float64, got int64"),
+        ({"shortfall": None}, "shortfall: it must be an array, got NoneType"),
+        ({"shortfall": np.array([0.0, np.inf])}, "shortfall: must hold a number >= 0 for each device"),
         ({"shortfall": np.array([0.0, 0.5])}, r"shortfall: is \[0.0, 0.5\], but \[0.0, 0.25\] is missing"),
     ],
 )
@@ -31,6 +40,33 @@ def test_what_is_not_so_is_not_verified(change, line):
     given = [2.0, 0.5j], [1.0, 1.0], [0.5, 0.5], 0.25
     with pytest.raises(lola.VerificationError, match=line):
         replace(air_sum(*given), **change).verify(*given)
+
+
+@pytest.mark.parametrize("noise", [1e-12, 1e-20, 1e-26])
+def test_little_noise_hides_no_lie(noise):
+    """All of the error is less than roundings of the weights."""
+    given = [1.0, 0.5], [1.0, 1.0], [1.0, 0.3], noise
+    biased, unbiased = air_sum(*given), air_sum(*given, unbiased=True)
+    for total in (biased, unbiased):
+        total.verify(*given)
+        for mse in (0.0, total.mse / 2, total.mse * (1 - 1e-9)):
+            with pytest.raises(lola.VerificationError, match="mse: "):
+                replace(total, mse=mse).verify(*given)
+    with pytest.raises(lola.VerificationError, match="unbiased: a weight|shortfall: .* must be 0 where the sum is"):
+        replace(biased, unbiased=True, mse=unbiased.mse).verify(*given)
+    with pytest.raises(lola.VerificationError, match="mse: .*, but only 0.0 is proven"):
+        replace(unbiased, unbiased=False).verify(*given)
+
+
+def test_a_large_weight_hides_no_shortfall_of_a_small_one():
+    given = [1e9, 1.0], [1.0, 1.0], [1e6, 1.0], 1e-7
+    total = air_sum(*given)
+    total.verify(*given)
+    with pytest.raises(lola.VerificationError, match="mse: is .*, shortfall and noise make"):
+        replace(total, shortfall=total.shortfall / 2).verify(*given)
+    less = replace(total, shortfall=total.shortfall / 2, mse=total.mse - 0.75 * (total.shortfall**2).sum())
+    with pytest.raises(lola.VerificationError, match="mse: is .*, and no error is below"):
+        less.verify(*given)
 
 
 def test_worse_sums_are_not_verified():

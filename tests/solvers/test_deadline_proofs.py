@@ -123,6 +123,29 @@ def test_a_tree_that_leaves_ranks_out_is_no_proof():
             replace(best, proof=replace(proof, **changed)).verify(**arguments)
 
 
+def test_what_is_of_another_type_is_no_proof():
+    arguments, best = cut()
+    proof = best.proof
+    for line, changed in {
+        "proof: price must be an array, got list": {"price": proof.price.tolist()},
+        "proof: price must be an array, got NoneType": {"price": None},
+        "proof: price must be of float64, got object": {"price": proof.price.astype(object)},
+        "proof: price must be of float64, got complex128": {"price": proof.price.astype(complex)},
+        "proof: its arrays have shapes": {"price": proof.price[:, None]},
+        "proof: split_block must be of int64, got float64": {"split_block": proof.split_block * 1.0},
+    }.items():
+        with pytest.raises(VerificationError, match=line):
+            replace(best, proof=replace(proof, **changed)).verify(**arguments)
+    for line, changed in {
+        "objective: a finite number was wanted, got None": {"objective": None},
+        "latency_s: a finite number was wanted, got '1'": {"latency_s": "1"},
+        "upper_bound: a finite number was wanted, got inf": {"upper_bound": np.inf},
+        "proof: a RankProof was wanted, got NoneType": {"proof": None},
+    }.items():
+        with pytest.raises(VerificationError, match=line):
+            replace(best, **changed).verify(**arguments)
+
+
 def test_prices_so_large_that_gains_drown_beside_them_prove_nothing():
     """Each block's best option less 1e200, plus 1e200 for each device, would be a bound of 0."""
     two = ROUND | {"compute_s": [[1.0, 0.5], [2.0, 1.0]], "spectral_efficiency": [2.0, 4.0]}
@@ -244,6 +267,19 @@ def test_what_never_fits_says_why():
         InfeasibleError, match=r"rank 3 everywhere the blocks need .* Hz to end by 4.2 s, and there are"
     ):
         deadline_ranks(**ROUND | {"deadline_s": 4.2}, min_rank=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "last"),
+    [
+        ({"compute_s": [[1.0], [1.0]], "spectral_efficiency": [2.0]}, "add devices$"),
+        ({}, "or add bandwidth or devices$"),
+    ],
+)
+def test_rank_0_is_not_told_to_be_lowered(change, last):
+    asked = ROUND | {"fixed_bits": 5e5, "deadline_s": 0.51} | change
+    with pytest.raises(InfeasibleError, match=f"even with rank 0 everywhere .*{last}"):
+        deadline_ranks(**asked, min_rank=0)
 
 
 @pytest.mark.parametrize(

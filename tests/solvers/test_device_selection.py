@@ -138,6 +138,32 @@ def test_needs_are_added_up_exactly_and_rounded_once():
     assert device_selection([3, 1, 1], [1.0, 1e-17, 1e-17], 1.0).objective == 5  # what is lost in rounding fits
 
 
+@pytest.mark.parametrize(
+    "need, bandwidth",
+    [([1e9, 1e19, 1e-14, 1e-49, 1e9], 1.0000000002e19), ([1e-23, 1e-26, 1e16, 1e16, 10.0], 20000000000000008.0)],
+)
+def test_needs_that_are_far_apart_are_added_up_exactly_too(need, bandwidth):
+    """Two numbers hold 106 bits of a sum; of these needs one more bit decides what fits."""
+    chosen = check(np.ones(5, np.int64), np.array(need), bandwidth)
+    assert chosen.objective == naive.most_value([1] * 5, need, bandwidth)
+    for priority in (np.arange(5), -np.arange(5)):
+        assert math.fsum(np.array(need)[greedy_selection(priority, need, bandwidth)]) <= bandwidth
+
+
+def test_optimal_where_a_bit_far_down_decides(instances):
+    """The bandwidth is a sum of some needs, or lies between it and the next number, which ties decide."""
+    rng, decided = np.random.default_rng(59), 0
+    for _ in range(instances(100)):
+        n = int(rng.integers(3, 8))
+        need = 2.0 ** rng.choice([0, 52, 53, 53, -60, -120], n) * rng.choice([1.0, 1.0, 1.5], n)
+        value = rng.integers(1, 4, n)
+        bandwidth = math.fsum(need[rng.random(n) < 0.7]) or 1.0
+        chosen = check(value, need, bandwidth)
+        assert chosen.objective == naive.most_value(value, need, bandwidth), (value, need, bandwidth)
+        decided += chosen.objective < chosen.upper_bound
+    assert decided > 0
+
+
 def test_nothing_fits_or_nothing_is_worth_anything():
     for value, need in (([5, 5], [2.0, np.inf]), ([0, 0], [0.5, 0.5])):
         chosen = device_selection(value, need, 1.0)
@@ -204,7 +230,12 @@ def test_what_was_tampered_with_is_told():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"value": [1.0, 2.0]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        ({"value": [1.5, 2.0]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        ({"value": [1.0, np.inf]}, "value must hold integers, got dtype float64; count in smaller units, and round"),
+        (
+            {"value": [1.0, 2.0]},
+            r"value must hold integers, got dtype float64; give them as integers, by astype\(int\)",
+        ),
         ({"value": [[1], [1, 2]]}, "value must be an array of integers, one a device; numpy says"),
         ({"value": [1]}, r"value must have 2 entries, as many as need_hz; got shape \(1,\)"),
         ({"value": [[1, 2]]}, r"value must have 2 entries, as many as need_hz; got shape \(1, 2\)"),
@@ -249,6 +280,16 @@ def test_few_devices_of_any_value_take_little_memory(monkeypatch):
         assert check(value, need, bandwidth).objective == naive.most_value(value, need, bandwidth)
 
 
+def test_exact_sums_of_needs_far_apart_take_more_memory_and_are_refused_too(monkeypatch):
+    monkeypatch.setattr(knapsack, "MOST_BYTES", 1000)
+    value, need = [350_000_001, 200_000_000, 200_000_000, 1], [3.0, 2.0, 2.0, 1e-3]
+    assert device_selection(value, need, 4.001).selected.tolist() == [1, 2, 3]
+    with pytest.raises(
+        lola.LolaError, match="value: a table of 4 devices and .* may take at most 0.001 MB, got 0.00819"
+    ):
+        device_selection(value, [3.0, 2.0, 2.0, 1e-30], 4.0)
+
+
 def test_sets_and_totals_give_the_same_devices(instances):
     """Of devices that are worth as much, those that need least, in either way."""
     rng = np.random.default_rng(57)
@@ -259,6 +300,9 @@ def test_sets_and_totals_give_the_same_devices(instances):
         best, chosen = knapsack_tables.best_set(value, need, bandwidth, start, 0.0)
         other, of_table = knapsack_tables.least_need(value, need, bandwidth, start, 0.0, int(value.sum()))
         assert (best, chosen.tolist()) == (other, of_table.tolist())
+        units, room = knapsack.in_units(np.append(need, start), bandwidth)
+        exact, of_integers = knapsack_tables.least_need_in_integers(value.tolist(), units[:-1], room, units[-1])
+        assert (best, chosen.tolist()) == (exact, of_integers.tolist())
     value, need = np.array([2, 1, 1]), np.array([1.0, 0.5, np.nextafter(0.5, 1.0)])  # both ways 1 Hz, once rounded
     for order in ([0, 1, 2], [2, 1, 0]):
         for devices, most in ((knapsack_tables.best_set, ()), (knapsack_tables.least_need, (4,))):

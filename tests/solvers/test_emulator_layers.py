@@ -140,6 +140,8 @@ def test_what_was_tampered_with_is_told():
         ([["a"]], 1, "distortion must hold real numbers, got dtype"),
         (np.ones((1, 1)), 1, r"must have shape \(L \+ 1, L \+ 1\) for L >= 1 blocks, .* got \(1, 1\); give each block"),
         (np.ones((2, 3)), 1, r"distortion must have shape .* got \(2, 3\); give each block a row and a column"),
+        ([[1.0, np.nan], [0.0, 1.0]], 1, r"must be >= 0 .*, got nan at \[0, 1\]; correct it$"),
+        ([[1.0, -np.inf], [0.0, 1.0]], 1, r"must be >= 0 .*, got -inf at \[0, 1\]; correct it$"),
         ([[1.0, -2.0], [0.0, 1.0]], 1, r"must be >= 0 .*, got -2.0 at \[0, 1\]; correct it, or add the same number to"),
         ([[1.0, np.nan], [0.0, 1.0]], 1, r"distortion must be >= 0 .* got nan at \[0, 1\]"),
         (

@@ -248,6 +248,13 @@ def test_bad_arguments_are_refused(change, message):
         rank_allocation(**asked)
 
 
+def test_gains_that_the_budget_cannot_buy_hide_no_error():
+    asked = [[1e14], [1.0]], [1000.0, 1.0], 5
+    worse = replace(rank_allocation(*asked), rank=np.array([0, 0]), objective=0.0, upper_bound=0.0)
+    with pytest.raises(lola.VerificationError, match="proof: the price only shows 1, not 0"):
+        worse.verify(*asked)
+
+
 def test_a_bound_must_not_lie_below_the_objective():
     ranks = rank_allocation([[9.0, 4.0, 1.0], [5.0, 3.0, 2.0]], 1.0, 4)
     with pytest.raises(lola.VerificationError, match="proof: 20.99999999999.* is below the objective, 21"):
