@@ -94,7 +94,7 @@ TARGETS = (
     Target("solvers/water_filling.py", ("tests/solvers/test_air_product.py",), USUAL),
     Target(
         "solvers/deadline*.py",
-        ("tests/solvers/test_deadline_proofs.py", "tests/solvers/test_deadline_ranks.py"),
+        tuple(f"tests/solvers/test_deadline_{name}.py" for name in ("proofs", "prices", "ranks")),
         SOLVERS,
     ),
     Target("solvers/horizon*.py", ("tests/solvers/test_horizon.py", "tests/test_horizon_proofs.py"), USUAL),

@@ -27,7 +27,7 @@ CHANGES = [
     ({"budget": np.inf}, "budget: a finite number was wanted, got inf"),
     ({"uniform_rank": 5}, "uniform_rank: must lie between 0 and 3, got 5"),
     ({"uniform_rank": -1, "uniform_objective": 0.0}, "uniform_rank: must lie between 0 and 3, got -1"),
-    ({"min_rank": -1}, "min_rank: is -1"),
+    ({"min_rank": -1}, "min_rank: a whole number >= 0 was wanted, got -1"),
     ({"uniform_objective": 1.0}, "uniform: is 1.0"),
     ({"budget": 500.0}, "uniform_rank: the largest that fits is 1, not 2"),
     ({"budget": 500.0, "uniform_rank": 1, "uniform_objective": 20.0}, "budget: the ranks cost 300, more than 200"),
