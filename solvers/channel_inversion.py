@@ -233,8 +233,10 @@ def _least(inputs: _Inputs) -> tuple[float, FloatArray]:
     order = heard[np.lexsort((inputs.weight[heard], reach[heard], reach[heard] / inputs.weight[heard]))]
     g, w = reach[order], inputs.weight[order]
     scales = np.cumsum(w * g) / (inputs.noise + np.cumsum(g * g))
-    last = int(np.argmax(scales))
-    scale, g, w = float(scales[last]), g[: last + 1], w[: last + 1]
+    scale = float(scales.max())
+    # The sums may drown who adds little to them; too weak are all those of whom something is missing at this scale.
+    weak = max(int(np.argmax(scales)) + 1, int(np.count_nonzero(w > scale * g)))
+    g, w = g[:weak], w[:weak]
     missing = np.maximum(w - scale * g, 0.0)
     # Little is missing where there is little noise, and the difference has lost its digits. F'(a) = 0 still has them:
     # Σ g·missing = σ²a gives that of the strongest devices, where the others' roundings count least.
@@ -242,7 +244,7 @@ def _least(inputs: _Inputs) -> tuple[float, FloatArray]:
     apart = w[strongest] - w[strongest][0]
     theirs = scale * inputs.noise - float(g[~strongest] @ missing[~strongest])
     missing[strongest] = np.maximum((theirs / g.max() - apart.sum()) / apart.size + apart, 0.0)
-    shortfall[order[: last + 1]] = missing
+    shortfall[order[:weak]] = missing
     return scale, shortfall
 
 

@@ -83,3 +83,18 @@ def test_worse_sums_are_not_verified():
     for other in ([2.1, 0.5j], *given[1:]), (*given[:3], 0.26):
         with pytest.raises(lola.VerificationError, match="mse: "):
             air_sum(*given).verify(*other)
+
+
+def test_who_adds_next_to_nothing_is_missing_all_the_same(instances):
+    """A weight that the sums of the others drown comes out too small, too, and the answer says by how much."""
+    round_ = ([1e-10, 1e5], [4.0, 1e-8], [1e-6, 4e5], 3e23)
+    total = air_sum(*round_)
+    total.verify(*round_)
+    assert total.shortfall.tolist() == [1e-6, 4e5]
+    rng = np.random.default_rng(61)
+    for _ in range(instances(100)):
+        n = int(rng.integers(1, 8))
+        gain, power, weight = (10 ** rng.uniform(-spread, spread, n) for spread in (12, 12, 6))
+        noise = float(10 ** rng.uniform(-26, 26))
+        total = air_sum(gain, power, weight, noise)
+        total.verify(gain, power, weight, noise)
