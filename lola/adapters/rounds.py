@@ -54,6 +54,7 @@ class Session(ABC, Generic[RecordT]):
         evaluate: Evaluate | None,
         folder: StrPath | None,
     ) -> None:
+        _expect_no_closure(optimizer)
         self.tunables, self.optimizer, self.evaluate = tunables, optimizer, evaluate
         self.folder = None if folder is None else Path(folder)
         self.version, self.clock_s = 0, 0.0
@@ -203,16 +204,19 @@ def expect_held(tunables: Tunables, optimizer: torch.optim.Optimizer) -> None:
         raise LolaValueError("a session must have something to train, got no parameter; attach adapters")
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     names = {id(parameter): name for name, parameter in tunables.all_named_parameters().items()}
+    if missing := [names[id(parameter)] for parameter in trained if id(parameter) not in held]:
+        raise LolaValueError(
+            f"the optimizer does not hold {missing[0]}, which is trained; make it over all_parameters() of what the "
+            "session trains"
+        )
+
+
+def _expect_no_closure(optimizer: torch.optim.Optimizer) -> None:
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise LolaValueError(
             f"optimizer must step without a closure, with gradients that arrived, got {type(optimizer).__name__}; take "
             "torch.optim.Adam or SGD, for example"
-        )
-    if missing := [names[id(parameter)] for parameter in trained if id(parameter) not in held]:
-        raise LolaValueError(
-            f"the optimizer does not hold {missing[0]}, which is trained; make it over all_parameters() of what the "
-            "session trains"
         )
 
 

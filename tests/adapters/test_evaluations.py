@@ -67,6 +67,6 @@ def test_what_are_no_scores_is_refused(make, scores, message):
 
 
 def test_an_optimizer_that_needs_a_closure_is_refused(tmp_path):
-    for maker in (chain_session, federated_session):
+    for maker in MAKERS:
         with pytest.raises(ValueError, match=r"must step without a closure, .*, got LBFGS; take torch.optim.Adam"):
             maker(tmp_path, optimizer=torch.optim.LBFGS)
